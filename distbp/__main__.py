@@ -1,0 +1,5 @@
+"""python -m distbp"""
+
+from distbp.launch import main
+
+main()

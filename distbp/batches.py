@@ -1,0 +1,36 @@
+"""Which samples make a batch, and which of them are a rank's.
+
+The order of the samples of an epoch depends on (seed, epoch) alone; batches are cut from it one after another, the
+last one may be short; a rank's shard is a contiguous part of the batch.  So the batch of n samples is the same set for
+any number of ranks, and no sample is dropped or repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+SHUFFLE_STREAM = 1  # random numbers for the order and for the first parameters never overlap
+
+
+def epoch_order(sample_count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The samples 0 … sample_count-1 in the order of this epoch."""
+    return np.random.default_rng([seed, SHUFFLE_STREAM, epoch]).permutation(sample_count)
+
+
+def steps_per_epoch(sample_count: int, batch_size: int) -> int:
+    """How many batches an epoch has; the last one may be short."""
+    return -(-sample_count // batch_size)
+
+
+def shard(n: int, rank: int, size: int) -> tuple[int, int]:
+    """The part [start, end) of n things that is this rank's: sizes differ by at most one, and may be zero."""
+    return n * rank // size, n * (rank + 1) // size
+
+
+def pieces(start: int, end: int, longest: int) -> Iterator[tuple[int, int]]:
+    """[start, end) cut into pieces of at most `longest`."""
+    for first in range(start, end, longest):
+        yield first, min(first + longest, end)

@@ -1,0 +1,168 @@
+"""Communicators: what distbp asks of the ranks, and two kinds that need no MPI library.
+
+`OneProcess` is the only rank there is.  `ThreadRank` is one of several threads that stand in for ranks: tests of any
+number of ranks without mpirun, and `distbp train --simulate-ranks 8` for learners.  The third kind, `MPIRank`, is in
+`distbp.mpi`.  All code below `distbp.launch` is handed one of the three and cannot tell which.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from distbp.activations import Array
+from distbp.errors import DistbpError
+
+T = TypeVar("T")
+
+OPERATIONS: dict[str, Any] = {"sum": np.add, "min": np.minimum, "max": np.maximum}
+
+
+class Communicator(Protocol):
+    """The ranks 0 … size-1; every method is a collective: all ranks call it, in the same order."""
+
+    rank: int
+    size: int
+
+    def allreduce(self, array: Array, operation: str = "sum") -> None:
+        """Replaces `array` by its sum (min, max) over all ranks, element by element, in place."""
+
+    def allgather(self, value: T) -> list[T]:
+        """The values of all ranks, by rank, on all ranks."""
+
+    def gather(self, value: T) -> list[T] | None:
+        """The values of all ranks on rank 0; None elsewhere."""
+
+    def node_ranks(self) -> list[int]:
+        """The ranks that run on the same node as this one, itself included."""
+
+    def describe(self) -> str:
+        """For the summary: "1 process", "2 ranks (MPICH 5.0.2)"."""
+
+
+class OneProcess:
+    """The only rank."""
+
+    rank = 0
+    size = 1
+
+    def allreduce(self, array: Array, operation: str = "sum") -> None:
+        """The sum over one rank."""
+
+    def allgather(self, value: T) -> list[T]:
+        """The one value."""
+        return [value]
+
+    def gather(self, value: T) -> list[T] | None:
+        """The one value."""
+        return [value]
+
+    def node_ranks(self) -> list[int]:
+        """This one."""
+        return [0]
+
+    def describe(self) -> str:
+        """For the summary."""
+        return "1 process"
+
+
+class ThreadRank:
+    """One of `size` threads; they meet in a shared list, with a barrier before reading and one after."""
+
+    def __init__(self, rank: int, meeting: _Meeting) -> None:
+        self.rank = rank
+        self.size = len(meeting.values)
+        self._meeting = meeting
+
+    def allreduce(self, array: Array, operation: str = "sum") -> None:
+        """Adds in the order of the ranks, so the bits are the same from run to run."""
+        values = self.allgather(array.copy())
+        np.copyto(array, values[0])
+        for value in values[1:]:
+            OPERATIONS[operation](array, value, out=array)
+
+    def allgather(self, value: T) -> list[T]:
+        """The values of all ranks, by rank."""
+        self._meeting.values[self.rank] = value
+        self._meeting.barrier.wait()
+        values: list[T] = list(self._meeting.values)
+        self._meeting.barrier.wait()
+        return values
+
+    def gather(self, value: T) -> list[T] | None:
+        """The values of all ranks on rank 0."""
+        values = self.allgather(value)
+        return values if self.rank == 0 else None
+
+    def node_ranks(self) -> list[int]:
+        """All of them."""
+        return list(range(self.size))
+
+    def describe(self) -> str:
+        """For the summary."""
+        return f"{self.size} simulated ranks (threads)"
+
+
+class _Meeting:
+    """What the threads share."""
+
+    def __init__(self, size: int) -> None:
+        self.values: list[Any] = [None] * size
+        self.barrier = threading.Barrier(size)
+
+
+def run_threads(size: int, function: Callable[[Communicator], T]) -> list[T]:
+    """Calls function(communicator) in `size` threads that stand in for ranks; returns the results by rank.
+
+    When one raises, the others are released from their barrier and the first error is raised here.
+    """
+    meeting = _Meeting(size)
+    results: list[Any] = [None] * size
+    errors: list[BaseException] = []
+
+    def work(rank: int) -> None:
+        try:
+            results[rank] = function(ThreadRank(rank, meeting))
+        except threading.BrokenBarrierError:
+            pass  # another rank failed, and its error is the one to show
+        except BaseException as error:
+            errors.append(error)
+            meeting.barrier.abort()
+
+    threads = [threading.Thread(target=work, args=(rank,), name=f"rank {rank}", daemon=True) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(0.1)  # a wait without end would not let signal handlers run
+    except BaseException:
+        meeting.barrier.abort()
+        raise
+    if errors:
+        raise errors[0]
+    return results
+
+
+def agree(communicator: Communicator, action: Callable[[], T]) -> T:
+    """Calls action() on this rank; returns its result if it succeeded on every rank.
+
+    Otherwise every rank raises the error of the first rank that failed, marked as agreed: so rank 0 can print it once
+    and the job can end in order.  Other exceptions than DistbpError are bugs and are not caught.
+    """
+    result, failure = None, None
+    try:
+        result = action()
+    except DistbpError as error:
+        failure = error
+    failures = communicator.allgather(failure)
+    for rank, failed in enumerate(failures):
+        if failed is not None:
+            others = any(other is None or str(other) != str(failed) for other in failures)
+            error = type(failed)(f"rank {rank}: {failed}" if others else str(failed))
+            error.agreed = True
+            raise error
+    return result  # type: ignore[return-value]

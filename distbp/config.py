@@ -1,0 +1,285 @@
+"""The configuration of a training run: every option with its default, help and limits, in this one place.
+
+The command line, configuration files (TOML), `config.toml` of a run and the checkpoint's `config` are all made from
+the fields of `Config`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distbp.errors import UsageError
+
+AUTO = "auto"
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] = (),
+    low: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    may_change: bool = False,
+    group: str,
+) -> Any:
+    """A field: `low` <= value, `above` < value, value < `below`; `may_change`: may be another when a run resumes."""
+    metadata = {
+        "help": help,
+        "choices": choices,
+        "low": low,
+        "above": above,
+        "below": below,
+        "may_change": may_change,
+        "group": group,
+    }
+    factory = isinstance(default, list)
+    return (
+        dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+        if factory
+        else dataclasses.field(default=default, metadata=metadata)
+    )
+
+
+DATA, NETWORK, TRAINING, RUN = "Data", "Network", "Training", "Run"
+
+
+@dataclass
+class Config:
+    """All that is needed to repeat a run.  Values are checked by `check`; AUTO means: chosen from the data."""
+
+    data: list[str] = option([], "HDF5 files, end to end one data set; none: the digits data set", group=DATA)
+    split: str = option("train", "group of the files to train on", group=DATA)
+    validation_split: str = option(
+        AUTO, 'group to validate on after each epoch; auto: "test" if the files have it; "" for none', group=DATA
+    )
+    x: str = option("x", "name of the inputs inside a split", group=DATA)
+    y: str = option("y", "name of the labels or targets inside a split", group=DATA)
+    scale: str = option(
+        "standardize",
+        "shift and scale inputs, and regression targets, by the statistics of the training split",
+        choices=("standardize", "minmax", "none"),
+        group=DATA,
+    )
+
+    hidden: list[int] = option([128], 'neurons of the hidden layers, "128,64"; "" for no hidden layer', group=NETWORK)
+    activation: str = option(
+        "relu",
+        "σ of the hidden layers",
+        choices=("sigmoid", "tanh", "relu", "leaky_relu", "gelu", "softplus", "identity"),
+        group=NETWORK,
+    )
+    output_activation: str = option(
+        AUTO,
+        "σ of the output layer; auto: by the loss (identity, softmax, sigmoid)",
+        choices=(AUTO, "identity", "sigmoid", "tanh", "relu", "leaky_relu", "gelu", "softplus", "softmax"),
+        group=NETWORK,
+    )
+    loss: str = option(
+        AUTO,
+        "L; auto: cross_entropy for integer labels, mse for real targets",
+        choices=(AUTO, "mse", "cross_entropy", "binary_cross_entropy"),
+        group=NETWORK,
+    )
+    initialization: str = option(
+        AUTO, "rule for the first weights; auto: by the activation", choices=(AUTO, "glorot", "he"), group=NETWORK
+    )
+    dtype: str = option(
+        "float32", "numbers to compute with", choices=("float32", "float64"), group=NETWORK
+    )
+
+    optimizer: str = option("adam", "how the gradient is used", choices=("sgd", "adam", "adamw"), group=TRAINING)
+    learning_rate: float = option(1e-3, "η of the first update after warm-up", above=0, group=TRAINING)
+    momentum: float = option(0.0, "μ of sgd", low=0, below=1, group=TRAINING)
+    nesterov: bool = option(False, "Nesterov's form of the momentum of sgd", group=TRAINING)
+    beta1: float = option(0.9, "β₁ of adam and adamw", low=0, below=1, group=TRAINING)
+    beta2: float = option(0.999, "β₂ of adam and adamw", low=0, below=1, group=TRAINING)
+    epsilon: float = option(1e-8, "ε of adam and adamw", above=0, group=TRAINING)
+    weight_decay: float = option(0.0, "λ; added to the gradient as λw (adamw: shrinks w by ηλ)", low=0, group=TRAINING)
+    schedule: str = option(
+        "constant",
+        "the learning rate over the run; cosine ends at --epochs",
+        choices=("constant", "step", "cosine"),
+        group=TRAINING,
+    )
+    warmup_epochs: float = option(0.0, "epochs of linear warm-up before the schedule", low=0, group=TRAINING)
+    step_epochs: float = option(10.0, "epochs between two reductions of the step schedule", above=0, group=TRAINING)
+    step_factor: float = option(0.1, "factor of each reduction of the step schedule", above=0, group=TRAINING)
+    minimum_learning_rate: float = option(0.0, "where the cosine schedule ends", low=0, group=TRAINING)
+    batch_size: int | str = option(
+        128, 'n of L_B, in samples over all ranks; "all": gradient descent on L_T', low=1, group=TRAINING
+    )
+    epochs: int = option(20, "passes over the training split, in all", low=0, may_change=True, group=TRAINING)
+    seed: int = option(0, "of the first weights and of the order of samples", low=0, group=TRAINING)
+
+    out: str = option("run", "directory of the run", may_change=True, group=RUN)
+    checkpoint_every: int = option(1, "epochs between checkpoints", low=1, may_change=True, group=RUN)
+    checkpoint_minutes: float = option(
+        10.0, "minutes between checkpoints, also inside an epoch; 0: only by epochs", low=0, may_change=True, group=RUN
+    )
+    keep: int = option(3, "how many checkpoints stay, the newest ones", low=1, may_change=True, group=RUN)
+    threads: int = option(
+        0, "BLAS threads of each rank; 0: cores of the node / ranks on it", low=0, may_change=True, group=RUN
+    )
+
+
+FIELDS: dict[str, dataclasses.Field[Any]] = {field.name: field for field in dataclasses.fields(Config)}
+
+
+def kind(name: str) -> str:
+    """The type of an option: "str", "int", "float", "bool", "list[str]", "list[int]" or "int | str"."""
+    return str(FIELDS[name].type)
+
+
+def flag(name: str) -> str:
+    """learning_rate -> --learning-rate"""
+    return "DATA" if name == "data" else "--" + name.replace("_", "-")
+
+
+def parse(name: str, text: str) -> Any:
+    """The value of an option written on the command line.  Raises UsageError."""
+    try:
+        match kind(name):
+            case "list[int]":
+                return [int(part) for part in text.split(",")] if text.strip() else []
+            case "int":
+                return int(text)
+            case "float":
+                return float(text)
+            case "int | str":
+                return text if text == "all" else int(text)
+            case _:
+                return text
+    except ValueError:
+        expected = {
+            "list[int]": "whole numbers with commas between them, such as 128,64",
+            "int": "a whole number",
+            "float": "a number",
+            "int | str": 'a whole number or "all"',
+        }[kind(name)]
+        raise UsageError(f"{flag(name)}: expected {expected}, got {text!r}") from None
+
+
+def merge(values: Mapping[str, Any], origin: str) -> Config:
+    """The configuration with these values in place of the defaults; `origin` says where they came from.
+
+    Raises UsageError for unknown names, wrong types, values out of range and options that contradict one another.
+    """
+    config = Config()
+    for name, value in values.items():
+        if name not in FIELDS:
+            raise UsageError(f"{origin}: unknown option {name!r}{suggestion(name)}")
+        setattr(config, name, _checked(name, value, origin))
+    check(config)
+    return config
+
+
+def suggestion(name: str) -> str:
+    """' (did you mean ...?)', or ''"""
+    close = difflib.get_close_matches(name.replace("-", "_"), FIELDS, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else f"; known are {', '.join(FIELDS)}"
+
+
+def _checked(name: str, value: Any, origin: str) -> Any:
+    where = f"{origin}: {name if origin.endswith('.toml') else flag(name)}"
+    if kind(name) == "list[str]" and isinstance(value, str):
+        value = [value]
+    if kind(name) == "float" and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    good = {
+        "str": isinstance(value, str),
+        "bool": isinstance(value, bool),
+        "int": _is_int(value),
+        "float": isinstance(value, float),
+        "int | str": _is_int(value) or value == "all",
+        "list[int]": isinstance(value, list) and all(_is_int(part) for part in value),
+        "list[str]": isinstance(value, list) and all(isinstance(part, str) for part in value),
+    }[kind(name)]
+    if not good:
+        raise UsageError(f"{where}: expected a value like {Config().__dict__[name]!r}, got {value!r}")
+    limits = FIELDS[name].metadata
+    if limits["choices"] and value not in limits["choices"]:
+        raise UsageError(f"{where}: expected one of {', '.join(limits['choices'])}, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{where}: expected a finite number, got {value!r}")
+    if isinstance(value, int | float):
+        if limits["low"] is not None and value < limits["low"]:
+            raise UsageError(f"{where}: expected at least {limits['low']}, got {value!r}")
+        if limits["above"] is not None and value <= limits["above"]:
+            raise UsageError(f"{where}: expected more than {limits['above']}, got {value!r}")
+        if limits["below"] is not None and value >= limits["below"]:
+            raise UsageError(f"{where}: expected less than {limits['below']}, got {value!r}")
+    return value
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check(config: Config) -> None:
+    """Raises UsageError for values that do not go together."""
+    if any(n < 1 for n in config.hidden):
+        raise UsageError(f"--hidden: a layer has at least 1 neuron, got {','.join(map(str, config.hidden))}")
+    paired = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}
+    if config.loss in paired and config.output_activation not in (AUTO, paired[config.loss]):
+        raise UsageError(
+            f"--loss {config.loss} goes with --output-activation {paired[config.loss]}, not {config.output_activation}"
+        )
+    if config.loss == "mse" and config.output_activation == "softmax":
+        raise UsageError(
+            "--output-activation softmax goes with --loss cross_entropy; for mse take identity or sigmoid"
+        )
+    if config.nesterov and not config.momentum:
+        raise UsageError("--nesterov needs --momentum above 0, such as --momentum 0.9")
+    if config.optimizer != "sgd" and config.momentum:
+        raise UsageError(f"--momentum is an option of --optimizer sgd; {config.optimizer} has --beta1")
+    if config.minimum_learning_rate > config.learning_rate:
+        raise UsageError(
+            f"--minimum-learning-rate {config.minimum_learning_rate} is above --learning-rate {config.learning_rate}"
+        )
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The values of a configuration file, names with - or _.  Raises UsageError."""
+    try:
+        with open(path, "rb") as file:
+            values = tomllib.load(file)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read this configuration file: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not a TOML file: {error}") from None
+    return {name.replace("-", "_"): value for name, value in values.items()}
+
+
+def as_dict(config: Config) -> dict[str, Any]:
+    """Name -> value, in the order of the fields."""
+    return dataclasses.asdict(config)
+
+
+def resume(stored: Config, given: Mapping[str, Any], origin: str) -> Config:
+    """The configuration of a run that goes on: the stored one, with what was given again and may change.
+
+    Raises UsageError that names every given option that differs and may not.
+    """
+    merged = merge({**as_dict(stored), **given}, origin)
+    wrong = [
+        f"{flag(name)}: the run has {getattr(stored, name)!r}, given was {getattr(merged, name)!r}"
+        for name in given
+        if getattr(merged, name) != getattr(stored, name) and not FIELDS[name].metadata["may_change"]
+    ]
+    if wrong:
+        may = ", ".join(flag(name) for name, field in FIELDS.items() if field.metadata["may_change"])
+        raise UsageError(
+            "--resume: these options differ from the run's and cannot change in mid-run:\n  "
+            + "\n  ".join(wrong)
+            + f"\nleave them out, or start another run with another --out (these may change: {may})"
+        )
+    return merged

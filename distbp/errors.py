@@ -1,0 +1,58 @@
+"""The errors that distbp raises, and the exit codes of its commands.
+
+    DistbpError             1   run-time failure
+    ├── UsageError          2   an option or a configuration file that cannot be used
+    ├── DataError           1   a data set that cannot be used
+    ├── CheckpointError     1   a checkpoint that cannot be used
+    ├── RunError            1   a run directory that cannot be used
+    ├── LaunchError         1   the launcher and the MPI library do not fit together
+    ├── DivergedError       1   the loss is no longer a finite number
+    └── Stopped            75   stopped on request after a good checkpoint: run me again (EX_TEMPFAIL)
+
+Every message says who, what was expected, what came and how to mend it.
+"""
+
+from __future__ import annotations
+
+
+class DistbpError(Exception):
+    """Something that a user can understand and mend.
+
+    `agreed` is true when every rank raises this same error at the same place: then rank 0 alone prints it and the
+    job ends in order.  An error that is not agreed ends the whole job at once (see `distbp.launch`).
+    """
+
+    exit_code = 1
+    agreed = False
+
+
+class UsageError(DistbpError):
+    """An option or a configuration file that cannot be used."""
+
+    exit_code = 2
+
+
+class DataError(DistbpError):
+    """A data set that cannot be used."""
+
+
+class CheckpointError(DistbpError):
+    """A checkpoint that cannot be used."""
+
+
+class RunError(DistbpError):
+    """A run directory that cannot be used."""
+
+
+class LaunchError(DistbpError):
+    """The launcher and the MPI library do not fit together."""
+
+
+class DivergedError(DistbpError):
+    """The loss is no longer a finite number."""
+
+
+class Stopped(DistbpError):
+    """Training was stopped on request, after a good checkpoint."""
+
+    exit_code = 75

