@@ -36,6 +36,9 @@ class Communicator(Protocol):
     def gather(self, value: T) -> list[T] | None:
         """The values of all ranks on rank 0; None elsewhere."""
 
+    def broadcast(self, value: T) -> T:
+        """Rank 0's value, on all ranks; what the others pass is ignored.  Treat it as read-only."""
+
     def node_ranks(self) -> list[int]:
         """The ranks that run on the same node as this one, itself included."""
 
@@ -59,6 +62,10 @@ class OneProcess:
     def gather(self, value: T) -> list[T] | None:
         """The one value."""
         return [value]
+
+    def broadcast(self, value: T) -> T:
+        """The one value."""
+        return value
 
     def node_ranks(self) -> list[int]:
         """This one."""
@@ -96,6 +103,10 @@ class ThreadRank:
         """The values of all ranks on rank 0."""
         values = self.allgather(value)
         return values if self.rank == 0 else None
+
+    def broadcast(self, value: T) -> T:
+        """Rank 0's value: the very same object."""
+        return self.allgather(value)[0]
 
     def node_ranks(self) -> list[int]:
         """All of them."""
@@ -162,7 +173,7 @@ def agree(communicator: Communicator, action: Callable[[], T]) -> T:
     for rank, failed in enumerate(failures):
         if failed is not None:
             others = any(other is None or str(other) != str(failed) for other in failures)
-            error = type(failed)(f"rank {rank}: {failed}" if others else str(failed))
-            error.agreed = True
-            raise error
+            agreed = type(failed)(f"rank {rank}: {failed}" if others else str(failed))
+            agreed.agreed = True
+            raise agreed
     return result  # type: ignore[return-value]

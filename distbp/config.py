@@ -92,9 +92,7 @@ class Config:
     initialization: str = option(
         AUTO, "rule for the first weights; auto: by the activation", choices=(AUTO, "glorot", "he"), group=NETWORK
     )
-    dtype: str = option(
-        "float32", "numbers to compute with", choices=("float32", "float64"), group=NETWORK
-    )
+    dtype: str = option("float32", "numbers to compute with", choices=("float32", "float64"), group=NETWORK)
 
     optimizer: str = option("adam", "how the gradient is used", choices=("sgd", "adam", "adamw"), group=TRAINING)
     learning_rate: float = option(1e-3, "η of the first update after warm-up", above=0, group=TRAINING)
@@ -234,9 +232,7 @@ def check(config: Config) -> None:
             f"--loss {config.loss} goes with --output-activation {paired[config.loss]}, not {config.output_activation}"
         )
     if config.loss == "mse" and config.output_activation == "softmax":
-        raise UsageError(
-            "--output-activation softmax goes with --loss cross_entropy; for mse take identity or sigmoid"
-        )
+        raise UsageError("--output-activation softmax goes with --loss cross_entropy; for mse take identity or sigmoid")
     if config.nesterov and not config.momentum:
         raise UsageError("--nesterov needs --momentum above 0, such as --momentum 0.9")
     if config.optimizer != "sgd" and config.momentum:

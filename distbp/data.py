@@ -70,9 +70,7 @@ def split_names(path: str) -> list[str]:
         return [name for name, item in file.items() if isinstance(item, h5py.Group)]
 
 
-def read_split(
-    comm: Communicator, paths: Sequence[str], split: str, x_name: str, y_name: str | None
-) -> Split:
+def read_split(comm: Communicator, paths: Sequence[str], split: str, x_name: str, y_name: str | None) -> Split:
     """Reads a split on every rank, and checks it, each rank its part.  Without `y_name` no labels are read.
 
     Raises DataError, agreed by all ranks, for anything that cannot be trained on.
@@ -178,7 +176,8 @@ def class_count(data: Split) -> int:
     largest = int(data.y.max())
     if int(data.y.min()) == largest:
         raise DataError(
-            f"{data.place(0, data.y_name)}: all {len(data)} labels are {largest}; a classifier needs two classes or more"
+            f"{data.place(0, data.y_name)}: all {len(data)} labels are {largest}; "
+            "a classifier needs two classes or more"
         )
     if largest >= max(len(data), 1000):
         row = int(data.y.argmax())

@@ -49,6 +49,11 @@ class MPIRank:
         """The values of all ranks on rank 0."""
         return self._comm.gather(value)
 
+    def broadcast(self, value: T) -> T:
+        """Rank 0's value, on all ranks."""
+        received: T = self._comm.bcast(value)
+        return received
+
     def node_ranks(self) -> list[int]:
         """Ranks that can share memory with this one."""
         node = self._comm.Split_type(self._shared)

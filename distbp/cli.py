@@ -1,0 +1,266 @@
+"""The command line.  Only what `--help` needs is imported here; MPI, NumPy and HDF5 start inside the commands."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from distbp import __version__
+from distbp.config import FIELDS, Config, flag, kind, merge, parse, read_toml
+from distbp.errors import DistbpError
+from distbp.launch import Launch
+
+CONFIG_FILE = "distbp.toml"
+
+
+class Grouped(click.Command):
+    """A command whose help lists its options under the headings of the configuration."""
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """One section for each heading."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(context):
+            record = parameter.get_help_record(context)
+            if record:
+                field = FIELDS.get(parameter.name or "")
+                sections.setdefault(field.metadata["group"] if field else "Other", []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def config_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An option for each field of `Config`, but DATA."""
+    for name in reversed(FIELDS):
+        if name != "data":
+            function = _option(name)(function)
+    return function
+
+
+def _option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    limits, default = FIELDS[name].metadata, getattr(Config(), name)
+    if isinstance(default, list):
+        default = ",".join(map(str, default))
+    words: dict[str, Any] = {"default": None, "help": limits["help"], "show_default": str(default) or '""'}
+    match kind(name):
+        case "bool":
+            return click.option(f"{flag(name)}/--no-{flag(name)[2:]}", name, **words)
+        case "int":
+            words["type"] = click.INT
+        case "float":
+            words["type"] = click.FLOAT
+        case "str" if limits["choices"]:
+            words["type"] = click.Choice(limits["choices"])
+        case "list[int]" | "int | str":
+            words["metavar"] = "N,N,..." if kind(name) == "list[int]" else "N|all"
+    return click.option(flag(name), name, **words)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, message="distbp %(version)s")
+def cli() -> None:
+    """Trains feed-forward neural networks on MPI ranks, with the exact gradient of the whole batch.
+
+    Each rank runs backpropagation over its shard of a batch; the gradients are summed with Allreduce and divided by
+    n, the number of samples of the whole batch; rank 0 writes checkpoints in HDF5.
+
+    \b
+    mpirun -n 4 distbp train data.h5      train on 4 ranks
+    distbp train                          train on the digits that come with distbp, in one process
+    """
+
+
+@cli.command(cls=Grouped)
+@click.argument("data", nargs=-1)
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), help="TOML file with options; the command line wins"
+)
+@click.option("--resume", is_flag=True, help="continue the run in --out from its newest good checkpoint")
+@click.option("--simulate-ranks", type=click.IntRange(1, 1024), help="threads that stand in for ranks, without MPI")
+@config_options
+@click.pass_obj
+def train(
+    launch: Launch,
+    /,
+    data: tuple[str, ...],
+    config_file: Path | None,
+    resume: bool,
+    simulate_ranks: int | None,
+    **options: Any,
+) -> None:
+    """Trains a network on DATA, HDF5 files with a group per split.
+
+    Without DATA: as distbp.toml in this directory says; without that, on the digits data set that comes with distbp.
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped on request after a checkpoint (run again with --resume).
+    """
+    given, origin, notes = _given(data, config_file, options)
+    config = merge(given, origin)
+    if simulate_ranks and launch.launched:
+        raise click.UsageError("--simulate-ranks is for one process; mpirun has started real ranks")
+    comm = launch.connect()
+
+    from distbp.communicator import Communicator, run_threads
+    from distbp.report import ConsoleReporter
+    from distbp.stop import StopRequest
+    from distbp.threads import set_threads
+    from distbp.train import train as train_network
+
+    stop = StopRequest()
+
+    def on_rank(rank_comm: Communicator) -> None:
+        threads = set_threads(rank_comm, config.threads)
+        reporter = ConsoleReporter(threads) if rank_comm.rank == 0 else None
+        try:
+            if reporter:
+                for note in notes:
+                    reporter.note(note)
+            train_network(
+                rank_comm,
+                config,
+                resume_with=given if resume else None,
+                stop_requested=stop,
+                reporter=reporter,
+                facts=(
+                    f"{rank_comm.describe()} x {threads[0]} threads; Python {platform.python_version()}, "
+                    f"NumPy {_version('numpy')}, h5py {_version('h5py')}",
+                ),
+            )
+        finally:
+            if reporter:
+                reporter.close()
+
+    if simulate_ranks:
+        run_threads(simulate_ranks, on_rank)
+    else:
+        on_rank(comm)
+
+
+def _given(
+    data: tuple[str, ...], config_file: Path | None, options: dict[str, Any]
+) -> tuple[dict[str, Any], str, list[str]]:
+    """The options that were given, in the file or on the command line, where from, and what to tell the user."""
+    origin, notes = "command line", []
+    given: dict[str, Any] = {}
+    if config_file is None and not data and Path(CONFIG_FILE).exists():
+        config_file = Path(CONFIG_FILE)
+        notes.append(f"reading {CONFIG_FILE} of this directory, because no DATA was given")
+    if config_file:
+        given.update(read_toml(config_file))
+        merge(given, str(config_file))
+    for name, value in options.items():
+        if value is not None:
+            given[name] = parse(name, value) if isinstance(value, str) else value
+    if data:
+        given["data"] = list(data)
+    if given.get("data"):
+        files = given["data"] if isinstance(given["data"], list) else [given["data"]]
+        given["data"] = [os.path.abspath(file) for file in files]
+    return given, origin, notes
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import version
+
+    return version(package)
+
+
+def _load(comm: Any, checkpoint: str, data: tuple[str, ...], split: str, *, targets: bool) -> Any:
+    """A checkpoint, which rank 0 reads, and a split to use it on: DATA, or the run's own data."""
+    from distbp.checkpoint import read
+    from distbp.communicator import agree
+    from distbp.data import data_files, read_split
+    from distbp.run_directory import find_checkpoint
+    from distbp.threads import set_threads
+
+    set_threads(comm, 0)
+    state = comm.broadcast(agree(comm, lambda: read(find_checkpoint(checkpoint)) if comm.rank == 0 else None))
+    config = state.config
+    samples = read_split(comm, data_files(data or config.data), split, config.x, config.y if targets else None)
+    agree(comm, lambda: state.problem.check(samples))
+    return state, samples
+
+
+@cli.command()
+@click.argument("checkpoint")
+@click.argument("data", nargs=-1)
+@click.option("--split", default="test", show_default=True, help="group of the files to evaluate on")
+@click.pass_obj
+def evaluate(launch: Launch, checkpoint: str, data: tuple[str, ...], split: str) -> None:
+    """Prints the loss and the metric of CHECKPOINT on a split of DATA.
+
+    CHECKPOINT is a file, or a run directory (then its best.h5). Without DATA: the data the network was trained on.
+    The figures are exact for any number of ranks: each sample counts once.
+    """
+    comm = launch.connect()
+    from distbp.evaluate import Evaluation
+
+    state, samples = _load(comm, checkpoint, data, split, targets=True)
+    scores = Evaluation(comm, state.problem, samples, state.config.dtype)(state.parameters)
+    if comm.rank == 0:
+        click.echo(
+            f"{split}: {scores.samples} samples, {state.problem.network.loss.name} loss {scores.loss:.8g}, "
+            f"{state.problem.metric} {scores.metric:.8g}"
+        )
+
+
+@cli.command()
+@click.argument("checkpoint")
+@click.argument("data", nargs=-1)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="HDF5 file to write")
+@click.option("--split", default="test", show_default=True, help="group of the files to predict")
+@click.option("--overwrite", is_flag=True, help="replace the file if it exists")
+@click.pass_obj
+def predict(launch: Launch, checkpoint: str, data: tuple[str, ...], out: Path, split: str, overwrite: bool) -> None:
+    """Writes the predictions of CHECKPOINT for a split of DATA.
+
+    The file has `class` (N,) and `probability` (N, K) for a classifier, `y` (N, outputs) in the units of the targets
+    otherwise. CHECKPOINT is a file, or a run directory. Without DATA: the data the network was trained on.
+    """
+    comm = launch.connect()
+    from distbp.predict import predict as predict_split
+
+    state, samples = _load(comm, checkpoint, data, split, targets=False)
+    with click.progressbar(length=len(samples), label="predicting", hidden=comm.rank > 0 or not sys.stderr.isatty(), file=sys.stderr) as bar:
+        predict_split(comm, state, samples, out, overwrite=overwrite, advance=bar.update)
+    if comm.rank == 0:
+        click.echo(f"{out}: predictions for {len(samples)} samples of {split}")
+
+
+@cli.command()
+@click.argument("file")
+@click.pass_obj
+def inspect(launch: Launch, file: str) -> None:
+    """Says what is in FILE: a data set, a checkpoint, or a run directory."""
+    if not launch.only_first():
+        return
+    from distbp.inspection import describe
+
+    for line in describe(file):
+        click.echo(line)
+
+
+@cli.command()
+@click.option("--seed", default=0, show_default=True, help="of parameters, samples and directions")
+@click.option("--verbose", is_flag=True, help="print every network, not only the worst ones")
+@click.pass_obj
+def gradcheck(launch: Launch, seed: int, verbose: bool) -> None:
+    """Compares backpropagation with finite differences, for every σ, L and depth. Exit code 1 if one is off."""
+    if not launch.only_first():
+        return
+    from distbp.gradcheck import TOLERANCE, all_networks, check_network
+
+    checks = [check_network(network, seed) for network in all_networks()]
+    checks.sort(key=lambda check: -check.error)
+    click.echo(f"{'σ':<11}{'output σ':<11}{'L':<21}{'layers':<12}relative error")
+    for check in checks if verbose else checks[:10]:
+        click.echo(f"{check.name:<55}{check.error:.1e}")
+    wrong = sum(check.error > TOLERANCE for check in checks)
+    if wrong:
+        raise DistbpError(f"{wrong} of {len(checks)} networks differ from finite differences by more than {TOLERANCE}")
+    click.echo(f"{len(checks)} networks agree with finite differences to {TOLERANCE}; the worst are shown first")

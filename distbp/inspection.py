@@ -1,0 +1,88 @@
+"""What is in a file: a data set or a checkpoint, in lines for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from distbp import checkpoint
+from distbp.config import as_dict
+from distbp.data import split_names
+from distbp.run_directory import find_checkpoint
+
+
+def describe(name: str) -> Iterator[str]:
+    """The lines about a file or a run directory.  Raises DataError or CheckpointError."""
+    path = find_checkpoint(name)
+    if _is_checkpoint(path):
+        yield from _describe_checkpoint(path)
+    else:
+        yield from _describe_data(path)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    split_names(str(path))  # says what is wrong with a file that is missing or not HDF5
+    with h5py.File(path, "r", locking="best-effort") as file:
+        return "format" in file.attrs
+
+
+def _describe_checkpoint(path: Path) -> Iterator[str]:
+    state = checkpoint.read(path)
+    network, progress = state.problem.network, state.progress
+    yield f"{path}: distbp checkpoint, checksum good"
+    yield f"progress   epoch {progress.epoch}, step {progress.step}, {progress.samples} samples seen"
+    yield f"network    {describe_network(network)}; {network.parameter_count} parameters, {state.config.dtype}"
+    for l in range(2, network.F + 1):
+        W, b = state.parameters.W[l], state.parameters.b[l]
+        yield (
+            f"  layer {l}  W {W.shape[0]} x {W.shape[1]}, rms {_rms(W):.4g};  b {len(b)}, rms {_rms(b):.4g};  "
+            f"σ = {network.sigma(l).name}"
+        )
+    for what, scaling in (("input", state.problem.input), ("target", state.problem.target)):
+        yield f"{what:<11}" + (
+            "not scaled" if scaling.is_none else f"{state.config.scale}: {len(scaling.shift)} columns"
+        )
+    if state.problem.classes is not None:
+        yield f"classes    0 … {state.problem.classes - 1}"
+    if progress.epoch:
+        last = {name: values[-1] for name, values in state.history.items()}
+        metric = state.problem.metric
+        shown = [f"{part}_{of}" for of in ("loss", metric) for part in ("train", "validation")]
+        yield "last epoch " + ", ".join(f"{name} {last[name]:.6g}" for name in shown)
+    yield "config"
+    for option, value in as_dict(state.config).items():
+        yield f"  {option} = {value}"
+
+
+def describe_network(network: Any) -> str:
+    """64-128-10, relu, softmax, cross_entropy"""
+    sizes = "-".join(map(str, network.sizes[1:]))
+    hidden = f"{network.activation.name}, " if network.F > 2 else ""
+    return f"{sizes}, {hidden}{network.output_activation.name}, {network.loss.name}"
+
+
+def _rms(array: Any) -> float:
+    return float(np.sqrt(np.mean(np.square(array, dtype=np.float64))))
+
+
+def _describe_data(path: Path) -> Iterator[str]:
+    splits = split_names(str(path))
+    with h5py.File(path, "r", locking="best-effort") as file:
+        yield f"{path}: " + (f"data set with the splits {', '.join(splits)}" if splits else "HDF5 file without splits")
+        for prefix, group in [("", file), *((f"{split}/", file[split]) for split in splits)]:
+            for name, item in group.items():
+                if isinstance(item, h5py.Dataset):
+                    layout = f"chunks {item.chunks}" if item.chunks else "contiguous"
+                    packed = f", {item.compression}" if item.compression else ""
+                    yield f"  {prefix}{name}  {item.shape} {item.dtype}, {layout}{packed}{_values(item)}"
+
+
+def _values(item: h5py.Dataset) -> str:
+    if item.ndim != 1 or item.dtype.kind not in "iu" or item.size == 0:
+        return ""
+    labels = item[()]
+    return f", {len(np.unique(labels))} labels from {labels.min()} to {labels.max()}"

@@ -1,0 +1,118 @@
+"""Predictions for a split, written by rank 0 block by block: all ranks work on each block."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.backprop import Piece, forward, piece_samples
+from distbp.batches import pieces, shard
+from distbp.checkpoint import Checkpoint, replace_synced
+from distbp.communicator import Communicator, agree
+from distbp.data import Split
+from distbp.errors import RunError
+from distbp.feed import Feed
+from distbp.problem import Problem, unscaled_output
+
+BLOCK = 65536  # samples that are predicted before they are written
+
+
+def predict(
+    comm: Communicator,
+    state: Checkpoint,
+    data: Split,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    advance: Callable[[int], None] = lambda samples: None,
+) -> None:
+    """Writes `out` (HDF5): `class` (N,) and `probability` (N, K) for a classifier, `y` (N, n_F) for targets.
+
+    Predictions of targets are in the units of the targets.  The file appears when it is complete.  Raises RunError.
+    """
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    agree(comm, lambda: _check_out(out, overwrite) if comm.rank == 0 else None)
+    outputs = _Outputs(comm, state, data)
+    try:
+        file = agree(comm, lambda: _create(temporary) if comm.rank == 0 else None)
+        for first, last in pieces(0, len(data), BLOCK):
+            blocks = comm.gather(outputs(first, last))
+
+            def write(first: int = first, blocks: list[NDArray[Any]] | None = blocks) -> None:
+                if file and blocks is not None:
+                    _write(out, file, state.problem, len(data), first, np.concatenate(blocks))
+
+            agree(comm, write)
+            advance(last - first)
+        agree(comm, lambda: _finish(file, temporary, out))
+    finally:
+        if comm.rank == 0:
+            temporary.unlink(missing_ok=True)
+
+
+class _Outputs:
+    """a^F, shape (samples, n_F), of a rank's shard of a block."""
+
+    def __init__(self, comm: Communicator, state: Checkpoint, data: Split) -> None:
+        dtype, network = state.config.dtype, state.problem.network
+        self._comm, self._problem, self._parameters = comm, state.problem, state.parameters
+        longest = min(piece_samples(network, dtype), len(data))
+        self._feed = Feed(state.problem, data, longest, dtype)
+        self._piece = Piece(network, longest, dtype)
+
+    def __call__(self, first: int, last: int) -> NDArray[Any]:
+        start, end = shard(last - first, self._comm.rank, self._comm.size)
+        network, found = self._problem.network, []
+        for i, j in pieces(first + start, first + end, self._piece.m):
+            piece = self._piece.first(network, j - i)
+            self._feed.fill(piece, np.arange(i, j))
+            forward(network, self._parameters, piece)
+            found.append(unscaled_output(self._problem, piece.a[network.F]).copy())
+        return np.concatenate(found) if found else np.empty((0, network.sizes[-1]), self._piece.y.dtype)
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    if out.exists() and not overwrite:
+        raise RunError(f"{out}: exists already; choose another --out, or add --overwrite")
+    if not out.parent.is_dir():
+        raise RunError(f"{out}: the directory {out.parent} does not exist")
+
+
+def _create(temporary: Path) -> h5py.File:
+    try:
+        return h5py.File(temporary, "x", locking=False)
+    except OSError as error:
+        raise RunError(f"{temporary.parent}: cannot write here: {error}") from None
+
+
+def _write(out: Path, file: h5py.File, problem: Problem, N: int, first: int, a: NDArray[Any]) -> None:
+    if problem.classes is None:
+        columns = {"y": a}
+    elif a.shape[1] == 1:
+        columns = {"class": (a[:, 0] > 0.5).astype(np.int64), "probability": np.hstack([1.0 - a, a])}
+    else:
+        columns = {"class": a.argmax(axis=1)}
+        columns["probability" if problem.network.output_activation.name == "softmax" else "output"] = a
+    try:
+        for name, values in columns.items():
+            if name not in file:
+                file.create_dataset(name, (N, *values.shape[1:]), values.dtype, track_times=False)
+            file[name][first : first + len(values)] = values
+    except OSError as error:
+        raise RunError(f"{out}: cannot be written: {error}") from None
+
+
+def _finish(file: h5py.File | None, temporary: Path, out: Path) -> None:
+    if file is None:
+        return
+    try:
+        file.close()
+        replace_synced(temporary, out)
+    except OSError as error:
+        raise RunError(f"{out}: cannot be written: {error}") from None

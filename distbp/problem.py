@@ -1,0 +1,129 @@
+"""What is to be learnt: the network, the scaling and the metric that follow from a configuration and its data."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from distbp.activations import Array
+from distbp.backprop import Piece
+from distbp.communicator import Communicator, agree
+from distbp.config import AUTO, Config, check
+from distbp.data import Split, check_labels, class_count
+from distbp.errors import DataError
+from distbp.losses import LOSSES
+from distbp.network import Network
+from distbp.scaling import Scaling, measure
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The network with how its inputs and outputs are to be read.
+
+    `classes` is K when the targets are class labels 0 … K-1, else None.
+    """
+
+    network: Network
+    input: Scaling
+    target: Scaling
+    classes: int | None
+
+    @property
+    def metric(self) -> str:
+        """The measure beside the loss: "accuracy", or "rmse" in the units of the targets."""
+        return "rmse" if self.classes is None and self.network.loss.name == "mse" else "accuracy"
+
+    def metric_sum(self, piece: Piece) -> float:
+        """What a piece adds to the metric, after `forward`: right answers, or squared errors (mean over outputs)."""
+        y, a = piece.y, piece.a[self.network.F]
+        if self.metric == "rmse":
+            error = np.subtract(a, y, dtype=np.float64)
+            error *= self.target.spread[:, None]
+            return float(np.vdot(error, error)) / len(y)
+        if self.network.loss.name == "binary_cross_entropy":
+            return float(np.count_nonzero((a > 0.5) == (y > 0.5))) / len(y)
+        return float(np.count_nonzero(a.argmax(axis=0) == y.argmax(axis=0)))
+
+    def metric_value(self, total: float, n: int) -> float:
+        """The metric of n samples from the sum over them."""
+        return float(np.sqrt(total / n)) if self.metric == "rmse" else total / n
+
+    def check(self, data: Split) -> None:
+        """Raises DataError where data do not fit this network."""
+        n = self.network.sizes
+        if data.x.shape[1] != n[1]:
+            raise DataError(
+                f"{data.sources[0][0]}: {data.name}/{data.x_name} has {data.x.shape[1]} columns, "
+                f"but the network has {n[1]} inputs"
+            )
+        if data.y is None:
+            return
+        if data.is_labelled:
+            if self.classes is None:
+                raise DataError(
+                    f"{data.place(0, data.y_name)}: class labels, but the network was trained on real targets"
+                )
+            check_labels(data, self.classes)
+        elif self.classes is not None:
+            raise DataError(
+                f"{data.place(0, data.y_name)}: {data.y.dtype} values, but the network was trained on class labels, "
+                "which are integers"
+            )
+        elif data.y.shape[1] != n[self.network.F]:
+            raise DataError(
+                f"{data.sources[0][0]}: {data.name}/{data.y_name} has {data.y.shape[1]} columns, "
+                f"but the network has {n[self.network.F]} outputs"
+            )
+
+
+def pose(comm: Communicator, config: Config, data: Split) -> tuple[Config, Problem]:
+    """The problem that a training split poses, and the configuration with every "auto" replaced by what it meant.
+
+    Raises DataError or UsageError, agreed by all ranks.
+    """
+    config, classes, n_F = agree(comm, lambda: _resolve(config, data))
+    layers = [data.x.shape[1], *config.hidden, n_F]
+    network = Network.of(layers, config.activation, config.output_activation, config.loss)
+    regression = classes is None and config.loss == "mse"
+    input_scaling = measure(comm, data.x, config.scale)
+    target = measure(comm, data.y, config.scale) if regression and data.y is not None else Scaling.none(n_F)
+    return config, Problem(network, input_scaling, target, classes)
+
+
+def _resolve(config: Config, data: Split) -> tuple[Config, int | None, int]:
+    assert data.y is not None
+    loss = config.loss
+    if loss == AUTO:
+        loss = "cross_entropy" if data.is_labelled else "mse"
+    output = LOSSES[loss].output_activation if config.output_activation == AUTO else config.output_activation
+    config = dataclasses.replace(config, loss=loss, output_activation=output)
+    check(config)
+    if data.is_labelled:
+        classes = class_count(data)
+        if loss == "binary_cross_entropy":
+            if classes != 2:
+                raise DataError(
+                    f"{data.sources[0][0]}: {data.name}/{data.y_name} has {classes} classes; "
+                    "--loss binary_cross_entropy is for labels 0 and 1: use --loss cross_entropy"
+                )
+            return config, classes, 1
+        return config, classes, classes
+    if loss == "cross_entropy":
+        raise DataError(
+            f"{data.sources[0][0]}: {data.name}/{data.y_name} is of type {data.y.dtype}; --loss cross_entropy needs "
+            "class labels, which are integers; for regression use --loss mse"
+        )
+    if loss == "binary_cross_entropy" and not (data.y.min() >= 0 and data.y.max() <= 1):
+        row = int(((data.y < 0) | (data.y > 1)).any(axis=1).argmax())
+        raise DataError(
+            f"{data.place(row, data.y_name)}: {data.y[row].tolist()}; --loss binary_cross_entropy needs targets "
+            "from 0 to 1"
+        )
+    return config, None, data.y.shape[1]
+
+
+def unscaled_output(problem: Problem, a: Array) -> Array:
+    """Outputs in the units of the targets; a has shape (n_F, m), the result (m, n_F), float64 where it was scaled."""
+    return np.ascontiguousarray(a.T) if problem.target.is_none else problem.target.undo(a.T)

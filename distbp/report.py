@@ -1,0 +1,93 @@
+"""What rank 0 says while it trains: a summary, a progress bar on a terminal, one line per epoch, a last line."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+from distbp import __version__
+from distbp.inspection import describe_network
+from distbp.train import Run
+
+
+class ConsoleReporter:
+    """Lines on stdout; the bar on stderr, where that is a terminal."""
+
+    def __init__(self, threads: tuple[int, str]) -> None:
+        self._threads = threads
+        self._bar: Any = None
+        self._epochs = 0
+
+    def note(self, text: str) -> None:
+        """One line."""
+        if self._bar is not None:
+            self._bar.clear()
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+    def start(self, run: Run) -> None:
+        """The summary, and the bar."""
+        config, problem, data = run.config, run.problem, run.training
+        self._epochs = config.epochs
+        threads, source = self._threads
+        plural = "s" if threads > 1 else ""
+        kind = f"{problem.classes} classes" if problem.classes else f"{problem.network.sizes[-1]} targets"
+        validation = f", {len(run.validation)} to validate ({run.validation.name})" if run.validation else ""
+        files = ", ".join(config.data) or "the digits data set that comes with distbp"
+        self.note(f"distbp {__version__}: {run.comm.describe()} x {threads} thread{plural} ({source})")
+        self.note(f"data      {files}")
+        self.note(
+            f"          {len(data)} samples to train on ({data.name}){validation}, {data.x.shape[1]} inputs "
+            f"({data.x.dtype}), {kind}; scale: {config.scale}"
+        )
+        self.note(
+            f"network   {describe_network(problem.network)}; {problem.network.parameter_count} parameters, "
+            f"{config.dtype}"
+        )
+        self.note(
+            f"training  {config.optimizer}, learning rate {config.learning_rate:g} ({config.schedule}), "
+            f"batches of n = {run.batch_size}, {config.epochs} epochs of {run.steps_per_epoch} steps"
+        )
+        self.note(f"results   {run.directory.path}/")
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            total = config.epochs * len(data)
+            self._bar = tqdm(
+                total=total, initial=run.state.progress.samples, unit=" samples", unit_scale=True, leave=False
+            )
+
+    def step(self, samples: int) -> None:
+        """Moves the bar."""
+        if self._bar is not None:
+            self._bar.update(samples)
+
+    def epoch(self, row: dict[str, float]) -> None:
+        """One line for an epoch."""
+        scores = "  ".join(
+            f"{name.replace('_', ' ')} {value:.6g}"
+            for name, value in row.items()
+            if name.startswith(("train_", "validation_")) and not math.isnan(value)
+        )
+        self.note(f"epoch {int(row['epoch'])}/{self._epochs}  {scores}  {row['samples_per_second']:,.0f} samples/s")
+
+    def finish(self, run: Run, seconds: float) -> None:
+        """The last lines."""
+        self.close()
+        progress, (best, epoch) = run.state.progress, run.best()
+        self.note(f"done      {progress.epoch} epochs, {progress.step} steps; {seconds:.1f} s")
+        if epoch:
+            metric = run.problem.metric
+            value = run.state.history[f"validation_{metric}"][epoch - 1]
+            self.note(
+                f"best      epoch {epoch}: validation loss {best:.6g}, {metric} {value:.6g}; {run.directory.best}"
+            )
+        newest = run.directory.checkpoints()
+        self.note(f"last      {newest[-1]}")
+
+    def close(self) -> None:
+        """Removes the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,138 @@
+"""The directory of a run: config.toml, metrics.csv, checkpoint-SSSSSSSSSS.h5 and best.h5.  Rank 0 alone writes."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from distbp import __version__, checkpoint
+from distbp.checkpoint import Checkpoint, replace_synced
+from distbp.config import Config, as_dict
+from distbp.errors import CheckpointError, RunError
+
+CHECKPOINT_NAME = re.compile(r"checkpoint-(\d{10})\.h5")
+LEFTOVER = re.compile(r"\.(checkpoint-\d{10}\.h5|best\.h5|metrics\.csv|config\.toml)\.\d+\.tmp")
+WHOLE = ("epoch", "step")
+
+
+class RunDirectory:
+    """Reads and writes the files of a run.  Raises RunError where the directory cannot be used."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+        self.best = self.path / "best.h5"
+
+    def create(self) -> None:
+        """Makes the directory; refuses one that holds a run already."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            found = [file.name for file in sorted(self.path.iterdir()) if _is_of_a_run(file.name)]
+            probe = self.path / f".config.toml.{os.getpid()}.tmp"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise RunError(
+                f"{self.path}: cannot write the results here: {error.strerror}; choose another directory with --out"
+            ) from None
+        if found:
+            raise RunError(
+                f"{self.path}: already holds a run ({found[0]}); nothing was changed\n"
+                "continue it with --resume, or choose another directory with --out"
+            )
+
+    def checkpoints(self) -> list[Path]:
+        """From the oldest to the newest."""
+        try:
+            return sorted(file for file in self.path.iterdir() if CHECKPOINT_NAME.fullmatch(file.name))
+        except OSError as error:
+            raise RunError(f"{self.path}: no run to be found here: {error.strerror}") from None
+
+    def newest(self) -> tuple[Checkpoint, Path, list[str]]:
+        """The newest checkpoint that is whole, and what was wrong with newer ones."""
+        skipped: list[str] = []
+        for path in reversed(self.checkpoints()):
+            try:
+                return checkpoint.read(path), path, skipped
+            except CheckpointError as error:
+                skipped.append(str(error))
+        details = "".join(f"\n  {line}" for line in skipped)
+        raise RunError(f"{self.path}: no good checkpoint to resume from; leave --resume out to start a run{details}")
+
+    def reopen(self, state: Checkpoint) -> None:
+        """Makes the files agree with the checkpoint the run goes on from: no leftovers, no duplicate or missing row."""
+        for file in list(self.path.iterdir()):
+            newer = CHECKPOINT_NAME.fullmatch(file.name)
+            if LEFTOVER.fullmatch(file.name) or (newer and int(newer[1]) > state.progress.step):
+                file.unlink()  # the newer ones are the damaged ones that were skipped
+        self.write_metrics(state.history)
+
+    def save(self, state: Checkpoint, keep: int, *, best: bool = False) -> Path:
+        """Writes a checkpoint (`best`: best.h5 instead) and removes all but the newest `keep`."""
+        path = self.best if best else self.path / f"checkpoint-{state.progress.step:010d}.h5"
+        try:
+            checkpoint.write(path, state)
+            if not best:
+                for old in self.checkpoints()[:-keep]:
+                    old.unlink()
+        except OSError as error:
+            raise RunError(f"{path}: cannot write the checkpoint: {error}") from None
+        return path
+
+    def write_config(self, config: Config, facts: list[str]) -> None:
+        """config.toml: `distbp train --config` of it repeats the run.  `facts` become comments."""
+        lines = [f"# distbp {__version__}: distbp train --config config.toml --out ANOTHER repeats this run", *facts]
+        text = "\n# ".join(lines) + "\n" + tomli_w.dumps(as_dict(config))
+        self._write("config.toml", text)
+
+    def write_metrics(self, history: dict[str, list[float]]) -> None:
+        """metrics.csv anew, a row for each epoch."""
+        columns = list(history)
+        rows = zip(*history.values(), strict=True)
+        lines = [columns, *([_cell(c, v) for c, v in zip(columns, row, strict=True)] for row in rows)]
+        self._write("metrics.csv", "".join(",".join(line) + "\n" for line in lines))
+
+    def append_metrics(self, row: dict[str, float]) -> None:
+        """One more row of metrics.csv."""
+        try:
+            with open(self.path / "metrics.csv", "a", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerow([_cell(c, v) for c, v in row.items()])
+        except OSError as error:
+            raise RunError(f"{self.path / 'metrics.csv'}: cannot be written: {error.strerror}") from None
+
+    def _write(self, name: str, text: str) -> None:
+        temporary = self.path / f".{name}.{os.getpid()}.tmp"
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            replace_synced(temporary, self.path / name)
+        except OSError as error:
+            raise RunError(f"{self.path / name}: cannot be written: {error.strerror}") from None
+
+
+def _is_of_a_run(name: str) -> bool:
+    return name in ("config.toml", "metrics.csv", "best.h5") or CHECKPOINT_NAME.fullmatch(name) is not None
+
+
+def _cell(column: str, value: Any) -> str:
+    if column in WHOLE:
+        return str(int(value))
+    return "" if math.isnan(value) else repr(float(value))
+
+
+def find_checkpoint(path: str) -> Path:
+    """A checkpoint file; or of a run directory its best.h5, and where there is none its newest checkpoint."""
+    directory = Path(path)
+    if not directory.is_dir():
+        return directory
+    run = RunDirectory(path)
+    if run.best.exists():
+        return run.best
+    found = run.checkpoints()
+    if not found:
+        raise CheckpointError(f"{path}: a directory without a checkpoint in it")
+    return found[-1]

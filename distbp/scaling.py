@@ -1,0 +1,75 @@
+"""Shift and spread of each column of a data set, measured over all ranks in float64.
+
+    scaled value = (value - shift) / spread
+
+standardize: shift = mean, spread = standard deviation (the population's, divided by N, as scikit-learn's);
+minmax: shift = minimum, spread = maximum - minimum, so that values go from 0 to 1.  A constant column gets spread 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.batches import pieces, shard
+from distbp.communicator import Communicator
+
+ROWS = 4096  # converted to float64 at a time
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """shift and spread, float64, shape (columns,)."""
+
+    shift: NDArray[np.float64]
+    spread: NDArray[np.float64]
+
+    @classmethod
+    def none(cls, columns: int) -> Scaling:
+        """Leaves values as they are."""
+        return cls(np.zeros(columns), np.ones(columns))
+
+    @property
+    def is_none(self) -> bool:
+        """Whether values stay as they are."""
+        return not self.shift.any() and bool((self.spread == 1.0).all())
+
+    def undo(self, scaled: NDArray[Any]) -> NDArray[np.float64]:
+        """The values before scaling; samples are rows, shape (m, columns)."""
+        return np.asarray(scaled * self.spread + self.shift)
+
+
+def measure(comm: Communicator, array: NDArray[Any], method: str) -> Scaling:
+    """The scaling of the columns of `array`, shape (N, columns), which is the same on every rank.
+
+    Each rank works on its shard of the rows.  The deviations are summed in a second pass, after the mean is known: a
+    sum of squares minus a square of sums would lose all digits of a column such as 1e8 ± 1.
+    """
+    columns = array.shape[1]
+    if method == "none":
+        return Scaling.none(columns)
+    start, end = shard(len(array), comm.rank, comm.size)
+    blocks = [slice(*piece) for piece in pieces(start, end, ROWS)]
+    low, high, total = np.full(columns, np.inf), np.full(columns, -np.inf), np.zeros(columns)
+    for rows in blocks:
+        block = array[rows].astype(np.float64)
+        np.minimum(low, block.min(axis=0), out=low)
+        np.maximum(high, block.max(axis=0), out=high)
+        total += block.sum(axis=0)
+    comm.allreduce(low, "min")
+    comm.allreduce(high, "max")
+    constant = low == high
+    if method == "minmax":
+        return Scaling(low, np.where(constant, 1.0, high - low))
+    comm.allreduce(total)
+    mean = np.where(constant, low, total / len(array))
+    squares = np.zeros(columns)
+    for rows in blocks:
+        deviation = array[rows] - mean
+        squares += np.square(deviation, out=deviation).sum(axis=0)
+    comm.allreduce(squares)
+    deviation = np.sqrt(squares / len(array))
+    return Scaling(mean, np.where(constant | (deviation == 0.0), 1.0, deviation))
