@@ -173,13 +173,13 @@ def _version(package: str) -> str:
 def _load(comm: Any, checkpoint: str, data: tuple[str, ...], split: str, *, targets: bool) -> Any:
     """A checkpoint, which rank 0 reads, and a split to use it on: DATA, or the run's own data."""
     from distbp.checkpoint import read
-    from distbp.communicator import agree
+    from distbp.communicator import agree, on_first
     from distbp.data import data_files, read_split
     from distbp.run_directory import find_checkpoint
     from distbp.threads import set_threads
 
     set_threads(comm, 0)
-    state = comm.broadcast(agree(comm, lambda: read(find_checkpoint(checkpoint)) if comm.rank == 0 else None))
+    state = comm.broadcast(on_first(comm, lambda: read(find_checkpoint(checkpoint))))
     config = state.config
     samples = read_split(comm, data_files(data or config.data), split, config.x, config.y if targets else None)
     agree(comm, lambda: state.problem.check(samples))
@@ -226,7 +226,9 @@ def predict(launch: Launch, checkpoint: str, data: tuple[str, ...], out: Path, s
     from distbp.predict import predict as predict_split
 
     state, samples = _load(comm, checkpoint, data, split, targets=False)
-    with click.progressbar(length=len(samples), label="predicting", hidden=comm.rank > 0 or not sys.stderr.isatty(), file=sys.stderr) as bar:
+    with click.progressbar(
+        length=len(samples), label="predicting", hidden=comm.rank > 0 or not sys.stderr.isatty(), file=sys.stderr
+    ) as bar:
         predict_split(comm, state, samples, out, overwrite=overwrite, advance=bar.update)
     if comm.rank == 0:
         click.echo(f"{out}: predictions for {len(samples)} samples of {split}")

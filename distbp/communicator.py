@@ -158,6 +158,23 @@ def run_threads(size: int, function: Callable[[Communicator], T]) -> list[T]:
     return results
 
 
+def on_first(communicator: Communicator, action: Callable[[], T]) -> T | None:
+    """Calls action() on rank 0 alone, and returns its result there, None elsewhere.
+
+    If it raises a DistbpError, every rank raises it, marked as agreed.
+    """
+    result, failure = None, None
+    try:
+        result = action() if communicator.rank == 0 else None
+    except DistbpError as error:
+        failure = error
+    failure = communicator.broadcast(failure)
+    if failure is not None:
+        failure.agreed = True
+        raise failure
+    return result
+
+
 def agree(communicator: Communicator, action: Callable[[], T]) -> T:
     """Calls action() on this rank; returns its result if it succeeded on every rank.
 

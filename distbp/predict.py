@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from distbp.backprop import Piece, forward, piece_samples
 from distbp.batches import pieces, shard
 from distbp.checkpoint import Checkpoint, replace_synced
-from distbp.communicator import Communicator, agree
+from distbp.communicator import Communicator, on_first
 from distbp.data import Split
 from distbp.errors import RunError
 from distbp.feed import Feed
@@ -37,20 +37,20 @@ def predict(
     Predictions of targets are in the units of the targets.  The file appears when it is complete.  Raises RunError.
     """
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    agree(comm, lambda: _check_out(out, overwrite) if comm.rank == 0 else None)
+    on_first(comm, lambda: _check_out(out, overwrite))
     outputs = _Outputs(comm, state, data)
     try:
-        file = agree(comm, lambda: _create(temporary) if comm.rank == 0 else None)
+        file = on_first(comm, lambda: _create(temporary))
         for first, last in pieces(0, len(data), BLOCK):
             blocks = comm.gather(outputs(first, last))
 
             def write(first: int = first, blocks: list[NDArray[Any]] | None = blocks) -> None:
-                if file and blocks is not None:
+                if file is not None and blocks is not None:
                     _write(out, file, state.problem, len(data), first, np.concatenate(blocks))
 
-            agree(comm, write)
+            on_first(comm, write)
             advance(last - first)
-        agree(comm, lambda: _finish(file, temporary, out))
+        on_first(comm, lambda: _finish(file, temporary, out))
     finally:
         if comm.rank == 0:
             temporary.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from distbp.backprop import Piece, backward, forward, loss_sum, piece_samples
 from distbp.batches import epoch_order, pieces, shard, steps_per_epoch
 from distbp.checkpoint import Checkpoint, Progress
-from distbp.communicator import Communicator, agree
+from distbp.communicator import Communicator, agree, on_first
 from distbp.config import AUTO, Config, resume
 from distbp.data import Split, data_files, read_split, split_names
 from distbp.errors import DataError, DivergedError, Stopped
@@ -103,11 +103,11 @@ def _prepare(
     directory = RunDirectory(config.out)
     stored: Checkpoint | None = None
     if resume_with is not None:
-        stored = comm.broadcast(agree(comm, lambda: _load(directory, reporter) if comm.rank == 0 else None))
+        stored = comm.broadcast(on_first(comm, lambda: _load(directory, reporter)))
         assert stored is not None
         config = agree(comm, lambda: resume(stored.config, resume_with, "command line"))
     else:
-        agree(comm, lambda: directory.create() if comm.rank == 0 else None)
+        on_first(comm, lambda: directory.create())
 
     files = data_files(config.data)
     training = read_split(comm, files, config.split, config.x, config.y)
@@ -126,7 +126,7 @@ def _prepare(
         optimizer = {name: values.copy() for name, values in stored.optimizer.items()}
         history = {name: list(values) for name, values in _columns(problem, stored.history).items()}
         state = Checkpoint(config, problem, vector, optimizer, replace(stored.progress), history)
-        agree(comm, lambda: directory.reopen(state) if comm.rank == 0 else None)
+        on_first(comm, lambda: directory.reopen(state))
     else:
         initialize(Parameters(problem.network, vector), problem.network, config.seed, config.initialization)
         optimizer = _optimizer(config).init(vector)
@@ -134,13 +134,12 @@ def _prepare(
     run = Run(comm, config, problem, training, validation, batch_size, steps, state, directory)
 
     def first_files() -> None:
-        if comm.rank == 0:
-            if not stored:
-                directory.save(state, config.keep)
-                directory.write_metrics(state.history)
-            directory.write_config(config, list(facts))
+        if not stored:
+            directory.save(state, config.keep)
+            directory.write_metrics(state.history)
+        directory.write_config(config, list(facts))
 
-    agree(comm, first_files)
+    on_first(comm, first_files)
     return run
 
 
@@ -335,17 +334,16 @@ def _end_epoch(
         state.history[column].append(value)
 
     def write() -> None:
-        if run.comm.rank == 0:
-            run.directory.append_metrics(row)
-            if row["validation_loss"] < best_before:
-                run.directory.save(state, run.config.keep, best=True)
+        run.directory.append_metrics(row)
+        if row["validation_loss"] < best_before:
+            run.directory.save(state, run.config.keep, best=True)
 
-    agree(run.comm, write)
+    on_first(run.comm, write)
     return row
 
 
 def _save(run: Run) -> None:
-    agree(run.comm, lambda: run.directory.save(run.state, run.config.keep) if run.comm.rank == 0 else None)
+    on_first(run.comm, lambda: run.directory.save(run.state, run.config.keep))
 
 
 def _stopped(run: Run) -> Stopped:
