@@ -1,0 +1,59 @@
+"""Fixtures, and what makes pytest work under mpirun.
+
+Tests marked `parallel` run on every rank of `mpirun -n N pytest -m parallel`, and in one process.  After each, the
+verdicts of all ranks are gathered, so that a test fails on all ranks or on none; a rank that fails while the others
+wait for it runs into the time limit, which ends the job.  Rank 0 alone prints.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from runs import Runner, write_data
+
+from distbp.communicator import Communicator
+from distbp.launch import Launch
+
+LAUNCH = Launch(os.environ)
+
+
+@pytest.fixture(scope="session")
+def comm() -> Communicator:
+    """All ranks that run this test."""
+    return LAUNCH.connect()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if LAUNCH.rank > 0:
+        config.pluginmanager.get_plugin("terminalreporter")._tw._file = open(os.devnull, "w")  # noqa: SIM115
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    failure = None
+    try:
+        yield
+    except BaseException as error:
+        failure = error
+    if item.get_closest_marker("parallel") and LAUNCH.launched:
+        verdicts = LAUNCH.connect().allgather(None if failure is None else repr(failure))
+        if failure is None and any(verdicts):
+            pytest.fail("\n".join(f"rank {r}: {v}" for r, v in enumerate(verdicts) if v), pytrace=False)
+    if failure:
+        raise failure
+
+
+@pytest.fixture
+def data_file(tmp_path: Path) -> str:
+    """A small classification problem: 23 samples to train on, 11 to test, 4 inputs, 3 classes."""
+    return write_data(tmp_path / "data.h5", train=23, test=11)
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Runner:
+    """Starts the command `distbp`, in one process or under mpirun, in a directory of its own."""
+    return Runner(tmp_path)

@@ -1,0 +1,125 @@
+"""Small data sets, and ways to run distbp: in this process on any number of ranks, as a command, under mpirun."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from distbp.communicator import OneProcess, run_threads
+from distbp.config import Config, merge
+from distbp.train import Run, train
+
+BIN = Path(sys.executable).parent
+LIMIT = 60  # seconds for a subprocess
+# Open MPI's wheel: allow root, skip a slow network layer, be silent about a missing one
+OPEN_MPI = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "OMPI_MCA_btl": "^ofi",
+    "OMPI_MCA_mtl": "^ofi",
+    "OMPI_MCA_osc": "^ucx",
+}
+
+
+def write_data(path: Path, *, train: int = 23, test: int = 11, inputs: int = 4, kind: str = "classes") -> str:
+    """A data set of seeded random numbers; kind "classes" (3 of them), "binary" or "targets" (2 real ones)."""
+    rng = np.random.default_rng(7)
+    with h5py.File(path, "w") as file:
+        for split, count in (("train", train), ("test", test)):
+            x = rng.standard_normal((count, inputs)) * 3 + 1
+            score = np.stack([np.sin(x[:, 0]), x[:, 1] * x[:, 2] / 9, np.cos(x[:, 3])], axis=1)
+            y = {"classes": score.argmax(axis=1), "binary": (score[:, 0] > 0).astype(int), "targets": score[:, :2] * 50}
+            file[f"{split}/x"], file[f"{split}/y"] = x, y[kind]
+    return str(path)
+
+
+def configuration(data: str, out: Path | str, **options: Any) -> Config:
+    """Small and quick, in float64, unless told otherwise."""
+    small = {"data": [data], "out": str(out), "hidden": [6], "dtype": "float64", "epochs": 3, "batch_size": 7}
+    return merge({**small, **options}, "test")
+
+
+def train_on(ranks: int, config: Config, **words: Any) -> Run:
+    """Trains on threads that stand in for ranks (one: in this thread); the run of rank 0."""
+    if ranks == 1:
+        return train(OneProcess(), config, **words)
+    return run_threads(ranks, lambda comm: train(comm, config, **words))[0]
+
+
+def resumed(ranks: int, config: Config, **changes: Any) -> Run:
+    """Continues the run in config.out."""
+    return train_on(ranks, replace(config, **changes), resume_with=changes)
+
+
+@cache
+def mpirun_command() -> tuple[str, ...]:
+    """The mpirun beside this Python, with what it needs to start more ranks than cores."""
+    program = BIN / "mpirun"
+    if not program.exists():
+        pytest.skip("no mpirun beside this Python (pip install mpich)")
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=LIMIT, env=environment())
+    return (str(program), "--oversubscribe") if "Open MPI" in version.stdout else (str(program),)
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """That of a user, without what a launcher may have left."""
+    prefixes = ("OMPI_", "PMI", "PRTE_", "SLURM_", "MPI_", "HYD")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+    return {**kept, **OPEN_MPI, "PYTHONWARNINGS": "default", **extra}
+
+
+class Runner:
+    """Starts commands in `directory`, each with a time limit: a hang is a failure."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def start(self, *command: str, ranks: int = 0, **extra: str) -> subprocess.Popen[str]:
+        """Starts a command, under mpirun if there are ranks."""
+        launcher = (*mpirun_command(), "-n", str(ranks)) if ranks else ()
+        return subprocess.Popen(
+            [*launcher, *command],
+            cwd=self.directory,
+            env=environment(**extra),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def finish(self, process: subprocess.Popen[str], limit: float = LIMIT) -> subprocess.CompletedProcess[str]:
+        """Waits for it; ends it and all its children when the time is over."""
+        try:
+            out, err = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+            pytest.fail(f"still running after {limit} s: {process.args}\n{out}\n{err}", pytrace=False)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def run(self, *command: str, ranks: int = 0, limit: float = LIMIT, **extra: str) -> Any:
+        """Runs a command to its end."""
+        return self.finish(self.start(*command, ranks=ranks, **extra), limit)
+
+    def distbp(self, *arguments: str, ranks: int = 0, **extra: str) -> Any:
+        """Runs `distbp ARGUMENTS`."""
+        return self.run(str(BIN / "distbp"), *map(str, arguments), ranks=ranks, **extra)
+
+
+def check_error(result: Any, code: int, *words: str) -> None:
+    """One message, no traceback, the exit code, and what it must say."""
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("distbp: error: ") == 1, result.stderr
+    for word in words:
+        assert word in result.stderr

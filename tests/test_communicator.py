@@ -1,0 +1,195 @@
+"""One process and threads that stand in for ranks: the same answers, no hang, and errors that all ranks agree on."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from distbp.communicator import OneProcess, agree, run_threads
+from distbp.errors import DataError, DistbpError, UsageError
+
+SIZES = [1, 2, 3, 8]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("operation", "numpy_operation"), [("sum", np.sum), ("min", np.min), ("max", np.max)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_allreduce(size, operation, numpy_operation, dtype):
+    given = np.random.default_rng(0).standard_normal((size, 1000)).astype(dtype)
+
+    def on_rank(communicator):
+        array = given[communicator.rank].copy()
+        communicator.allreduce(array, operation)
+        return array
+
+    results = run_threads(size, on_rank)
+    np.testing.assert_allclose(results[0], numpy_operation(given, axis=0), rtol=1e-6, atol=1e-5)
+    for result in results:
+        assert result.dtype == dtype
+        np.testing.assert_array_equal(result, results[0])  # bit for bit
+
+
+def test_allreduce_sums_by_default_and_in_the_order_of_the_ranks():
+    """(1 + 2^60) - 2^60 = 0 in float64; from the last rank to the first, as they arrive, it would be 1."""
+    given = [1.0, 2.0**60, -(2.0**60)]
+
+    def on_rank(communicator):
+        array = np.array([given[communicator.rank]])
+        time.sleep(0.01 * (3 - communicator.rank))  # the last rank arrives first
+        communicator.allreduce(array)
+        return array[0]
+
+    assert run_threads(3, on_rank) == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_allgather_gather_broadcast(size):
+    def on_rank(communicator):
+        rank = communicator.rank
+        return communicator.allgather(rank**2), communicator.gather(str(rank)), communicator.broadcast(-5 - rank)
+
+    for rank, (allgathered, gathered, broadcast) in enumerate(run_threads(size, on_rank)):
+        assert allgathered == [r**2 for r in range(size)]
+        assert gathered == ([str(r) for r in range(size)] if rank == 0 else None)
+        assert broadcast == -5
+
+
+def test_many_collectives_in_a_row_do_not_mix():
+    def on_rank(communicator):
+        return [communicator.allgather((step, communicator.rank)) for step in range(200)]
+
+    expected = [[(step, rank) for rank in range(4)] for step in range(200)]
+    assert run_threads(4, on_rank) == [expected] * 4
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_ranks_know_where_they_are(size):
+    def on_rank(communicator):
+        return communicator.rank, communicator.size, communicator.node_ranks(), communicator.describe()
+
+    everyone = list(range(size))
+    assert run_threads(size, on_rank) == [
+        (rank, size, everyone, f"{size} simulated ranks (threads)") for rank in everyone
+    ]
+
+
+def test_one_process():
+    communicator = OneProcess()
+    array = np.array([1.0, -2.0])
+    for operation in ("sum", "min", "max"):
+        communicator.allreduce(array, operation)
+    assert array.tolist() == [1.0, -2.0]
+    assert communicator.allgather("x") == communicator.gather("x") == ["x"]
+    assert communicator.broadcast("x") == "x"
+    assert (communicator.rank, communicator.size, communicator.node_ranks()) == (0, 1, [0])
+    assert communicator.describe() == "1 process"
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("failing", [0, 1, 3])
+def test_an_error_in_one_thread_releases_the_others(failing):
+    """The others wait in a collective; they end, and the error is raised as it was."""
+
+    def on_rank(communicator):
+        if communicator.rank == failing:
+            time.sleep(0.05)  # the others are at the barrier by now
+            raise ZeroDivisionError(f"only rank {failing}")
+        communicator.allgather(1)
+
+    before = threading.active_count()
+    started = time.monotonic()
+    with pytest.raises(ZeroDivisionError, match=f"^only rank {failing}$"):
+        run_threads(4, on_rank)
+    assert time.monotonic() - started < 5.0
+    assert threading.active_count() == before
+
+
+@pytest.mark.timeout(20)
+def test_an_error_before_the_others_arrive_releases_them_too():
+    def on_rank(communicator):
+        if communicator.rank == 1:
+            raise DataError("early")
+        time.sleep(0.05)
+        communicator.allreduce(np.zeros(3))
+
+    with pytest.raises(DataError, match=r"^early$"):
+        run_threads(3, on_rank)
+
+
+def errors_of_agree(size, action):
+    """What agree() raises on each rank."""
+
+    def on_rank(communicator):
+        with pytest.raises(DistbpError) as caught:
+            agree(communicator, lambda: action(communicator.rank))
+        return caught.value
+
+    return run_threads(size, on_rank)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_agree_returns_each_ranks_own_result(size):
+    assert run_threads(size, lambda communicator: agree(communicator, lambda: communicator.rank * 2)) == [
+        2 * rank for rank in range(size)
+    ]
+    assert agree(OneProcess(), lambda: "done") == "done"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_agree_shows_an_error_that_all_ranks_share_without_a_rank(size):
+    def action(rank):
+        raise DataError("data.h5: no such file")
+
+    for error in errors_of_agree(size, action):
+        assert type(error) is DataError
+        assert str(error) == "data.h5: no such file"
+        assert error.agreed
+
+
+def test_agree_in_one_process():
+    def action():
+        raise UsageError("no")
+
+    with pytest.raises(UsageError, match=r"^no$") as caught:
+        agree(OneProcess(), action)
+    assert caught.value.agreed
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_agree_raises_the_error_of_one_rank_on_all(failing):
+    def action(rank):
+        if rank == failing:
+            raise UsageError("disk is full")
+        return rank
+
+    for error in errors_of_agree(3, action):
+        assert type(error) is UsageError
+        assert str(error) == f"rank {failing}: disk is full"
+        assert error.agreed
+
+
+def test_agree_shows_the_first_of_several_errors():
+    def action(rank):
+        if rank:
+            raise DataError(f"row {rank} is bad")
+
+    assert {str(error) for error in errors_of_agree(4, action)} == {"rank 1: row 1 is bad"}
+
+
+def test_agreeing_does_not_mark_the_class():
+    def action(rank):
+        raise DataError("x")
+
+    errors_of_agree(2, action)
+    assert not DataError.agreed
+    assert not DataError("y").agreed
+
+
+@pytest.mark.timeout(20)
+def test_agree_lets_bugs_through():
+    def on_rank(communicator):
+        agree(communicator, lambda: 1 // communicator.rank)  # a bug on rank 0
+
+    with pytest.raises(ZeroDivisionError):
+        run_threads(3, on_rank)

@@ -1,0 +1,162 @@
+"""Any number of ranks computes what one computes: ∂L_T/∂w, whole runs, evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runs import configuration, train_on, write_data
+
+from distbp import train as train_module
+from distbp.backprop import Piece, backward, forward, loss_sum
+from distbp.communicator import Communicator, run_threads
+from distbp.data import read_split
+from distbp.evaluate import Evaluation
+from distbp.network import Network, Parameters, initialize
+from distbp.problem import Problem
+from distbp.reduction import Reduction, Tally
+from distbp.scaling import Scaling
+from distbp.train import train
+
+RANKS = (2, 3, 5, 8)
+NETWORK = Network.of([4, 5, 3], "tanh", "softmax", "cross_entropy")
+
+
+def shard_gradient(reduction: Reduction, x: np.ndarray, y: np.ndarray) -> Tally:
+    """∂L_T/∂w over all ranks from this rank's columns of x and y."""
+    parameters = Parameters.zeros(NETWORK, np.float64)
+    initialize(parameters, NETWORK, seed=3)
+    tally = Tally(samples=x.shape[1])
+    if x.shape[1] == 0:
+        reduction.gradient.vector.fill(0)
+    else:
+        piece = Piece(NETWORK, x.shape[1], np.float64)
+        piece.a[1][...], piece.y[...] = x, y
+        forward(NETWORK, parameters, piece)
+        tally.loss = loss_sum(NETWORK, piece)
+        backward(NETWORK, parameters, piece, reduction.gradient)
+    return reduction.reduce(tally)
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("n", [1, 2, 7, 13])
+def test_gradient_is_that_of_the_whole_batch_also_for_uneven_and_empty_shards(ranks: int, n: int) -> None:
+    rng = np.random.default_rng(n)
+    x, y = rng.standard_normal((4, n)), np.eye(3)[:, rng.integers(0, 3, n)]
+
+    def on_rank(comm: Communicator) -> tuple[np.ndarray, Tally]:
+        mine = slice(n * comm.rank // comm.size, n * (comm.rank + 1) // comm.size)
+        reduction = Reduction(comm, NETWORK, np.float64)
+        return reduction, shard_gradient(reduction, x[:, mine], y[:, mine])
+
+    ((alone, total),) = run_threads(1, on_rank)
+    for reduction, tally in run_threads(ranks, on_rank):
+        np.testing.assert_allclose(reduction.gradient.vector, alone.gradient.vector, rtol=1e-12, atol=1e-15)
+        assert tally.samples == n
+        assert tally.loss == pytest.approx(total.loss, rel=1e-12)
+
+
+CASES = {
+    "nobody divides 7": dict(batch_size=7),
+    "a last batch of one sample": dict(batch_size=22),
+    "n smaller than the ranks": dict(batch_size=2),
+    "gradient descent": dict(batch_size="all"),
+    "sgd with momentum and decay": dict(
+        optimizer="sgd", momentum=0.9, nesterov=True, weight_decay=1e-3, learning_rate=0.1, schedule="cosine"
+    ),
+    "no scaling, warm-up": dict(scale="none", warmup_epochs=1.0, optimizer="adamw", weight_decay=0.1),
+}
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_ends_with_the_same_parameters_on_any_number_of_ranks(
+    data_file: str, tmp_path: Path, ranks: int, case: str
+) -> None:
+    alone = train_on(1, configuration(data_file, tmp_path / "alone", **CASES[case]))
+    several = train_on(ranks, configuration(data_file, tmp_path / "several", **CASES[case]))
+    np.testing.assert_allclose(several.state.vector, alone.state.vector, rtol=1e-9, atol=1e-11)
+    for column in ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy"):
+        assert several.state.history[column] == pytest.approx(alone.state.history[column], rel=1e-9)
+    assert several.state.progress.samples == 3 * 23
+
+
+@pytest.mark.parametrize("kind", ["targets", "binary"])
+def test_regression_and_binary_too(tmp_path: Path, kind: str) -> None:
+    data = write_data(tmp_path / "d.h5", kind=kind)
+    loss = "mse" if kind == "targets" else "binary_cross_entropy"
+    alone, several = (train_on(r, configuration(data, tmp_path / str(r), loss=loss, batch_size=5)) for r in (1, 3))
+    np.testing.assert_allclose(several.state.vector, alone.state.vector, rtol=1e-9, atol=1e-11)
+
+
+def test_pieces_of_bounded_size_change_nothing(
+    data_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train_on(1, configuration(data_file, tmp_path / "whole", batch_size="all"))
+    monkeypatch.setattr(train_module, "piece_samples", lambda network, dtype: 3)
+    cut = train_on(2, configuration(data_file, tmp_path / "cut", batch_size="all"))
+    np.testing.assert_allclose(cut.state.vector, whole.state.vector, rtol=1e-9, atol=1e-11)
+
+
+def test_float32_agrees_up_to_rounding(data_file: str, tmp_path: Path) -> None:
+    alone, several = (train_on(r, configuration(data_file, tmp_path / str(r), dtype="float32")) for r in (1, 3))
+    np.testing.assert_allclose(several.state.vector, alone.state.vector, rtol=1e-3, atol=1e-4)
+
+
+def test_counts_in_the_tally_are_exact_beyond_float32() -> None:
+    samples = 2**24 + 1  # float32 alone would lose the 1
+
+    def on_rank(comm: Communicator) -> Tally:
+        return Reduction(comm, NETWORK, np.float32).reduce(Tally(loss=1.0, samples=samples, stop=comm.rank == 1))
+
+    assert [tally.samples for tally in run_threads(3, on_rank)] == [3 * samples] * 3
+    assert [tally.stop for tally in run_threads(3, on_rank)] == [1] * 3
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5, 16])
+def test_evaluation_counts_each_sample_once(data_file: str, ranks: int) -> None:
+    problem = Problem(NETWORK, Scaling.none(4), Scaling.none(3), 3)
+    parameters = Parameters.zeros(NETWORK, np.float64)
+    initialize(parameters, NETWORK, seed=1)
+
+    def on_rank(comm: Communicator) -> tuple[float, float, int]:
+        data = read_split(comm, [data_file], "test", "x", "y")
+        scores = Evaluation(comm, problem, data, "float64")(parameters)
+        return scores.loss, scores.metric, scores.samples
+
+    ((loss, accuracy, _),) = run_threads(1, on_rank)
+    for scores in run_threads(ranks, on_rank):
+        assert scores == (pytest.approx(loss, rel=1e-13), accuracy, 11)
+
+
+@pytest.mark.parallel
+def test_real_ranks_train_as_one_process_does(comm: Communicator, tmp_path_factory: pytest.TempPathFactory) -> None:
+    here = tmp_path_factory.mktemp("own")  # this rank's own, for the run of one process
+    shared = Path(comm.broadcast(str(here)))
+    data = str(shared / "data.h5")
+    if comm.rank == 0:
+        write_data(Path(data), kind="targets")
+    comm.allgather(None)
+    together = train(comm, configuration(data, shared / "together"))
+    alone = train_on(1, configuration(data, here / "alone"))
+    np.testing.assert_allclose(together.state.vector, alone.state.vector, rtol=1e-9, atol=1e-11)
+    states = comm.allgather(together.state.vector.tobytes())
+    assert len(set(states)) == 1, "the ranks do not hold the same parameters"
+
+
+@pytest.mark.parallel
+def test_collectives(comm: Communicator) -> None:
+    numbers = np.array([comm.rank, -comm.rank, 1.5])
+    for operation, expected in {
+        "sum": [sum(range(comm.size)), -sum(range(comm.size)), 1.5 * comm.size],
+        "max": [comm.size - 1, 0, 1.5],
+        "min": [0, 1 - comm.size, 1.5],
+    }.items():
+        mine = numbers.copy()
+        comm.allreduce(mine, operation)
+        assert mine.tolist() == expected
+    assert comm.allgather(comm.rank) == list(range(comm.size))
+    assert comm.broadcast("first" if comm.rank == 0 else "other") == "first"
+    assert comm.gather(comm.rank) == (list(range(comm.size)) if comm.rank == 0 else None)
+    assert comm.node_ranks() == list(range(comm.size))
