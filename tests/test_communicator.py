@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from distbp.communicator import OneProcess, agree, run_threads
+from distbp.communicator import OneProcess, agree, on_first, run_threads
 from distbp.errors import DataError, DistbpError, UsageError
 
 SIZES = [1, 2, 3, 8]
@@ -31,16 +31,20 @@ def test_allreduce(size, operation, numpy_operation, dtype):
 
 
 def test_allreduce_sums_by_default_and_in_the_order_of_the_ranks():
-    """(1 + 2^60) - 2^60 = 0 in float64; from the last rank to the first, as they arrive, it would be 1."""
-    given = [1.0, 2.0**60, -(2.0**60)]
+    """Bit for bit (v_0 + v_1) + v_2 + …, whoever arrives first."""
+    given = np.random.default_rng(0).standard_normal((5, 1000)).astype(np.float32)
+    expected = given[0].copy()
+    for values in given[1:]:
+        expected += values
 
     def on_rank(communicator):
-        array = np.array([given[communicator.rank]])
-        time.sleep(0.01 * (3 - communicator.rank))  # the last rank arrives first
+        array = given[communicator.rank].copy()
+        time.sleep(0.01 * (5 - communicator.rank))  # the last rank arrives first
         communicator.allreduce(array)
-        return array[0]
+        return array
 
-    assert run_threads(3, on_rank) == [0.0, 0.0, 0.0]
+    for result in run_threads(5, on_rank):
+        np.testing.assert_array_equal(result, expected)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -193,3 +197,27 @@ def test_agree_lets_bugs_through():
 
     with pytest.raises(ZeroDivisionError):
         run_threads(3, on_rank)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_on_first_acts_on_rank_0_alone(size):
+    calls = []
+
+    def on_rank(communicator):
+        return on_first(communicator, lambda: calls.append(communicator.rank) or "written")
+
+    assert run_threads(size, on_rank) == ["written"] + [None] * (size - 1)
+    assert calls == [0]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_on_first_raises_rank_0s_error_on_all_without_a_rank(size):
+    def action():
+        raise UsageError("disk is full")
+
+    def on_rank(communicator):
+        with pytest.raises(UsageError, match=r"^disk is full$") as caught:
+            on_first(communicator, action)
+        return caught.value.agreed
+
+    assert run_threads(size, on_rank) == [True] * size

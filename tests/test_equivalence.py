@@ -90,9 +90,7 @@ def test_regression_and_binary_too(tmp_path: Path, kind: str) -> None:
     np.testing.assert_allclose(several.state.vector, alone.state.vector, rtol=1e-9, atol=1e-11)
 
 
-def test_pieces_of_bounded_size_change_nothing(
-    data_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pieces_of_bounded_size_change_nothing(data_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train_on(1, configuration(data_file, tmp_path / "whole", batch_size="all"))
     monkeypatch.setattr(train_module, "piece_samples", lambda network, dtype: 3)
     cut = train_on(2, configuration(data_file, tmp_path / "cut", batch_size="all"))

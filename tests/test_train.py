@@ -109,9 +109,7 @@ def test_mse_on_class_labels_and_no_hidden_layer(data_file: str, tmp_path: Path)
 def test_zero_epochs_write_the_first_parameters(data_file: str, tmp_path: Path) -> None:
     train_on(3, configuration(data_file, tmp_path / "three", epochs=0))
     run = train_on(1, configuration(data_file, tmp_path / "one", epochs=0))
-    first, other = (
-        checkpoint.read(tmp_path / name / "checkpoint-0000000000.h5") for name in ("one", "three")
-    )
+    first, other = (checkpoint.read(tmp_path / name / "checkpoint-0000000000.h5") for name in ("one", "three"))
     assert first.vector.tobytes() == other.vector.tobytes() == run.state.vector.tobytes()
     assert resumed(1, configuration(data_file, tmp_path / "one"), epochs=1).state.progress.step == 4
 

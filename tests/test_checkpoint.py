@@ -1,0 +1,219 @@
+"""Checkpoints: whole or absent, read strictly, and nothing else needed to go on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from runs import configuration, train_on, write_data
+
+from distbp import checkpoint
+from distbp.checkpoint import read, write
+from distbp.errors import CheckpointError
+
+
+@pytest.fixture
+def path(data_file: str, tmp_path: Path) -> Path:
+    train_on(1, configuration(data_file, tmp_path / "run", epochs=2))
+    return tmp_path / "run" / "checkpoint-0000000008.h5"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["classes", "targets"])
+def test_what_was_written_is_read(tmp_path: Path, dtype: str, kind: str) -> None:
+    data = write_data(tmp_path / "d.h5", kind=kind)
+    state = train_on(1, configuration(data, tmp_path / "run", dtype=dtype, hidden=[5, 4])).state
+    write(tmp_path / "copy.h5", state)
+    again = read(tmp_path / "copy.h5")
+    assert again.vector.tobytes() == state.vector.tobytes()
+    assert again.config == state.config
+    assert again.progress == state.progress
+    assert again.history == state.history
+    assert again.problem.network == state.problem.network
+    assert again.problem.classes == (3 if kind == "classes" else None)
+    np.testing.assert_array_equal(again.problem.input.shift, state.problem.input.shift)
+    np.testing.assert_array_equal(again.problem.target.spread, state.problem.target.spread)
+    assert again.optimizer.keys() == state.optimizer.keys() == {"m", "v"}
+
+
+def test_the_documented_layout(path: Path) -> None:
+    with h5py.File(path) as file:
+        assert file["/network/layer_2/W"].shape == (6, 4)
+        assert file["/network/layer_3/b"].shape == (3,)
+        assert file.attrs["format"] == b"distbp-checkpoint"
+        assert json.loads(file.attrs["config"])["hidden"] == [6]
+        assert {"network", "optimizer", "progress", "input", "target", "history"} == set(file)
+        assert file["/progress/step"][()] == 8
+        assert list(file["/target/classes"]) == [0, 1, 2]
+
+
+def test_a_long_configuration_fits(tmp_path: Path, data_file: str) -> None:
+    state = train_on(1, configuration(data_file, tmp_path / "run", epochs=0)).state
+    state.config.data = [f"/a/rather/long/path/to/file-{i:06d}.h5" for i in range(3000)]  # over 64 KiB of JSON
+    write(tmp_path / "long.h5", state)
+    assert read(tmp_path / "long.h5").config.data == state.config.data
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state, before = read(path), path.read_bytes()
+
+    def no_space(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(OSError, match="No space"):
+        write(path, state)
+    assert path.read_bytes() == before
+    assert not [name for name in os.listdir(path.parent) if name.endswith(".tmp")]
+
+
+def test_any_flipped_bit_is_found_or_harmless(path: Path, tmp_path: Path) -> None:
+    content, good = path.read_bytes(), read(path)
+    rng = np.random.default_rng(0)
+    damaged = tmp_path / "damaged.h5"
+    found = 0
+    for position in rng.integers(0, len(content) * 8, 150):
+        changed = bytearray(content)
+        changed[position // 8] ^= 1 << (position % 8)
+        damaged.write_bytes(changed)
+        try:
+            state = read(damaged)
+        except CheckpointError:
+            found += 1
+        else:  # unused bytes between the objects of the file
+            assert state.vector.tobytes() == good.vector.tobytes()
+            assert (state.progress, state.history, state.config) == (good.progress, good.history, good.config)
+    assert found > 20
+
+
+def missing(file: h5py.File) -> None:
+    del file["/network/layer_2/W"]
+
+
+def soft_link(file: h5py.File) -> None:
+    del file["/network/layer_2/W"]
+    file["/network/layer_2/W"] = h5py.SoftLink("/network/layer_3/W")
+
+
+def external_link(file: h5py.File) -> None:
+    del file["/network/layer_2/b"]
+    file["/network/layer_2/b"] = h5py.ExternalLink("/etc/passwd", "/b")
+
+
+def chunked(file: h5py.File) -> None:
+    del file["/network/layer_2/b"]
+    file.create_dataset("/network/layer_2/b", (2**40,), "f8", chunks=(1024,))
+
+
+def virtual(file: h5py.File) -> None:
+    layout = h5py.VirtualLayout((6,), "f8")
+    layout[:] = h5py.VirtualSource("other.h5", "b", (6,))
+    del file["/network/layer_2/b"]
+    file.create_virtual_dataset("/network/layer_2/b", layout)
+
+
+def external_storage(file: h5py.File) -> None:
+    del file["/network/layer_2/b"]
+    file.create_dataset("/network/layer_2/b", (6,), "f8", external=[("/etc/hostname", 0, 48)])
+
+
+def objects(file: h5py.File) -> None:
+    del file["/network/layer_2/b"]
+    file.create_dataset("/network/layer_2/b", data=["x"], dtype=h5py.string_dtype())
+
+
+def not_stored(file: h5py.File) -> None:
+    del file["/network/layer_2/b"]
+    file.create_dataset("/network/layer_2/b", (10**9,), "f8")
+
+
+def future(file: h5py.File) -> None:
+    file.attrs["format_version"] = 99
+
+
+def extra(file: h5py.File) -> None:
+    file["/network/layer_9"] = np.zeros(3)
+
+
+ATTACKS = {
+    missing: "checksum",
+    soft_link: "/network/layer_2/W is a link",
+    external_link: "/network/layer_2/b is a link",
+    chunked: "/network/layer_2/b is not a plain array",
+    virtual: "/network/layer_2/b is not a plain array",
+    external_storage: "/network/layer_2/b is not a plain array",
+    objects: "/network/layer_2/b is not an array of numbers",
+    not_stored: "/network/layer_2/b declares",
+    future: "format version 99",
+    extra: "checksum",
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
+def test_a_file_from_elsewhere_is_refused(path: Path, attack: Callable[[h5py.File], None]) -> None:
+    with h5py.File(path, "r+") as file:
+        attack(file)
+    with pytest.raises(CheckpointError, match=ATTACKS[attack]):
+        read(path)
+
+
+def forge(path: Path, change: Callable[[checkpoint.Tree, dict[str, object]], None]) -> None:
+    """A file with a right checksum but other content."""
+    with h5py.File(path, "r+") as file:
+        tree: checkpoint.Tree = {}
+        checkpoint._read_group(path, file, "", tree)
+        attributes = dict(file.attrs)
+        change(tree, attributes)
+        for name in list(file):
+            del file[name]
+        for name, array in tree.items():
+            file[name] = array
+        del attributes["checksum"]
+        attributes["checksum"] = np.bytes_(checkpoint._checksum(tree, attributes))
+        for name, value in attributes.items():
+            file.attrs[name] = value
+
+
+def configure(**options: object) -> Callable[[checkpoint.Tree, dict[str, object]], None]:
+    def change(tree: checkpoint.Tree, attributes: dict[str, object]) -> None:
+        config = json.loads(bytes(attributes["config"]))  # type: ignore[arg-type]
+        attributes["config"] = np.bytes_(json.dumps({**config, **options}))
+
+    return change
+
+
+def test_wrong_content_with_a_right_checksum_is_refused(path: Path) -> None:
+    original = path.read_bytes()
+    cases: list[tuple[Callable[[checkpoint.Tree, dict[str, object]], None], str]] = [
+        (lambda tree, _: tree["/network/layer_2/W"].__setitem__((0, 0), np.nan), "layer_2/W holds values that are not"),
+        (lambda tree, _: tree.update({"/network/layer_2/b": np.zeros(5)}), "layer_2/b is float64"),
+        (lambda tree, _: tree.update({"/input/shift": np.zeros(9)}), "/input/shift"),
+        (lambda tree, _: tree.update({"/progress/epoch": np.asarray(-1)}), "/progress/epoch is -1"),
+        (lambda tree, _: tree.update({"/other": np.zeros(1)}), "/other does not belong"),
+        (lambda tree, _: tree.pop("/progress/step") and None, "/progress/step is missing"),
+        (configure(hidden=[7]), "layer_2/W is float64"),
+        (configure(hidden=[-7]), "--hidden|hidden"),
+        (configure(unknown=1), "unknown option 'unknown'"),
+        (configure(dtype="float32"), "layer_2/W is float64"),
+        (configure(loss="auto"), "not resolved"),
+    ]
+    for change, message in cases:
+        path.write_bytes(original)
+        forge(path, change)
+        with pytest.raises(CheckpointError, match=message):
+            read(path)
+
+
+def test_what_is_no_checkpoint(tmp_path: Path, data_file: str) -> None:
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        read(tmp_path / "nothing.h5")
+    (tmp_path / "text.h5").write_text("hello")
+    with pytest.raises(CheckpointError, match="not a readable HDF5 file"):
+        read(tmp_path / "text.h5")
+    with pytest.raises(CheckpointError, match="not a distbp checkpoint"):
+        read(Path(data_file))

@@ -1,0 +1,183 @@
+"""The commands as a user calls them, in one process."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import tomllib
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from runs import Runner, check_error, write_data
+
+from distbp import __version__, checkpoint
+
+SMALL = ("--hidden", "6", "--epochs", "2", "--batch-size", "7")
+
+
+def test_help_and_version_start_neither_mpi_nor_numpy(runner: Runner) -> None:
+    assert runner.distbp("--version").stdout == f"distbp {__version__}\n"
+    for command in ("train", "evaluate", "predict", "inspect", "gradcheck"):
+        result = runner.distbp(command, "--help", OPENBLAS_NUM_THREADS="x", PYTHONPROFILEIMPORTTIME="1")
+        assert result.returncode == 0
+        assert "Usage: distbp " + command in result.stdout
+        assert "numpy" not in result.stderr
+        assert "mpi4py" not in result.stderr
+    words = runner.distbp("train", "--help").stdout
+    for word in ("--learning-rate", "--batch-size", "default", "Network:", "Training:", "samples over all ranks"):
+        assert word in words
+
+
+def test_train_evaluate_predict_inspect(runner: Runner, data_file: str) -> None:
+    trained = runner.distbp("train", data_file, *SMALL)
+    assert trained.returncode == 0, trained.stderr
+    for words in ("1 process", "23 samples to train on", "4-6-3", "51 parameters", "epoch 2/2", "run/best.h5"):
+        assert words in trained.stdout
+    evaluated = runner.distbp("evaluate", "run/best.h5", data_file).stdout
+    assert evaluated.startswith("test: 11 samples, cross_entropy loss ")
+    assert runner.distbp("evaluate", "run").stdout == evaluated  # the run's best.h5, on the run's data
+    with open(runner.directory / "run" / "metrics.csv") as file:
+        losses = [float(row["validation_loss"]) for row in csv.DictReader(file)]
+    assert float(evaluated.split("loss ")[1].split(",")[0]) == pytest.approx(min(losses), rel=1e-6)
+
+    predicted = runner.distbp("predict", "run", "--out", "p.h5")
+    assert "predictions for 11 samples" in predicted.stdout
+    with h5py.File(runner.directory / "p.h5") as file, h5py.File(data_file) as data:
+        probability, labels = file["probability"][()], file["class"][()]
+        right = np.mean(labels == data["test/y"][()])
+    np.testing.assert_allclose(probability.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(probability.argmax(axis=1), labels)
+    assert right == pytest.approx(float(evaluated.split("accuracy ")[1]))
+    check_error(runner.distbp("predict", "run", "--out", "p.h5"), 1, "p.h5: exists already", "--overwrite")
+    assert runner.distbp("predict", "run", "--out", "p.h5", "--overwrite").returncode == 0
+
+    described = runner.distbp("inspect", "run").stdout
+    for words in ("checksum good", "4-6-3", "epoch 2", "classes    0 … 2", "learning_rate = 0.001"):
+        assert words in described
+    described = runner.distbp("inspect", data_file).stdout
+    assert "train/x  (23, 4) float64, contiguous" in described
+    assert "train/y  (23,) int64, contiguous, 3 labels from 0 to 2" in described
+    assert "probability  (11, 3)" in runner.distbp("inspect", "p.h5").stdout
+
+
+def test_predictions_of_targets_are_in_their_units(runner: Runner) -> None:
+    data = write_data(runner.directory / "d.h5", train=300, test=50, kind="targets")
+    assert runner.distbp("train", data, "--hidden", "32", "--epochs", "40", "--learning-rate", "0.01").returncode == 0
+    evaluated = runner.distbp("evaluate", "run").stdout
+    runner.distbp("predict", "run", "--out", "p.h5")
+    with h5py.File(runner.directory / "p.h5") as file, h5py.File(data) as truth:
+        error = file["y"][()] - truth["test/y"][()]
+    assert np.sqrt(np.mean(error**2)) == pytest.approx(float(evaluated.split("rmse ")[1]), rel=1e-5)
+
+
+def test_without_data_the_digits(runner: Runner) -> None:
+    result = runner.distbp("train", "--epochs", "1")
+    assert "the digits data set that comes with distbp" in result.stdout
+    assert "1437 samples to train on" in result.stdout
+
+
+def test_the_command_line_wins_over_files(runner: Runner, data_file: str) -> None:
+    (runner.directory / "distbp.toml").write_text(
+        f'data = "{data_file}"\nhidden = [5]\nepochs = 1\nout = "from-file"\n'
+    )
+    result = runner.distbp("train", "--hidden", "3")
+    assert "reading distbp.toml of this directory, because no DATA was given" in result.stdout
+    assert "4-3-3" in result.stdout
+    (runner.directory / "my.toml").write_text("epochs = 0\n[typo]\n")
+    check_error(runner.distbp("train", "--config", "my.toml"), 2, "my.toml: unknown option 'typo'")
+    (runner.directory / "my.toml").write_text("learning-rat = 0.1\n")
+    check_error(runner.distbp("train", "--config", "my.toml"), 2, "did you mean 'learning_rate'?")
+    check_error(runner.distbp("train", "--config", "none.toml"), 2, "none.toml: cannot read")
+
+
+def test_config_toml_repeats_the_run(runner: Runner, data_file: str) -> None:
+    runner.distbp("train", data_file, *SMALL, "--seed", "5", "--threads", "1")
+    assert tomllib.loads((runner.directory / "run" / "config.toml").read_text())["loss"] == "cross_entropy"
+    again = runner.distbp("train", "--config", "run/config.toml", "--out", "again", "--threads", "1")
+    assert again.returncode == 0, again.stderr
+    first, second = (checkpoint.read(runner.directory / name / "best.h5") for name in ("run", "again"))
+    assert first.vector.tobytes() == second.vector.tobytes()
+
+
+def test_resume_from_another_directory_and_under_another_name(runner: Runner, data_file: str) -> None:
+    assert runner.distbp("train", os.path.basename(data_file), *SMALL).returncode == 0
+    (runner.directory / "elsewhere").mkdir()
+    (runner.directory / "run").rename(runner.directory / "elsewhere" / "moved")
+    other = Runner(runner.directory / "elsewhere")
+    result = other.distbp("train", "--resume", "--out", "moved", "--epochs", "3")
+    assert result.returncode == 0, result.stderr
+    assert "resuming moved/checkpoint-0000000008.h5: 2 epochs, 8 steps done" in result.stdout
+    check_error(other.distbp("train", "--resume"), 1, "run: no run to be found here")
+
+
+def test_simulated_ranks(runner: Runner, data_file: str) -> None:
+    result = runner.distbp("train", data_file, *SMALL, "--simulate-ranks", "8")
+    assert "8 simulated ranks (threads)" in result.stdout
+    check_error(runner.distbp("train", data_file, "--simulate-ranks", "3"), 1, "already holds a run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--hidden", "4,x"], 2, ["--hidden", "'4,x'"]),
+        (["--hidden", "-4"], 2, ["at least 1 neuron"]),
+        (["--learning-rate", "fast"], 2, ["--learning-rate", "'fast'"]),
+        (["--learning-rate", "0"], 2, ["--learning-rate: expected more than 0"]),
+        (["--batch-size", "-3"], 2, ["--batch-size: expected at least 1"]),
+        (["--loss", "hinge"], 2, ["--loss", "hinge"]),
+        (["--no-such"], 2, ["No such option"]),
+        (["nothing.h5"], 1, ["nothing.h5: no such file"]),
+        (["--y", "labels"], 1, ["no data set train/labels; those in train are: x, y"]),
+        (["--out", "data.h5"], 1, ["data.h5: cannot write the results here", "--out"]),
+        (["--out", "/proc/nothing"], 1, ["cannot write the results here"]),
+    ],
+)
+def test_mistakes_get_one_message(
+    runner: Runner, data_file: str, arguments: list[str], code: int, words: list[str]
+) -> None:
+    data = [] if "nothing.h5" in arguments else [data_file]
+    check_error(runner.distbp("train", *data, *arguments), code, *words)
+
+
+def test_mistakes_with_checkpoints(runner: Runner, data_file: str) -> None:
+    runner.distbp("train", data_file, *SMALL)
+    wide = write_data(runner.directory / "wide.h5", inputs=9)
+    check_error(runner.distbp("evaluate", "run", wide), 1, "test/x has 9 columns, but the network has 4 inputs")
+    check_error(runner.distbp("evaluate", data_file), 1, "not a distbp checkpoint")
+    check_error(runner.distbp("evaluate", "nothing.h5"), 1, "nothing.h5: no such checkpoint")
+    check_error(runner.distbp("evaluate", "run", "--split", "other"), 1, "no split 'other'", "test, train")
+    check_error(runner.distbp("predict", "run", "--out", "no/such/p.h5"), 1, "directory no/such does not exist")
+    check_error(runner.distbp("inspect", "nothing.h5"), 1, "nothing.h5: no such file")
+
+
+def test_gradcheck(runner: Runner) -> None:
+    result = runner.distbp("gradcheck")
+    assert result.returncode == 0
+    assert "networks agree with finite differences to 1e-07" in result.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_stops_with_a_checkpoint_and_resume_ends_alike(runner: Runner, data_file: str, number: int) -> None:
+    options = ("--hidden", "6", "--batch-size", "7", "--epochs", "40", "--keep", "1", "--threads", "1")
+    distbp = str(Path(os.sys.executable).parent / "distbp")  # type: ignore[attr-defined]
+    process = runner.start(distbp, "train", data_file, *options, "--out", "stopped")
+    while not list((runner.directory / "stopped").glob("metrics.csv")):
+        assert process.poll() is None, process.communicate()
+    process.send_signal(number)
+    result = runner.finish(process)
+    assert result.returncode in (75, 0), result.stderr
+    if result.returncode == 75:
+        assert result.stderr.startswith("distbp: stopped on request at epoch ")
+        assert runner.distbp("train", "--resume", "--out", "stopped").returncode == 0
+    runner.distbp("train", data_file, *options, "--out", "whole")
+    stopped, whole = (next((runner.directory / name).glob("checkpoint-*")) for name in ("stopped", "whole"))
+    assert checkpoint.read(stopped).vector.tobytes() == checkpoint.read(whole).vector.tobytes()
+
+
+def test_a_closed_pipe_is_no_error(runner: Runner, data_file: str) -> None:
+    runner.distbp("train", data_file, *SMALL)
+    result = runner.run("bash", "-c", f"{os.sys.executable} -m distbp inspect run | head -n 1")  # type: ignore[attr-defined]
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,114 @@
+"""The configuration: defaults, limits, files, what may change on resume."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from distbp.config import FIELDS, Config, as_dict, merge, parse, read_toml, resume
+from distbp.errors import UsageError
+
+
+def test_defaults_pass_their_own_checks_and_survive_toml() -> None:
+    text = tomli_w.dumps(as_dict(Config()))
+    assert merge(tomllib.loads(text), "x.toml") == Config()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("hiden", [3], r"unknown option 'hiden' \(did you mean 'hidden'\?\)"),
+        ("hidden", [0], "a layer has at least 1 neuron"),
+        ("hidden", [True], "expected a value like"),
+        ("hidden", "3", "expected a value like"),
+        ("learning_rate", 0.0, "expected more than 0, got 0.0"),
+        ("learning_rate", -1, "expected more than 0"),
+        ("learning_rate", float("nan"), "expected a finite number"),
+        ("learning_rate", float("inf"), "expected a finite number"),
+        ("batch_size", 0, "expected at least 1"),
+        ("batch_size", "some", "expected a value like"),
+        ("batch_size", 2.5, "expected a value like"),
+        ("momentum", 1.0, "expected less than 1"),
+        ("epochs", -1, "expected at least 0"),
+        ("epochs", True, "expected a value like"),
+        ("keep", 0, "expected at least 1"),
+        ("loss", "hinge", "expected one of auto, mse"),
+        ("dtype", "float16", "expected one of float32, float64"),
+    ],
+)
+def test_bad_values(name: str, value: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        merge({name: value}, "my.toml")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"loss": "cross_entropy", "output_activation": "sigmoid"}, "goes with --output-activation softmax"),
+        ({"loss": "mse", "output_activation": "softmax"}, "softmax goes with --loss cross_entropy"),
+        ({"nesterov": True, "optimizer": "sgd"}, "--nesterov needs --momentum"),
+        ({"momentum": 0.9}, "an option of --optimizer sgd"),
+        ({"minimum_learning_rate": 1.0}, "is above --learning-rate"),
+    ],
+)
+def test_contradictions(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        merge(values, "command line")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("hidden", "128, 64", [128, 64]),
+        ("hidden", "", []),
+        ("batch_size", "all", "all"),
+        ("batch_size", "32", 32),
+        ("out", "here", "here"),
+    ],
+)
+def test_what_the_command_line_says(name: str, text: str, value: Any) -> None:
+    assert parse(name, text) == value
+
+
+@pytest.mark.parametrize(("name", "text"), [("hidden", "1,x"), ("batch_size", "many"), ("hidden", "1,,2")])
+def test_what_it_cannot_say(name: str, text: str) -> None:
+    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}: expected .*got '{text}'"):
+        parse(name, text)
+
+
+def test_files(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text('learning-rate = 1\nbatch_size = "all"\ndata = "x.h5"\n')
+    config = merge(read_toml(path), str(path))
+    assert (config.learning_rate, config.batch_size, config.data) == (1.0, "all", ["x.h5"])
+    path.write_text("learning_rate = = 1")
+    with pytest.raises(UsageError, match=r"c\.toml: not a TOML file"):
+        read_toml(path)
+    with pytest.raises(UsageError, match="cannot read this configuration file: No such file"):
+        read_toml(tmp_path / "none.toml")
+
+
+def test_resume_takes_what_may_change_and_names_what_may_not() -> None:
+    stored = merge({"epochs": 5, "seed": 3}, "x")
+    assert resume(stored, {"epochs": 9, "seed": 3, "keep": 1}, "x") == merge({"epochs": 9, "seed": 3, "keep": 1}, "x")
+    with pytest.raises(UsageError) as error:
+        resume(stored, {"seed": 4, "hidden": [1], "epochs": 9}, "x")
+    assert "--seed: the run has 3, given was 4" in str(error.value)
+    assert "--hidden: the run has [128], given was [1]" in str(error.value)
+    assert "--epochs: " not in str(error.value)
+
+
+def test_every_option_has_help_and_only_the_named_ones_may_change() -> None:
+    assert all(field.metadata["help"] for field in FIELDS.values())
+    assert {name for name, field in FIELDS.items() if field.metadata["may_change"]} == {
+        "epochs",
+        "out",
+        "checkpoint_every",
+        "checkpoint_minutes",
+        "keep",
+        "threads",
+    }

@@ -1,0 +1,57 @@
+"""Who started this process, on how many ranks, and does MPI agree."""
+
+from __future__ import annotations
+
+import pytest
+from runs import Runner, check_error
+
+from distbp.errors import LaunchError
+from distbp.launch import Launch
+
+SLURM_STEP = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_NTASKS": "4"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "launched", "size", "rank"),
+    [
+        ({}, False, None, 0),
+        ({"SLURM_NTASKS": "4", "SLURM_JOB_ID": "1", "SLURM_PROCID": "0"}, False, None, 0),  # the batch script itself
+        ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1", "PMIX_RANK": "1"}, True, 2, 1),
+        ({"PMI_SIZE": "3", "PMI_RANK": "2"}, True, 3, 2),
+        ({"PMI_SIZE": "1", "PMI_RANK": "0"}, False, 1, 0),
+        (SLURM_STEP, True, 4, 3),
+        ({**SLURM_STEP, "PMIX_RANK": "2"}, True, 4, 2),  # srun --mpi=pmix
+        (
+            {**SLURM_STEP, "SLURM_STEP_NUM_TASKS": "1", "PMI_SIZE": "2", "PMI_RANK": "1"},
+            True,
+            2,
+            1,
+        ),  # mpiexec in sbatch
+        ({**SLURM_STEP, "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, False, 1, 0),
+        ({"PALS_RANKID": "5"}, True, None, 5),
+    ],
+)
+def test_what_launchers_say(environ: dict[str, str], launched: bool, size: int | None, rank: int) -> None:
+    launch = Launch(environ)
+    assert (launch.launched, launch.size, launch.rank) == (launched, size, rank)
+
+
+def test_ranks_that_do_not_find_each_other_are_refused() -> None:
+    launch = Launch({"PMI_SIZE": "4", "PMI_RANK": "0"})
+    with pytest.raises(LaunchError, match=r"started 4 ranks \(PMI_SIZE\).*Open MPI 5\.0\.11, knows of 1"):
+        launch._check(1, "Open MPI 5.0.11")
+    launch._check(4, "MPICH 5.0.2")
+    with pytest.raises(LaunchError, match="srun --mpi=pmix"):
+        Launch(SLURM_STEP)._check(1, "Open MPI 5.0.11")
+    with pytest.raises(LaunchError, match="different MPIs"):  # MPICH would end the process: refused before it starts
+        Launch({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"})._check(None, "MPICH 5.0.2")
+
+
+@pytest.mark.mpi
+def test_srun_without_pmi_is_refused_in_time(runner: Runner) -> None:
+    result = runner.distbp("train", "--epochs", "0", **SLURM_STEP | {"SLURM_PROCID": "0"})
+    check_error(result, 1, "the launcher started 4 ranks (SLURM_STEP_NUM_TASKS)", "srun --mpi=")
+    assert not (runner.directory / "run").exists()
+    other = runner.distbp("train", "--epochs", "0", **SLURM_STEP)
+    assert other.returncode == 1
+    assert "distbp: error" not in other.stderr  # said once, by rank 0

@@ -1,0 +1,117 @@
+"""Under the real mpirun: training, messages said once, and a job that ends when one rank fails."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runs import BIN, Runner, check_error
+
+from distbp import checkpoint
+
+pytestmark = pytest.mark.mpi
+SMALL = ("--hidden", "6", "--epochs", "3", "--batch-size", "7", "--dtype", "float64")
+
+FAILING = """
+import os, sys
+from distbp.launch import Launch, guard
+from distbp.errors import DataError
+import numpy as np
+launch = Launch(os.environ)
+def command():
+    comm = launch.connect()
+    if comm.rank == 1:
+        {action}
+    comm.allreduce(np.zeros(3))
+sys.exit(guard(launch, command))
+"""
+
+
+def only_checkpoint(run: Path) -> checkpoint.Checkpoint:
+    return checkpoint.read(sorted(run.glob("checkpoint-*.h5"))[-1])
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_train_resume_evaluate_predict(runner: Runner, data_file: str, ranks: int) -> None:
+    trained = runner.distbp("train", data_file, *SMALL, "--epochs", "2", ranks=ranks)
+    assert trained.returncode == 0, trained.stderr
+    assert trained.stdout.count(f"{ranks} ranks (") == 1
+    assert trained.stdout.count("epoch 2/2") == 1
+    resumed = runner.distbp("train", "--resume", "--epochs", "3", ranks=ranks)
+    assert resumed.returncode == 0, resumed.stderr
+    runner.distbp("train", data_file, *SMALL, "--out", "whole", ranks=ranks)
+    runner.distbp("train", data_file, *SMALL, "--out", "alone")
+    run, whole, alone = (only_checkpoint(runner.directory / name) for name in ("run", "whole", "alone"))
+    assert run.vector.tobytes() == whole.vector.tobytes()
+    np.testing.assert_allclose(run.vector, alone.vector, rtol=1e-9, atol=1e-11)
+
+    evaluated = runner.distbp("evaluate", "run", ranks=ranks)
+    assert evaluated.stdout == runner.distbp("evaluate", "run").stdout
+    for name, count in (("many.h5", ranks), ("one.h5", 0)):
+        assert runner.distbp("predict", "run", "--out", name, ranks=count).returncode == 0
+    assert (runner.directory / "many.h5").read_bytes() == (runner.directory / "one.h5").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--hidden", "4,x"], ["--hidden: expected whole numbers"]),
+        (["--no-such-option"], ["No such option", "--help"]),
+        (["--loss", "hinge"], ["hinge"]),
+        (["none.h5"], ["none.h5: no such file"]),
+        (["--y", "labels"], ["those in train are: x, y"]),
+        (["--out", "/proc/nothing"], ["cannot write the results here"]),
+    ],
+)
+def test_mistakes_of_all_ranks_are_said_once(
+    runner: Runner, data_file: str, arguments: list[str], words: list[str]
+) -> None:
+    data = [] if "none.h5" in arguments else [data_file]
+    result = runner.distbp("train", *data, *arguments, ranks=3)
+    assert result.returncode != 0
+    check_error(result, result.returncode, *words)
+    assert "internal error" not in result.stderr
+    assert not (runner.directory / "run" / "metrics.csv").exists()
+
+
+def test_help_and_inspect_speak_once(runner: Runner, data_file: str) -> None:
+    assert runner.distbp("train", "--help", ranks=2).stdout.count("Usage:") == 1
+    assert runner.distbp("inspect", data_file, ranks=2).stdout.count("data set with the splits") == 1
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("raise DataError('a bad disk')", "distbp: error on rank 1: a bad disk"),
+        ("sys.exit(3)", ""),
+        ("raise KeyboardInterrupt", "interrupted"),
+        ("import click; raise click.UsageError('odd')", "distbp: error on rank 1: odd"),
+    ],
+)
+def test_one_failing_rank_ends_the_job(runner: Runner, action: str, message: str) -> None:
+    started = time.monotonic()
+    result = runner.run(sys.executable, "-c", FAILING.format(action=action), ranks=3, limit=30)
+    assert result.returncode != 0
+    assert message in result.stderr
+    assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_usr1_to_mpirun_stops_all_ranks_at_the_same_step(runner: Runner, data_file: str, ranks: int) -> None:
+    options = (*SMALL[:2], "--batch-size", "2", "--dtype", "float64", "--epochs", "400", "--keep", "1")
+    process = runner.start(str(BIN / "distbp"), "train", data_file, *options, ranks=ranks)
+    metrics = runner.directory / "run" / "metrics.csv"
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGUSR1)
+    stopped = runner.finish(process)
+    assert stopped.returncode == 75, stopped.stderr
+    assert stopped.stderr.count("stopped on request") == 1
+    assert len(list((runner.directory / "run").glob("checkpoint-*"))) == 1
+    assert only_checkpoint(runner.directory / "run").progress.step > 0

@@ -1,0 +1,83 @@
+"""Scaling: the statistics of the whole split on any number of ranks, and its use."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from runs import configuration, train_on, write_data
+
+from distbp.communicator import run_threads
+from distbp.data import Split
+from distbp.feed import Feed
+from distbp.problem import Problem
+from distbp.scaling import Scaling, measure
+
+RNG = np.random.default_rng(0)
+DATA = RNG.normal([0, 5, -3, 1e8], [1, 0.1, 200, 1], (1001, 4))
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 7])
+def test_standardize_is_scikit_learns(ranks: int) -> None:
+    preprocessing = pytest.importorskip("sklearn.preprocessing")
+    truth = preprocessing.StandardScaler().fit(DATA)
+    for scaling in run_threads(ranks, lambda comm: measure(comm, DATA, "standardize")):
+        np.testing.assert_allclose(scaling.shift, truth.mean_, rtol=1e-13, atol=1e-15)
+        np.testing.assert_allclose(scaling.spread, truth.scale_, rtol=1e-7)
+
+
+@pytest.mark.parametrize("ranks", [1, 3, 2000])
+def test_minmax_and_ranks_without_samples(ranks: int) -> None:
+    if ranks > 1000:
+        ranks, data = 40, DATA[:7]
+    else:
+        data = DATA
+    for scaling in run_threads(ranks, lambda comm: measure(comm, data, "minmax")):
+        np.testing.assert_array_equal(scaling.shift, data.min(axis=0))
+        np.testing.assert_array_equal(scaling.spread, data.max(axis=0) - data.min(axis=0))
+
+
+@pytest.mark.parametrize("method", ["standardize", "minmax"])
+def test_constant_columns_become_zero(method: str) -> None:
+    data = np.full((10, 2), 0.1)
+    (scaling,) = run_threads(1, lambda comm: measure(comm, data, method))
+    assert scaling.spread.tolist() == [1.0, 1.0]
+    np.testing.assert_array_equal(scaling.shift, data[0])
+
+
+@pytest.mark.parametrize("stored", ["u1", "i4", "f2", "f4", "f8"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_batch_is_scaled_from_any_type(stored: str, dtype: str) -> None:
+    from distbp.backprop import Piece
+    from distbp.network import Network
+
+    x = (RNG.random((20, 3)) * 100).astype(stored)
+    network = Network.of([3, 2], "relu", "softmax", "cross_entropy")
+    (scaling,) = run_threads(1, lambda comm: measure(comm, x, "standardize"))
+    data = Split("train", x, np.arange(20) % 2, [("f", 0)], "x", "y")
+    piece = Piece(network, 5, dtype)
+    rows = np.array([3, 19, 0, 3, 7])
+    Feed(Problem(network, scaling, Scaling.none(2), 2), data, 8, dtype).fill(piece, rows)
+    expected = (x[rows].astype(np.float64) - x.mean(axis=0, dtype=np.float64)) / x.std(axis=0, dtype=np.float64)
+    np.testing.assert_allclose(piece.a[1].T, expected, rtol=2e-5, atol=2e-6)
+    np.testing.assert_array_equal(piece.y, np.eye(2)[:, rows % 2])
+
+
+def test_a_large_offset_is_subtracted_before_rounding() -> None:
+    from distbp.backprop import Piece
+    from distbp.network import Network
+
+    x = 1e9 + np.arange(10.0)[:, None]
+    network = Network.of([1, 2], "relu", "softmax", "cross_entropy")
+    (scaling,) = run_threads(1, lambda comm: measure(comm, x, "standardize"))
+    piece = Piece(network, 10, "float32")
+    data = Split("train", x, None, [("f", 0)], "x", "y")
+    Feed(Problem(network, scaling, Scaling.none(2), 2), data, 10, "float32").fill(piece, np.arange(10))
+    np.testing.assert_allclose(piece.a[1][0], (np.arange(10) - 4.5) / np.arange(10).std(), rtol=1e-6)
+
+
+def test_targets_are_scaled_back(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    data = write_data(tmp_path / "d.h5", kind="targets")
+    problem = train_on(1, configuration(data, tmp_path / "run", epochs=0)).problem
+    y = RNG.standard_normal((5, 2))
+    np.testing.assert_allclose(problem.target.undo((y - problem.target.shift) / problem.target.spread), y)
+    assert not problem.target.is_none
