@@ -105,4 +105,4 @@ def output_error(network: Network, piece: Piece) -> None:
 def loss_sum(network: Network, piece: Piece) -> float:
     """Σ_i L_i over the piece, after `forward` and before `backward`."""
     F = network.F
-    return network.loss.value(piece.y, piece.z[F], piece.a[F])
+    return network.loss.value(piece.y, piece.z[F], piece.a[F], piece.s[F])

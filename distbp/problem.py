@@ -39,9 +39,9 @@ class Problem:
         """What a piece adds to the metric, after `forward`: right answers, or squared errors (mean over outputs)."""
         y, a = piece.y, piece.a[self.network.F]
         if self.metric == "rmse":
-            error = np.subtract(a, y, dtype=np.float64)
-            error *= self.target.spread[:, None]
-            return float(np.vdot(error, error)) / len(y)
+            error = np.subtract(a, y, out=piece.s[self.network.F])
+            np.square(error, out=error)
+            return float(error.sum(axis=1, dtype=np.float64) @ np.square(self.target.spread)) / len(y)
         if self.network.loss.name == "binary_cross_entropy":
             return float(np.count_nonzero((a > 0.5) == (y > 0.5))) / len(y)
         return float(np.count_nonzero(a.argmax(axis=0) == y.argmax(axis=0)))

@@ -139,7 +139,7 @@ def test_a_run_is_never_overwritten(data_file: str, tmp_path: Path) -> None:
     config = configuration(data_file, tmp_path / "run", epochs=1)
     train_on(1, config)
     before = {file: file.read_bytes() for file in (tmp_path / "run").iterdir()}
-    with pytest.raises(RunError, match="--resume.*--out"):
+    with pytest.raises(RunError, match=r"--resume.*--out"):
         train_on(3, config)
     assert {file: file.read_bytes() for file in (tmp_path / "run").iterdir()} == before
 
@@ -165,7 +165,7 @@ def test_resume_refuses_other_options_and_other_data(data_file: str, tmp_path: P
     write_data(Path(data_file), train=24)
     with pytest.raises(DataError, match="24 samples now"):
         resumed(2, config, epochs=2)
-    with pytest.raises(RunError, match="no good checkpoint|no run"):
+    with pytest.raises(RunError, match=r"no good checkpoint|no run"):
         resumed(1, config, out=str(tmp_path / "nothing"))
 
 

@@ -190,6 +190,6 @@ def test_exercise_11_nabla_a_of_mean_squared_error():
     mse_nabla_a(y, a, nabla_a)
     for j in range(4):
         e_j = np.eye(4)[:, [j]]
-        numeric = textbook.derivative(lambda h, e_j=e_j: mse(y, a, a + h * e_j), 0.0)
+        numeric = textbook.derivative(lambda h, e_j=e_j: mse(y, a, a + h * e_j, np.empty_like(a)), 0.0)
         assert nabla_a[j, 0] == pytest.approx(numeric, rel=1e-9)
         assert nabla_a[j, 0] == pytest.approx(2.0 / 4.0 * (a[j, 0] - y[j, 0]), rel=1e-14)
