@@ -1,11 +1,11 @@
-"""The entry point: where MPI starts, who speaks, and how a job ends.
+"""Where MPI starts, who speaks, and how a job ends.
 
 A launcher (mpirun, mpiexec, srun) starts N processes and tells each of them so in its environment.  Three things can
 go wrong in silence, and do not here:
 
 - The launcher belongs to another MPI than mpi4py, or has no PMI: then there are N jobs of one rank each, which would
   overwrite each other's files.  `Launch.connect` refuses.
-- One rank fails while the others wait in a collective, for ever.  `main` ends the whole job (MPI_Abort).
+- One rank fails while the others wait in a collective, for ever.  `guard` ends the whole job (MPI_Abort).
 - All ranks make the same mistake: the message is printed once, by rank 0.
 """
 
@@ -159,17 +159,3 @@ def guard(launch: Launch, command: Callable[[], Any]) -> int:
     except BaseException:
         where = f" on rank {launch.rank} of {launch.comm.size}" if launch.comm and launch.comm.size > 1 else ""
         return launch.abort(f"distbp: internal error{where}\n{traceback.format_exc()}", 1)
-
-
-def main() -> None:
-    """The console script."""
-    launch = Launch(os.environ)
-
-    def command() -> None:
-        from distbp.cli import cli
-
-        if launch.rank > 0 and ("--help" in sys.argv or "--version" in sys.argv):
-            return
-        cli.main(obj=launch, prog_name="distbp", standalone_mode=False)
-
-    sys.exit(guard(launch, command))

@@ -8,7 +8,7 @@ from typing import Any
 
 from distbp import __version__
 from distbp.inspection import describe_network
-from distbp.train import Run
+from distbp.run import Run
 
 
 class ConsoleReporter:

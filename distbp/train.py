@@ -5,27 +5,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from distbp.backprop import Piece, backward, forward, loss_sum, piece_samples
-from distbp.batches import epoch_order, pieces, shard, steps_per_epoch
-from distbp.checkpoint import Checkpoint, Progress
-from distbp.communicator import Communicator, agree, on_first
-from distbp.config import AUTO, Config, resume
-from distbp.data import Split, data_files, read_split, split_names
-from distbp.errors import DataError, DivergedError, Stopped
+from distbp.batches import epoch_order, shard
+from distbp.checkpoint import Progress
+from distbp.communicator import Communicator, on_first
+from distbp.config import Config
+from distbp.errors import DivergedError, Stopped
 from distbp.evaluate import Evaluation
-from distbp.feed import Feed
-from distbp.network import Parameters, aligned_zeros, initialize
-from distbp.optimizers import make_optimizer
-from distbp.problem import Problem, pose
 from distbp.reduction import Reduction, Tally
-from distbp.run_directory import RunDirectory
+from distbp.run import Run, optimizer_of, prepare
 from distbp.schedules import Schedule
+from distbp.shard_gradient import ShardGradient
 
 
 class Reporter(Protocol):
@@ -47,27 +40,6 @@ class Reporter(Protocol):
         """Training is done."""
 
 
-@dataclass
-class Run:
-    """A run on one rank: what it is made of, and its state (`state.vector` is w, all W^l and b^l)."""
-
-    comm: Communicator
-    config: Config
-    problem: Problem
-    training: Split
-    validation: Split | None
-    batch_size: int
-    steps_per_epoch: int
-    state: Checkpoint
-    directory: RunDirectory
-
-    def best(self) -> tuple[float, int]:
-        """The lowest validation loss so far, and its epoch; (inf, 0) where there is none."""
-        losses = self.state.history["validation_loss"]
-        best = min((loss for loss in losses if not math.isnan(loss)), default=math.inf)
-        return best, (losses.index(best) + 1 if best < math.inf else 0)
-
-
 def train(
     comm: Communicator,
     config: Config,
@@ -81,7 +53,7 @@ def train(
 
     Every rank calls this with the same arguments; only rank 0 has a reporter and writes.  Raises DistbpError.
     """
-    run = _prepare(comm, config, resume_with, reporter, facts)
+    run = prepare(comm, config, resume_with, reporter.note if reporter else lambda text: None, facts)
     if reporter:
         reporter.start(run)
     started = time.perf_counter()
@@ -90,116 +62,6 @@ def train(
     if reporter:
         reporter.finish(run, time.perf_counter() - started)
     return run
-
-
-# --- before the first step ------------------------------------------------------------------------------------------
-def _prepare(
-    comm: Communicator,
-    config: Config,
-    resume_with: Mapping[str, Any] | None,
-    reporter: Reporter | None,
-    facts: tuple[str, ...],
-) -> Run:
-    directory = RunDirectory(config.out)
-    stored: Checkpoint | None = None
-    if resume_with is not None:
-        stored = comm.broadcast(on_first(comm, lambda: _load(directory, reporter)))
-        assert stored is not None
-        config = agree(comm, lambda: resume(stored.config, resume_with, "command line"))
-    else:
-        on_first(comm, lambda: directory.create())
-
-    files = data_files(config.data)
-    training = read_split(comm, files, config.split, config.x, config.y)
-    if stored:
-        problem = stored.problem
-        agree(comm, lambda: _check_same_data(stored, training))
-    else:
-        config, problem = pose(comm, config, training)
-    config, validation = _read_validation(comm, config, files, problem, reporter)
-
-    batch_size = len(training) if config.batch_size == "all" else int(config.batch_size)
-    steps = steps_per_epoch(len(training), batch_size)
-    vector = aligned_zeros(problem.network.parameter_count, config.dtype)
-    if stored:
-        vector[:] = stored.vector
-        optimizer = {name: values.copy() for name, values in stored.optimizer.items()}
-        history = {name: list(values) for name, values in _columns(problem, stored.history).items()}
-        state = Checkpoint(config, problem, vector, optimizer, replace(stored.progress), history)
-        on_first(comm, lambda: directory.reopen(state))
-    else:
-        initialize(Parameters(problem.network, vector), problem.network, config.seed, config.initialization)
-        optimizer = _optimizer(config).init(vector)
-        state = Checkpoint(config, problem, vector, optimizer, Progress(), _columns(problem, {}))
-    run = Run(comm, config, problem, training, validation, batch_size, steps, state, directory)
-
-    def first_files() -> None:
-        if not stored:
-            directory.save(state, config.keep)
-            directory.write_metrics(state.history)
-        directory.write_config(config, list(facts))
-
-    on_first(comm, first_files)
-    return run
-
-
-def _load(directory: RunDirectory, reporter: Reporter | None) -> Checkpoint:
-    stored, path, skipped = directory.newest()
-    if reporter:
-        for reason in skipped:
-            reporter.note(f"skipped  {reason}")
-        reporter.note(f"resuming {path}: {stored.progress.epoch} epochs, {stored.progress.step} steps done")
-    return stored
-
-
-def _check_same_data(stored: Checkpoint, training: Split) -> None:
-    stored.problem.check(training)
-    progress = stored.progress
-    if progress.samples != progress.epoch * len(training) + progress.epoch_samples:
-        raise DataError(
-            f"{training.sources[0][0]}: split {training.name} has {len(training)} samples now, which is not "
-            "what this run was trained on; start another run with another --out"
-        )
-
-
-def _read_validation(
-    comm: Communicator, config: Config, files: list[str], problem: Problem, reporter: Reporter | None
-) -> tuple[Config, Split | None]:
-    if config.validation_split == AUTO:
-        found = agree(comm, lambda: all("test" in split_names(file) for file in files))
-        config = replace(config, validation_split="test" if found and config.split != "test" else "")
-        if not found and reporter:
-            reporter.note('no split "test": no validation, and no best.h5 (see --validation-split)')
-    if not config.validation_split:
-        return config, None
-    validation = read_split(comm, files, config.validation_split, config.x, config.y)
-    agree(comm, lambda: problem.check(validation))
-    return config, validation
-
-
-def _columns(problem: Problem, stored: dict[str, list[float]]) -> dict[str, list[float]]:
-    names = [
-        "epoch",
-        "step",
-        "train_loss",
-        "validation_loss",
-        f"train_{problem.metric}",
-        f"validation_{problem.metric}",
-    ]
-    names += ["learning_rate", "samples_per_second", "seconds"]
-    return {name: stored.get(name, []) for name in names}
-
-
-def _optimizer(config: Config) -> Any:
-    return make_optimizer(
-        config.optimizer,
-        momentum=config.momentum,
-        nesterov=config.nesterov,
-        beta1=config.beta1,
-        beta2=config.beta2,
-        epsilon=config.epsilon,
-        weight_decay=config.weight_decay,
-    )
 
 
 def make_schedule(config: Config, steps: int) -> Schedule:
@@ -215,55 +77,12 @@ def make_schedule(config: Config, steps: int) -> Schedule:
     )
 
 
-# --- the steps ------------------------------------------------------------------------------------------------------
-class ShardGradient:
-    """Backpropagation over a rank's shard of a batch, in pieces of bounded size.
-
-    Leaves Σ_i ∂L_i/∂w over the shard in `gradient`, and returns the sums of the loss and of the metric.
-    """
-
-    def __init__(self, run: Run, gradient: Parameters) -> None:
-        self._problem, self._gradient = run.problem, gradient
-        self._parameters = run.state.parameters
-        network, dtype = run.problem.network, run.config.dtype
-        largest = max(1, -(-run.batch_size // run.comm.size))
-        self._room = Piece(network, min(largest, piece_samples(network, dtype)), dtype)
-        self._pieces = {self._room.m: self._room}
-        self._feed = Feed(run.problem, run.training, self._room.m, dtype)
-        self._more = (
-            Parameters(network, aligned_zeros(network.parameter_count, dtype)) if largest > self._room.m else None
-        )
-
-    def __call__(self, rows: NDArray[np.int64]) -> Tally:
-        """`rows` are the samples of the shard; none leave a gradient of 0."""
-        network, tally, target = self._problem.network, Tally(samples=len(rows)), self._gradient
-        if len(rows) == 0:
-            self._gradient.vector.fill(0.0)
-        for first, last in pieces(0, len(rows), self._room.m):
-            piece = self._piece(last - first)
-            self._feed.fill(piece, rows[first:last])
-            forward(network, self._parameters, piece)
-            tally.loss += loss_sum(network, piece)
-            tally.metric += self._problem.metric_sum(piece)
-            backward(network, self._parameters, piece, target)
-            if target is self._more:
-                self._gradient.vector += self._more.vector
-            elif self._more:
-                target = self._more
-        return tally
-
-    def _piece(self, m: int) -> Piece:
-        if m not in self._pieces:
-            self._pieces[m] = self._room.first(self._problem.network, m)
-        return self._pieces[m]
-
-
 def _epochs(run: Run, stop_requested: Callable[[], bool], reporter: Reporter | None) -> None:
     config, comm, state = run.config, run.comm, run.state
     progress, w, N = state.progress, state.vector, len(run.training)
     reduction = Reduction(comm, run.problem.network, config.dtype)
     shard_gradient = ShardGradient(run, reduction.gradient)
-    optimizer, learning_rate = _optimizer(config), make_schedule(config, run.steps_per_epoch)
+    optimizer, learning_rate = optimizer_of(config), make_schedule(config, run.steps_per_epoch)
     evaluation = Evaluation(comm, run.problem, run.validation, config.dtype) if run.validation else None
     saved_at, saved_step = time.monotonic(), progress.step
 

@@ -17,7 +17,8 @@ import pytest
 
 from distbp.communicator import OneProcess, run_threads
 from distbp.config import Config, merge
-from distbp.train import Run, train
+from distbp.run import Run
+from distbp.train import train
 
 BIN = Path(sys.executable).parent
 LIMIT = 60  # seconds for a subprocess

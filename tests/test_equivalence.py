@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from runs import configuration, train_on, write_data
 
-from distbp import train as train_module
+from distbp import shard_gradient as shard_gradient_module
 from distbp.backprop import Piece, backward, forward, loss_sum
 from distbp.communicator import Communicator, run_threads
 from distbp.data import read_split
@@ -92,7 +92,7 @@ def test_regression_and_binary_too(tmp_path: Path, kind: str) -> None:
 
 def test_pieces_of_bounded_size_change_nothing(data_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train_on(1, configuration(data_file, tmp_path / "whole", batch_size="all"))
-    monkeypatch.setattr(train_module, "piece_samples", lambda network, dtype: 3)
+    monkeypatch.setattr(shard_gradient_module, "piece_samples", lambda network, dtype: 3)
     cut = train_on(2, configuration(data_file, tmp_path / "cut", batch_size="all"))
     np.testing.assert_allclose(cut.state.vector, whole.state.vector, rtol=1e-9, atol=1e-11)
 

@@ -1,0 +1,153 @@
+"""A run made ready: data read, problem posed, state new or resumed, first files written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from distbp.batches import steps_per_epoch
+from distbp.checkpoint import Checkpoint, Progress
+from distbp.communicator import Communicator, agree, on_first
+from distbp.config import AUTO, Config, resume
+from distbp.data import Split, data_files, read_split, split_names
+from distbp.errors import DataError
+from distbp.network import Parameters, aligned_zeros, initialize
+from distbp.optimizers import Optimizer, make_optimizer
+from distbp.problem import Problem, pose
+from distbp.run_directory import RunDirectory
+
+
+@dataclass
+class Run:
+    """A run on one rank: what it is made of, and its state (`state.vector` is w, all W^l and b^l)."""
+
+    comm: Communicator
+    config: Config
+    problem: Problem
+    training: Split
+    validation: Split | None
+    batch_size: int
+    steps_per_epoch: int
+    state: Checkpoint
+    directory: RunDirectory
+
+    def best(self) -> tuple[float, int]:
+        """The lowest validation loss so far, and its epoch; (inf, 0) where there is none."""
+        losses = self.state.history["validation_loss"]
+        best = min((loss for loss in losses if not math.isnan(loss)), default=math.inf)
+        return best, (losses.index(best) + 1 if best < math.inf else 0)
+
+
+def prepare(
+    comm: Communicator,
+    config: Config,
+    resume_with: Mapping[str, Any] | None,
+    note: Callable[[str], None],
+    facts: tuple[str, ...],
+) -> Run:
+    """Reads, checks and builds everything that a run needs, and writes its first files.  Raises DistbpError, agreed.
+
+    `note` tells the user (it is called on rank 0 only); `facts` go into config.toml.
+    """
+    directory = RunDirectory(config.out)
+    stored: Checkpoint | None = None
+    if resume_with is not None:
+        stored = comm.broadcast(on_first(comm, lambda: _load(directory, note)))
+        assert stored is not None
+        config = agree(comm, lambda: resume(stored.config, resume_with, "command line"))
+    else:
+        on_first(comm, lambda: directory.create())
+
+    files = data_files(config.data)
+    training = read_split(comm, files, config.split, config.x, config.y)
+    if stored:
+        problem = stored.problem
+        agree(comm, lambda: _check_same_data(stored, training))
+    else:
+        config, problem = pose(comm, config, training)
+    config, validation = _read_validation(comm, config, files, problem, note)
+
+    batch_size = len(training) if config.batch_size == "all" else int(config.batch_size)
+    steps = steps_per_epoch(len(training), batch_size)
+    vector = aligned_zeros(problem.network.parameter_count, config.dtype)
+    if stored:
+        vector[:] = stored.vector
+        optimizer = {name: values.copy() for name, values in stored.optimizer.items()}
+        history = {name: list(values) for name, values in _columns(problem, stored.history).items()}
+        state = Checkpoint(config, problem, vector, optimizer, replace(stored.progress), history)
+        on_first(comm, lambda: directory.reopen(state))
+    else:
+        initialize(Parameters(problem.network, vector), problem.network, config.seed, config.initialization)
+        optimizer = optimizer_of(config).init(vector)
+        state = Checkpoint(config, problem, vector, optimizer, Progress(), _columns(problem, {}))
+    run = Run(comm, config, problem, training, validation, batch_size, steps, state, directory)
+
+    def first_files() -> None:
+        if not stored:
+            directory.save(state, config.keep)
+            directory.write_metrics(state.history)
+        directory.write_config(config, list(facts))
+
+    on_first(comm, first_files)
+    return run
+
+
+def _load(directory: RunDirectory, note: Callable[[str], None]) -> Checkpoint:
+    stored, path, skipped = directory.newest()
+    for reason in skipped:
+        note(f"skipped  {reason}")
+    note(f"resuming {path}: {stored.progress.epoch} epochs, {stored.progress.step} steps done")
+    return stored
+
+
+def _check_same_data(stored: Checkpoint, training: Split) -> None:
+    stored.problem.check(training)
+    progress = stored.progress
+    if progress.samples != progress.epoch * len(training) + progress.epoch_samples:
+        raise DataError(
+            f"{training.sources[0][0]}: split {training.name} has {len(training)} samples now, which is not "
+            "what this run was trained on; start another run with another --out"
+        )
+
+
+def _read_validation(
+    comm: Communicator, config: Config, files: list[str], problem: Problem, note: Callable[[str], None]
+) -> tuple[Config, Split | None]:
+    if config.validation_split == AUTO:
+        found = agree(comm, lambda: all("test" in split_names(file) for file in files))
+        config = replace(config, validation_split="test" if found and config.split != "test" else "")
+        if not found and comm.rank == 0:
+            note('no split "test": no validation, and no best.h5 (see --validation-split)')
+    if not config.validation_split:
+        return config, None
+    validation = read_split(comm, files, config.validation_split, config.x, config.y)
+    agree(comm, lambda: problem.check(validation))
+    return config, validation
+
+
+def _columns(problem: Problem, stored: dict[str, list[float]]) -> dict[str, list[float]]:
+    names = [
+        "epoch",
+        "step",
+        "train_loss",
+        "validation_loss",
+        f"train_{problem.metric}",
+        f"validation_{problem.metric}",
+    ]
+    names += ["learning_rate", "samples_per_second", "seconds"]
+    return {name: stored.get(name, []) for name in names}
+
+
+def optimizer_of(config: Config) -> Optimizer:
+    """The optimizer of a configuration."""
+    return make_optimizer(
+        config.optimizer,
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+        beta1=config.beta1,
+        beta2=config.beta2,
+        epsilon=config.epsilon,
+        weight_decay=config.weight_decay,
+    )

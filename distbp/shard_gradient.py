@@ -1,0 +1,55 @@
+"""Σ_i ∂L_i/∂w over a rank's shard of a batch, worked off in pieces of bounded size."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.backprop import Piece, backward, forward, loss_sum, piece_samples
+from distbp.batches import pieces
+from distbp.feed import Feed
+from distbp.network import Parameters, aligned_zeros
+from distbp.reduction import Tally
+from distbp.run import Run
+
+
+class ShardGradient:
+    """Backpropagation over a rank's shard of a batch, in pieces of bounded size.
+
+    Leaves Σ_i ∂L_i/∂w over the shard in `gradient`, and returns the sums of the loss and of the metric.
+    """
+
+    def __init__(self, run: Run, gradient: Parameters) -> None:
+        self._problem, self._gradient = run.problem, gradient
+        self._parameters = run.state.parameters
+        network, dtype = run.problem.network, run.config.dtype
+        largest = max(1, -(-run.batch_size // run.comm.size))
+        self._room = Piece(network, min(largest, piece_samples(network, dtype)), dtype)
+        self._pieces = {self._room.m: self._room}
+        self._feed = Feed(run.problem, run.training, self._room.m, dtype)
+        self._more = (
+            Parameters(network, aligned_zeros(network.parameter_count, dtype)) if largest > self._room.m else None
+        )
+
+    def __call__(self, rows: NDArray[np.int64]) -> Tally:
+        """`rows` are the samples of the shard; none leave a gradient of 0."""
+        network, tally, target = self._problem.network, Tally(samples=len(rows)), self._gradient
+        if len(rows) == 0:
+            self._gradient.vector.fill(0.0)
+        for first, last in pieces(0, len(rows), self._room.m):
+            piece = self._piece(last - first)
+            self._feed.fill(piece, rows[first:last])
+            forward(network, self._parameters, piece)
+            tally.loss += loss_sum(network, piece)
+            tally.metric += self._problem.metric_sum(piece)
+            backward(network, self._parameters, piece, target)
+            if target is self._more:
+                self._gradient.vector += self._more.vector
+            elif self._more:
+                target = self._more
+        return tally
+
+    def _piece(self, m: int) -> Piece:
+        if m not in self._pieces:
+            self._pieces[m] = self._room.first(self._problem.network, m)
+        return self._pieces[m]
