@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from runs import Runner, write_data
 
@@ -18,6 +19,9 @@ from distbp.communicator import Communicator
 from distbp.launch import Launch
 
 LAUNCH = Launch(os.environ)
+
+hypothesis.settings.register_profile("distbp", database=None, deadline=None)  # no files, no clocks
+hypothesis.settings.load_profile("distbp")
 
 
 @pytest.fixture(scope="session")
