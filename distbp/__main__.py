@@ -1,5 +1,6 @@
 """The entry point: `distbp`, or python -m distbp."""
 
+import io
 import os
 import sys
 
@@ -8,6 +9,9 @@ from distbp.launch import Launch, guard
 
 def main() -> None:
     """Runs the command line; exits with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without σ gets a ?
     launch = Launch(os.environ)
 
     def command() -> None:

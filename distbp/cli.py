@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import click
 
 from distbp import __version__
-from distbp.config import FIELDS, Config, flag, kind, merge, parse, read_toml
+from distbp.config import FIELDS, Config, check_each, flag, kind, merge, parse, read_toml
 from distbp.errors import DistbpError
 from distbp.launch import Launch
 
@@ -100,7 +99,11 @@ def train(
     Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped on request after a checkpoint (run again with --resume).
     """
     given, origin, notes = _given(data, config_file, options)
-    config = merge(given, origin)
+    if resume:  # the rest of the configuration is the run's
+        check_each(given, origin)
+        config = Config(out=given.get("out", Config.out))
+    else:
+        config = merge(given, origin)
     if simulate_ranks and launch.launched:
         raise click.UsageError("--simulate-ranks is for one process; mpirun has started real ranks")
     comm = launch.connect()
@@ -108,14 +111,12 @@ def train(
     from distbp.communicator import Communicator, run_threads
     from distbp.report import ConsoleReporter
     from distbp.stop import StopRequest
-    from distbp.threads import set_threads
     from distbp.train import train as train_network
 
     stop = StopRequest()
 
     def on_rank(rank_comm: Communicator) -> None:
-        threads = set_threads(rank_comm, config.threads)
-        reporter = ConsoleReporter(threads) if rank_comm.rank == 0 else None
+        reporter = ConsoleReporter() if rank_comm.rank == 0 else None
         try:
             if reporter:
                 for note in notes:
@@ -126,10 +127,6 @@ def train(
                 resume_with=given if resume else None,
                 stop_requested=stop,
                 reporter=reporter,
-                facts=(
-                    f"{rank_comm.describe()} x {threads[0]} threads; Python {platform.python_version()}, "
-                    f"NumPy {_version('numpy')}, h5py {_version('h5py')}",
-                ),
             )
         finally:
             if reporter:
@@ -152,7 +149,7 @@ def _given(
         notes.append(f"reading {CONFIG_FILE} of this directory, because no DATA was given")
     if config_file:
         given.update(read_toml(config_file))
-        merge(given, str(config_file))
+        check_each(given, str(config_file))
     for name, value in options.items():
         if value is not None:
             given[name] = parse(name, value) if isinstance(value, str) else value
@@ -162,12 +159,6 @@ def _given(
         files = given["data"] if isinstance(given["data"], list) else [given["data"]]
         given["data"] = [os.path.abspath(file) for file in files]
     return given, origin, notes
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)
 
 
 def _load(comm: Any, checkpoint: str, data: tuple[str, ...], split: str, *, targets: bool) -> Any:
@@ -229,7 +220,7 @@ def predict(launch: Launch, checkpoint: str, data: tuple[str, ...], out: Path, s
     with click.progressbar(
         length=len(samples), label="predicting", hidden=comm.rank > 0 or not sys.stderr.isatty(), file=sys.stderr
     ) as bar:
-        predict_split(comm, state, samples, out, overwrite=overwrite, advance=bar.update)
+        predict_split(comm, state, samples, out, overwrite=overwrite, inputs=(checkpoint, *data), advance=bar.update)
     if comm.rank == 0:
         click.echo(f"{out}: predictions for {len(samples)} samples of {split}")
 
@@ -248,7 +239,9 @@ def inspect(launch: Launch, file: str) -> None:
 
 
 @cli.command()
-@click.option("--seed", default=0, show_default=True, help="of parameters, samples and directions")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="of parameters, samples and directions"
+)
 @click.option("--verbose", is_flag=True, help="print every network, not only the worst ones")
 @click.pass_obj
 def gradcheck(launch: Launch, seed: int, verbose: bool) -> None:

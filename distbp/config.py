@@ -171,13 +171,17 @@ def merge(values: Mapping[str, Any], origin: str) -> Config:
 
     Raises UsageError for unknown names, wrong types, values out of range and options that contradict one another.
     """
-    config = Config()
-    for name, value in values.items():
-        if name not in FIELDS:
-            raise UsageError(f"{origin}: unknown option {name!r}{suggestion(name)}")
-        setattr(config, name, _checked(name, value, origin))
+    config = Config(**check_each(values, origin))
     check(config)
     return config
+
+
+def check_each(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """The values, each checked by itself.  Raises UsageError for unknown names, wrong types, values out of range."""
+    for name in values:
+        if name not in FIELDS:
+            raise UsageError(f"{origin}: unknown option {name!r}{suggestion(name)}")
+    return {name: _checked(name, value, origin) for name, value in values.items()}
 
 
 def suggestion(name: str) -> str:
@@ -190,7 +194,7 @@ def _checked(name: str, value: Any, origin: str) -> Any:
     where = f"{origin}: {name if origin.endswith('.toml') else flag(name)}"
     if kind(name) == "list[str]" and isinstance(value, str):
         value = [value]
-    if kind(name) == "float" and isinstance(value, int) and not isinstance(value, bool):
+    if kind(name) == "float" and _is_int(value) and abs(value) < 2**53:
         value = float(value)
     good = {
         "str": isinstance(value, str),
@@ -203,6 +207,8 @@ def _checked(name: str, value: Any, origin: str) -> Any:
     }[kind(name)]
     if not good:
         raise UsageError(f"{where}: expected a value like {Config().__dict__[name]!r}, got {value!r}")
+    if (value == "" and name in ("out", "x", "y", "split")) or (name == "data" and "" in value):
+        raise UsageError(f"{where}: expected a name, got an empty one")
     limits = FIELDS[name].metadata
     if limits["choices"] and value not in limits["choices"]:
         raise UsageError(f"{where}: expected one of {', '.join(limits['choices'])}, got {value!r}")
@@ -252,7 +258,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: cannot read this configuration file: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not a TOML file: {error}") from None
-    return {name.replace("-", "_"): value for name, value in values.items()}
+    named = {name.replace("-", "_"): value for name, value in values.items()}
+    if len(named) < len(values):
+        raise UsageError(f"{path}: an option is given twice, once with - and once with _")
+    return named
 
 
 def as_dict(config: Config) -> dict[str, Any]:
@@ -265,6 +274,7 @@ def resume(stored: Config, given: Mapping[str, Any], origin: str) -> Config:
 
     Raises UsageError that names every given option that differs and may not.
     """
+    given = {name: value for name, value in given.items() if value != AUTO}  # "auto" is what the run has chosen
     merged = merge({**as_dict(stored), **given}, origin)
     wrong = [
         f"{flag(name)}: the run has {getattr(stored, name)!r}, given was {getattr(merged, name)!r}"

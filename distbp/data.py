@@ -6,7 +6,8 @@ reads it goes through `Split.x[rows]` or `np.take`, in `distbp.feed`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -66,7 +67,7 @@ def digits_path() -> Path:
 
 def split_names(path: str) -> list[str]:
     """The groups of a data file."""
-    with _open(path) as file:
+    with opened(path) as file:
         return [name for name, item in file.items() if isinstance(item, h5py.Group)]
 
 
@@ -80,43 +81,48 @@ def read_split(comm: Communicator, paths: Sequence[str], split: str, x_name: str
     return data
 
 
-def _open(path: str) -> h5py.File:
+@contextmanager
+def opened(path: str) -> Iterator[h5py.File]:
+    """The file, open for reading.  What h5py raises about it, in whatever way, becomes a DataError."""
     if not Path(path).exists():
         raise DataError(f"{path}: no such file")
     try:
-        return h5py.File(path, "r", locking="best-effort")
-    except OSError as error:
+        file = h5py.File(path, "r", locking="best-effort")
+    except (OSError, RuntimeError, ValueError) as error:
         reason = "permission denied" if isinstance(error, PermissionError) else "not an HDF5 file, or damaged"
         raise DataError(f"{path}: {reason}; a data set is an HDF5 file with a group per split") from None
+    try:
+        with file:
+            yield file
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read, the file is damaged or truncated: {error}") from None
 
 
 def _read(paths: Sequence[str], split: str, x_name: str, y_name: str | None) -> Split:
     xs, ys, sources, rows = [], [], [], 0
     for path in paths:
-        with _open(path) as file:
-            try:
-                x = _dataset(file, path, split, x_name)
-                y = None if y_name is None else _dataset(file, path, split, y_name)
-                if x.ndim == 0 or len(x) == 0:
-                    raise DataError(f"{path}: {split}/{x_name} is empty; a split needs at least one sample")
-                if y is not None and (y.ndim == 0 or len(y) != len(x)):
-                    raise DataError(
-                        f"{path}: {split}/{x_name} has {len(x)} rows and {split}/{y_name} has "
-                        f"{len(y) if y.ndim else 0}; each sample needs one row in both"
-                    )
-                xs.append(x[()].reshape(len(x), -1))
-                if y is not None:
-                    ys.append(y[()] if y.ndim == 1 else y[()].reshape(len(y), -1))
-            except OSError as error:
-                raise DataError(f"{path}: cannot read {split}: {error}; the file is damaged or truncated") from None
+        with opened(path) as file:
+            x = _dataset(file, path, split, x_name)
+            y = None if y_name is None else _dataset(file, path, split, y_name)
+            if x.ndim == 0 or len(x) == 0:
+                raise DataError(f"{path}: {split}/{x_name} is empty; a split needs at least one sample")
+            if y is not None and (y.ndim == 0 or len(y) != len(x)):
+                raise DataError(
+                    f"{path}: {split}/{x_name} has {len(x)} rows and {split}/{y_name} has "
+                    f"{len(y) if y.ndim else 0}; each sample needs one row in both"
+                )
+            xs.append(_numbers(x).reshape(len(x), -1))
+            if y is not None:
+                ys.append(_numbers(y) if y.ndim == 1 else _numbers(y).reshape(len(y), -1))
         sources.append((path, rows))
         rows += len(xs[-1])
         _check_alike(paths[0], xs[0], path, xs[-1], f"{split}/{x_name}")
         if ys:
             _check_alike(paths[0], ys[0], path, ys[-1], f"{split}/{y_name}")
     data = Split(split, _join(xs), _join(ys) if ys else None, sources, x_name, y_name or "")
-    if data.x.shape[1] == 0:
-        raise DataError(f"{paths[0]}: {split}/{x_name} has no columns")
+    for name, array in ((x_name, data.x), (y_name, data.y)):
+        if array is not None and array.ndim == 2 and array.shape[1] == 0:
+            raise DataError(f"{paths[0]}: {split}/{name} has no columns")
     if data.y is not None and data.y.ndim == 2 and data.is_labelled:
         if data.y.shape[1] != 1:
             raise DataError(
@@ -138,9 +144,19 @@ def _dataset(file: h5py.File, path: str, split: str, name: str) -> h5py.Dataset:
         there = ", ".join(n for n, item in group.items() if isinstance(item, h5py.Dataset)) or "none"
         raise DataError(f"{path}: no data set {split}/{name}; those in {split} are: {there} (see --x and --y)")
     dataset = group[name]
-    if dataset.dtype.kind not in "iuf" or dataset.dtype.itemsize > 8:
+    for place in (split, f"{split}/{name}"):
+        if not isinstance(file.get(place, getlink=True), h5py.HardLink):
+            raise DataError(f"{path}: {place} is a link; copy what it points to into the file")
+    if dataset.is_virtual or dataset.external is not None:
+        raise DataError(f"{path}: {split}/{name} keeps its values in other files; copy them into this one")
+    if dataset.dtype.kind not in "biuf" or dataset.dtype.itemsize > 8:
         raise DataError(f"{path}: {split}/{name} is of type {dataset.dtype}; expected integers or real numbers")
     return dataset
+
+
+def _numbers(dataset: h5py.Dataset) -> NDArray[Any]:
+    values: NDArray[Any] = dataset[()]
+    return values.view(np.uint8) if values.dtype.kind == "b" else values
 
 
 def _check_alike(first: str, a: NDArray[Any], path: str, b: NDArray[Any], name: str) -> None:
@@ -183,7 +199,7 @@ def class_count(data: Split) -> int:
         row = int(data.y.argmax())
         raise DataError(
             f"{data.place(row, data.y_name)}: label {largest} among {len(data)} samples; "
-            "labels are expected to be 0 … K-1 for K classes"
+            "integers are class labels 0 … K-1; store real targets as floating-point numbers"
         )
     return largest + 1
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from distbp import checkpoint
 from distbp.config import as_dict
-from distbp.data import split_names
+from distbp.data import opened, split_names
 from distbp.run_directory import find_checkpoint
 
 
@@ -25,8 +25,7 @@ def describe(name: str) -> Iterator[str]:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    split_names(str(path))  # says what is wrong with a file that is missing or not HDF5
-    with h5py.File(path, "r", locking="best-effort") as file:
+    with opened(str(path)) as file:
         return "format" in file.attrs
 
 
@@ -71,7 +70,7 @@ def _rms(array: Any) -> float:
 
 def _describe_data(path: Path) -> Iterator[str]:
     splits = split_names(str(path))
-    with h5py.File(path, "r", locking="best-effort") as file:
+    with opened(str(path)) as file:
         yield f"{path}: " + (f"data set with the splits {', '.join(splits)}" if splits else "HDF5 file without splits")
         for prefix, group in [("", file), *((f"{split}/", file[split]) for split in splits)]:
             for name, item in group.items():

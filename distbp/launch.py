@@ -156,6 +156,9 @@ def guard(launch: Launch, command: Callable[[], Any]) -> int:
     except SystemExit as done:  # click's answer to a closed pipe: `distbp inspect … | head`
         code = done.code if isinstance(done.code, int) else 1
         return launch.abort("", code) if code else 0
+    except MemoryError as error:
+        where = f" on rank {launch.rank}" if launch.rank else ""
+        return launch.abort(f"distbp: error: not enough memory{where}: {error}\nfewer or smaller --hidden need less", 1)
     except BaseException:
         where = f" on rank {launch.rank} of {launch.comm.size}" if launch.comm and launch.comm.size > 1 else ""
         return launch.abort(f"distbp: internal error{where}\n{traceback.format_exc()}", 1)

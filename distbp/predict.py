@@ -30,14 +30,15 @@ def predict(
     out: Path,
     *,
     overwrite: bool = False,
+    inputs: tuple[str, ...] = (),
     advance: Callable[[int], None] = lambda samples: None,
 ) -> None:
     """Writes `out` (HDF5): `class` (N,) and `probability` (N, K) for a classifier, `y` (N, n_F) for targets.
 
     Predictions of targets are in the units of the targets.  The file appears when it is complete.  Raises RunError.
     """
+    on_first(comm, lambda: _check_out(out, overwrite, inputs))
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    on_first(comm, lambda: _check_out(out, overwrite))
     outputs = _Outputs(comm, state, data)
     try:
         file = on_first(comm, lambda: _create(temporary))
@@ -77,7 +78,11 @@ class _Outputs:
         return np.concatenate(found) if found else np.empty((0, network.sizes[-1]), self._piece.y.dtype)
 
 
-def _check_out(out: Path, overwrite: bool) -> None:
+def _check_out(out: Path, overwrite: bool, inputs: tuple[str, ...]) -> None:
+    if not out.name or out.is_dir():
+        raise RunError(f"--out {out}: expected the name of a file to write")
+    if any(out.resolve() == Path(name).resolve() for name in inputs):
+        raise RunError(f"{out}: is read by this command; choose another --out")
     if out.exists() and not overwrite:
         raise RunError(f"{out}: exists already; choose another --out, or add --overwrite")
     if not out.parent.is_dir():
@@ -104,7 +109,7 @@ def _write(out: Path, file: h5py.File, problem: Problem, N: int, first: int, a: 
             if name not in file:
                 file.create_dataset(name, (N, *values.shape[1:]), values.dtype, track_times=False)
             file[name][first : first + len(values)] = values
-    except OSError as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise RunError(f"{out}: cannot be written: {error}") from None
 
 
@@ -114,5 +119,5 @@ def _finish(file: h5py.File | None, temporary: Path, out: Path) -> None:
     try:
         file.close()
         replace_synced(temporary, out)
-    except OSError as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise RunError(f"{out}: cannot be written: {error}") from None

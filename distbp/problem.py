@@ -76,6 +76,8 @@ class Problem:
                 f"{data.sources[0][0]}: {data.name}/{data.y_name} has {data.y.shape[1]} columns, "
                 f"but the network has {n[self.network.F]} outputs"
             )
+        elif self.network.loss.name == "binary_cross_entropy":
+            _check_probabilities(data)
 
 
 def pose(comm: Communicator, config: Config, data: Split) -> tuple[Config, Problem]:
@@ -89,6 +91,12 @@ def pose(comm: Communicator, config: Config, data: Split) -> tuple[Config, Probl
     regression = classes is None and config.loss == "mse"
     input_scaling = measure(comm, data.x, config.scale)
     target = measure(comm, data.y, config.scale) if regression and data.y is not None else Scaling.none(n_F)
+
+    def check_ranges() -> None:
+        _check_range(data, data.x_name, input_scaling, config.dtype)
+        _check_range(data, data.y_name, target, config.dtype)
+
+    agree(comm, check_ranges)
     return config, Problem(network, input_scaling, target, classes)
 
 
@@ -115,13 +123,33 @@ def _resolve(config: Config, data: Split) -> tuple[Config, int | None, int]:
             f"{data.sources[0][0]}: {data.name}/{data.y_name} is of type {data.y.dtype}; --loss cross_entropy needs "
             "class labels, which are integers; for regression use --loss mse"
         )
-    if loss == "binary_cross_entropy" and not (data.y.min() >= 0 and data.y.max() <= 1):
-        row = int(((data.y < 0) | (data.y > 1)).any(axis=1).argmax())
+    if loss == "binary_cross_entropy":
+        _check_probabilities(data)
+    return config, None, data.y.shape[1]
+
+
+def _check_probabilities(data: Split) -> None:
+    assert data.y is not None
+    wrong = ((data.y < 0) | (data.y > 1)).any(axis=1)
+    if wrong.any():
+        row = int(wrong.argmax())
         raise DataError(
             f"{data.place(row, data.y_name)}: {data.y[row].tolist()}; --loss binary_cross_entropy needs targets "
             "from 0 to 1"
         )
-    return config, None, data.y.shape[1]
+
+
+def _check_range(data: Split, name: str, scaling: Scaling, dtype: str) -> None:
+    """Raises DataError where a column cannot be scaled in this dtype."""
+    with np.errstate(over="ignore", divide="ignore"):
+        usable = np.isfinite(scaling.shift.astype(dtype)) & np.isfinite((1.0 / scaling.spread).astype(dtype))
+        usable &= (1.0 / scaling.spread).astype(dtype) > 0
+    if not usable.all():
+        column = int(usable.argmin())
+        raise DataError(
+            f"{data.sources[0][0]}: {data.name}/{name}, column {column}: mean or minimum {scaling.shift[column]:g}, "
+            f"spread {scaling.spread[column]:g}; out of the range of {dtype}: change its unit, or use --dtype float64"
+        )
 
 
 def unscaled_output(problem: Problem, a: Array) -> Array:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from typing import Any
 
 from distbp import __version__
 from distbp.inspection import describe_network
 from distbp.run import Run
 
+LINE_SECONDS = 60.0
+
 
 class ConsoleReporter:
     """Lines on stdout; the bar on stderr, where that is a terminal."""
 
-    def __init__(self, threads: tuple[int, str]) -> None:
-        self._threads = threads
+    def __init__(self) -> None:
         self._bar: Any = None
         self._epochs = 0
+        self._total = self._done = self._started_at = 0
+        self._spoken = self._started = time.monotonic()
 
     def note(self, text: str) -> None:
         """One line."""
+        self._spoken = time.monotonic()
         if self._bar is not None:
             self._bar.clear()
         sys.stdout.write(text + "\n")
@@ -30,7 +35,7 @@ class ConsoleReporter:
         """The summary, and the bar."""
         config, problem, data = run.config, run.problem, run.training
         self._epochs = config.epochs
-        threads, source = self._threads
+        threads, source = run.threads
         plural = "s" if threads > 1 else ""
         kind = f"{problem.classes} classes" if problem.classes else f"{problem.network.sizes[-1]} targets"
         validation = f", {len(run.validation)} to validate ({run.validation.name})" if run.validation else ""
@@ -50,18 +55,25 @@ class ConsoleReporter:
             f"batches of n = {run.batch_size}, {config.epochs} epochs of {run.steps_per_epoch} steps"
         )
         self.note(f"results   {run.directory.path}/")
+        self._total, self._done = config.epochs * len(data), run.state.progress.samples
+        self._started_at = self._done
+        self._spoken = self._started = time.monotonic()
         if sys.stderr.isatty():
             from tqdm import tqdm
 
-            total = config.epochs * len(data)
-            self._bar = tqdm(
-                total=total, initial=run.state.progress.samples, unit=" samples", unit_scale=True, leave=False
-            )
+            self._bar = tqdm(total=self._total, initial=self._done, unit=" samples", unit_scale=True, leave=False)
 
     def step(self, samples: int) -> None:
-        """Moves the bar."""
+        """Moves the bar; without one, a line every minute in which no epoch ended."""
+        self._done += samples
         if self._bar is not None:
             self._bar.update(samples)
+        elif (now := time.monotonic()) - self._spoken > LINE_SECONDS:
+            rate = (self._done - self._started_at) / (now - self._started)
+            left = (self._total - self._done) / rate
+            self.note(
+                f"{self._done / self._total:.1%} of all samples, {rate:,.0f} samples/s, {left / 60:.0f} minutes left"
+            )
 
     def epoch(self, row: dict[str, float]) -> None:
         """One line for an epoch."""

@@ -7,16 +7,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from distbp.batches import steps_per_epoch
 from distbp.checkpoint import Checkpoint, Progress
 from distbp.communicator import Communicator, agree, on_first
 from distbp.config import AUTO, Config, resume
 from distbp.data import Split, data_files, read_split, split_names
-from distbp.errors import DataError
+from distbp.errors import DataError, UsageError
 from distbp.network import Parameters, aligned_zeros, initialize
 from distbp.optimizers import Optimizer, make_optimizer
 from distbp.problem import Problem, pose
 from distbp.run_directory import RunDirectory
+from distbp.threads import set_threads
 
 
 @dataclass
@@ -32,6 +35,7 @@ class Run:
     steps_per_epoch: int
     state: Checkpoint
     directory: RunDirectory
+    threads: tuple[int, str]
 
     def best(self) -> tuple[float, int]:
         """The lowest validation loss so far, and its epoch; (inf, 0) where there is none."""
@@ -45,11 +49,10 @@ def prepare(
     config: Config,
     resume_with: Mapping[str, Any] | None,
     note: Callable[[str], None],
-    facts: tuple[str, ...],
 ) -> Run:
     """Reads, checks and builds everything that a run needs, and writes its first files.  Raises DistbpError, agreed.
 
-    `note` tells the user (it is called on rank 0 only); `facts` go into config.toml.
+    `note` tells the user; it is called on rank 0 only.
     """
     directory = RunDirectory(config.out)
     stored: Checkpoint | None = None
@@ -60,11 +63,13 @@ def prepare(
     else:
         on_first(comm, lambda: directory.create())
 
+    threads = set_threads(comm, config.threads)
     files = data_files(config.data)
     training = read_split(comm, files, config.split, config.x, config.y)
     if stored:
         problem = stored.problem
         agree(comm, lambda: _check_same_data(stored, training))
+        agree(comm, lambda: _check_epochs(stored, config))
     else:
         config, problem = pose(comm, config, training)
     config, validation = _read_validation(comm, config, files, problem, note)
@@ -82,13 +87,13 @@ def prepare(
         initialize(Parameters(problem.network, vector), problem.network, config.seed, config.initialization)
         optimizer = optimizer_of(config).init(vector)
         state = Checkpoint(config, problem, vector, optimizer, Progress(), _columns(problem, {}))
-    run = Run(comm, config, problem, training, validation, batch_size, steps, state, directory)
+    run = Run(comm, config, problem, training, validation, batch_size, steps, state, directory, threads)
 
     def first_files() -> None:
         if not stored:
             directory.save(state, config.keep)
             directory.write_metrics(state.history)
-        directory.write_config(config, list(facts))
+        directory.write_config(config, f"{comm.describe()} x {threads[0]} threads, NumPy {np.__version__}")
 
     on_first(comm, first_files)
     return run
@@ -109,6 +114,13 @@ def _check_same_data(stored: Checkpoint, training: Split) -> None:
         raise DataError(
             f"{training.sources[0][0]}: split {training.name} has {len(training)} samples now, which is not "
             "what this run was trained on; start another run with another --out"
+        )
+
+
+def _check_epochs(stored: Checkpoint, config: Config) -> None:
+    if config.epochs < stored.progress.epoch:
+        raise UsageError(
+            f"--epochs {config.epochs}: the run has done {stored.progress.epoch} already; they count in all"
         )
 
 

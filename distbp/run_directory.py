@@ -33,6 +33,9 @@ class RunDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             found = [file.name for file in sorted(self.path.iterdir()) if _is_of_a_run(file.name)]
+            for file in () if found else list(self.path.iterdir()):
+                if LEFTOVER.fullmatch(file.name):
+                    file.unlink()
             probe = self.path / f".config.toml.{os.getpid()}.tmp"
             probe.touch()
             probe.unlink()
@@ -66,10 +69,15 @@ class RunDirectory:
 
     def reopen(self, state: Checkpoint) -> None:
         """Makes the files agree with the checkpoint the run goes on from: no leftovers, no duplicate or missing row."""
-        for file in list(self.path.iterdir()):
-            newer = CHECKPOINT_NAME.fullmatch(file.name)
-            if LEFTOVER.fullmatch(file.name) or (newer and int(newer[1]) > state.progress.step):
-                file.unlink()  # the newer ones are the damaged ones that were skipped
+        try:
+            for file in list(self.path.iterdir()):
+                newer = CHECKPOINT_NAME.fullmatch(file.name)
+                if LEFTOVER.fullmatch(file.name):
+                    file.unlink()
+                elif newer and int(newer[1]) > state.progress.step:  # it could not be read, and was skipped
+                    file.rename(file.with_name(file.name + ".skipped"))
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot write the results here: {error.strerror}") from None
         self.write_metrics(state.history)
 
     def save(self, state: Checkpoint, keep: int, *, best: bool = False) -> Path:
@@ -80,13 +88,13 @@ class RunDirectory:
             if not best:
                 for old in self.checkpoints()[:-keep]:
                     old.unlink()
-        except OSError as error:
+        except (OSError, RuntimeError, ValueError) as error:  # h5py tells of a full disk in many ways
             raise RunError(f"{path}: cannot write the checkpoint: {error}") from None
         return path
 
-    def write_config(self, config: Config, facts: list[str]) -> None:
-        """config.toml: `distbp train --config` of it repeats the run.  `facts` become comments."""
-        lines = [f"# distbp {__version__}: distbp train --config config.toml --out ANOTHER repeats this run", *facts]
+    def write_config(self, config: Config, facts: str) -> None:
+        """config.toml: `distbp train --config` of it repeats the run.  `facts` become a comment."""
+        lines = [f"# distbp {__version__}: distbp train --config config.toml --out ANOTHER repeats this run", facts]
         text = "\n# ".join(lines) + "\n" + tomli_w.dumps(as_dict(config))
         self._write("config.toml", text)
 

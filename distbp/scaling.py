@@ -42,6 +42,7 @@ class Scaling:
         return np.asarray(scaled * self.spread + self.shift)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # the result is checked where it is used
 def measure(comm: Communicator, array: NDArray[Any], method: str) -> Scaling:
     """The scaling of the columns of `array`, shape (N, columns), which is the same on every rank.
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from distbp.activations import Array
 from distbp.batches import epoch_order, shard
 from distbp.checkpoint import Progress
 from distbp.communicator import Communicator, on_first
@@ -47,13 +48,12 @@ def train(
     resume_with: Mapping[str, Any] | None = None,
     stop_requested: Callable[[], bool] = lambda: False,
     reporter: Reporter | None = None,
-    facts: tuple[str, ...] = (),
 ) -> Run:
     """Trains as configured; `resume_with` (options given again, maybe none) continues the run in `config.out`.
 
     Every rank calls this with the same arguments; only rank 0 has a reporter and writes.  Raises DistbpError.
     """
-    run = prepare(comm, config, resume_with, reporter.note if reporter else lambda text: None, facts)
+    run = prepare(comm, config, resume_with, reporter.note if reporter else lambda text: None)
     if reporter:
         reporter.start(run)
     started = time.perf_counter()
@@ -97,7 +97,7 @@ def _epochs(run: Run, stop_requested: Callable[[], bool], reporter: Reporter | N
             tally.stop = stop_requested()
             tally.save = comm.rank == 0 and 0 < config.checkpoint_minutes * 60 < time.monotonic() - saved_at
             total = reduction.reduce(tally)  # ∂L_B/∂w over the whole batch
-            _check_finite(run, total, len(batch), saved_step)
+            _check_finite(run, total, reduction.gradient.vector, len(batch), saved_step)
             optimizer.update(
                 w, reduction.gradient.vector, state.optimizer, learning_rate(progress.step), progress.step + 1
             )
@@ -113,12 +113,14 @@ def _epochs(run: Run, stop_requested: Callable[[], bool], reporter: Reporter | N
                     done.metric,
                 )
                 progress.epoch_seconds = time.perf_counter() - started
+                _check_parameters(run, saved_step)
                 _save(run)
                 saved_at, saved_step = time.monotonic(), progress.step
                 if total.stop:
                     raise _stopped(run)
 
         seconds = time.perf_counter() - started
+        _check_parameters(run, saved_step)
         state.progress = progress = Progress(progress.epoch + 1, progress.step, progress.samples)
         row = _end_epoch(run, done, evaluation, learning_rate(progress.step - 1), seconds)
         last = progress.epoch == config.epochs
@@ -175,15 +177,27 @@ def _stopped(run: Run) -> Stopped:
     return stopped
 
 
-def _check_finite(run: Run, total: Tally, n: int, saved_step: int) -> None:
+def _check_finite(run: Run, total: Tally, g: Array, n: int, saved_step: int) -> None:
     assert total.samples == n, "samples were lost or repeated"
-    if math.isfinite(total.loss):
-        return
+    if not math.isfinite(total.loss):
+        raise _diverged(run, f"the loss is {total.loss}", 1, saved_step)
+    if not math.isfinite(g @ g):
+        raise _diverged(run, "the gradient is not finite", 1, saved_step)
+
+
+def _check_parameters(run: Run, saved_step: int) -> None:
+    """Before anything is validated or saved: a diverged network must not take the place of a good one."""
+    if not math.isfinite(run.state.vector @ run.state.vector):
+        raise _diverged(run, "the parameters are not finite", 0, saved_step)
+
+
+def _diverged(run: Run, what: str, ahead: int, saved_step: int) -> DivergedError:
+    """Every rank holds the same sums, gradient and parameters, so all come to the same verdict."""
     progress = run.state.progress
     diverged = DivergedError(
-        f"the loss is {total.loss} at epoch {progress.epoch + 1}, step {progress.step + 1}; this update was not made\n"
+        f"{what} at epoch {progress.epoch + 1}, step {progress.step + ahead}; nothing of it was saved\n"
         f"the last checkpoint is that of step {saved_step}; try a smaller --learning-rate, --warmup-epochs or "
         "--scale standardize"
     )
     diverged.agreed = True
-    raise diverged
+    return diverged
