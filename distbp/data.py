@@ -68,7 +68,7 @@ def digits_path() -> Path:
 def split_names(path: str) -> list[str]:
     """The groups of a data file."""
     with opened(path) as file:
-        return [name for name, item in file.items() if isinstance(item, h5py.Group)]
+        return _names(file, h5py.Group)
 
 
 def read_split(comm: Communicator, paths: Sequence[str], split: str, x_name: str, y_name: str | None) -> Split:
@@ -135,18 +135,23 @@ def _read(paths: Sequence[str], split: str, x_name: str, y_name: str | None) -> 
     return data
 
 
+def _names(group: h5py.Group, kind: type) -> list[str]:
+    """What is in a group of this kind; links are left out, for what they point to may not be there."""
+    return [n for n in group if isinstance(group.get(n, getlink=True), h5py.HardLink) and isinstance(group[n], kind)]
+
+
 def _dataset(file: h5py.File, path: str, split: str, name: str) -> h5py.Dataset:
-    if split not in file or not isinstance(file[split], h5py.Group):
-        there = ", ".join(n for n, item in file.items() if isinstance(item, h5py.Group)) or "none"
+    group = file[split] if split in _names(file, h5py.Group) else None
+    if group is None:
+        there = ", ".join(_names(file, h5py.Group)) or "none"
         raise DataError(f"{path}: no split {split!r}; the splits (groups) of this file are: {there}")
-    group = file[split]
+    link = group.get(name, getlink=True) if name in group.keys() else None  # noqa: SIM118
+    if link is not None and not isinstance(link, h5py.HardLink):
+        raise DataError(f"{path}: {split}/{name} is a link; copy what it points to into the file")
     if name not in group or not isinstance(group[name], h5py.Dataset):
-        there = ", ".join(n for n, item in group.items() if isinstance(item, h5py.Dataset)) or "none"
+        there = ", ".join(_names(group, h5py.Dataset)) or "none"
         raise DataError(f"{path}: no data set {split}/{name}; those in {split} are: {there} (see --x and --y)")
     dataset = group[name]
-    for place in (split, f"{split}/{name}"):
-        if not isinstance(file.get(place, getlink=True), h5py.HardLink):
-            raise DataError(f"{path}: {place} is a link; copy what it points to into the file")
     if dataset.is_virtual or dataset.external is not None:
         raise DataError(f"{path}: {split}/{name} keeps its values in other files; copy them into this one")
     if dataset.dtype.kind not in "biuf" or dataset.dtype.itemsize > 8:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import os
+import pty
 import signal
+import struct
+import subprocess
+import termios
 import tomllib
 from pathlib import Path
 
@@ -181,3 +186,37 @@ def test_a_closed_pipe_is_no_error(runner: Runner, data_file: str) -> None:
     runner.distbp("train", data_file, *SMALL)
     result = runner.run("bash", "-c", f"{os.sys.executable} -m distbp inspect run | head -n 1")  # type: ignore[attr-defined]
     assert "Traceback" not in result.stderr
+
+
+def test_odd_requests_get_one_message(runner: Runner, data_file: str) -> None:
+    runner.distbp("train", data_file, *SMALL)
+    check_error(runner.distbp("predict", "run/best.h5", "--out", "run/best.h5", "--overwrite"), 1, "is read by this")
+    check_error(runner.distbp("predict", "run", "--out", ""), 1, "expected the name of a file")
+    check_error(runner.distbp("gradcheck", "--seed", "-1"), 2, "--seed")
+    check_error(runner.distbp("train", data_file, "--out", ""), 2, "--out: expected a name")
+    check_error(runner.distbp("train", data_file, "--out", "b", "--hidden", "9000000,9000000"), 1, "not enough memory")
+    (runner.directory / "twice.toml").write_text("batch_size = 1\nbatch-size = 2\n")
+    check_error(runner.distbp("train", "--config", "twice.toml"), 2, "given twice")
+
+
+def test_help_on_a_terminal_without_sigma(runner: Runner) -> None:
+    result = runner.distbp("train", "--help", PYTHONIOENCODING="latin-1")
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_progress_bar_on_a_terminal(runner: Runner, data_file: str) -> None:
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    command = [os.sys.executable, "-m", "distbp", "train", data_file, "--epochs", "30"]  # type: ignore[attr-defined]
+    with open(leader, "rb", buffering=0) as screen:
+        process = subprocess.Popen(command, cwd=runner.directory, stdout=follower, stderr=follower)
+        os.close(follower)
+        shown = b""
+        try:
+            while chunk := screen.read(65536):
+                shown += chunk
+        except OSError:  # the terminal is gone when the program ends
+            pass
+        assert process.wait(60) == 0
+    assert b" samples/s]" in shown
+    assert b"epoch 30/30" in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from runs import configuration, train_on, write_data
 
 from distbp.communicator import OneProcess, run_threads
-from distbp.data import class_count, read_split
+from distbp.data import class_count, digits_path, read_split
 from distbp.errors import DataError, DistbpError
 
 
@@ -140,3 +141,64 @@ def test_files_that_do_not_agree(tmp_path: Path) -> None:
     second = write(tmp_path / "2.h5", np.zeros((4, 3)), [0, 1, 0, 1])
     with pytest.raises(DataError, match=r"2\.h5: train/x has rows of shape \(3,\)"):
         read(first, second)
+
+
+def test_links_and_values_in_other_files_are_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "soft.h5", "w") as file:
+        file["train/x"], file["train/y"] = np.zeros((2, 2)), h5py.SoftLink("/train/x")
+    with pytest.raises(DataError, match="train/y is a link"):
+        read(str(tmp_path / "soft.h5"))
+    with h5py.File(tmp_path / "dangling.h5", "w") as file:
+        file["train/x"], file["train/y"] = np.zeros((2, 2)), h5py.ExternalLink("none.h5", "/y")
+    with pytest.raises(DataError, match="train/y is a link"):
+        read(str(tmp_path / "dangling.h5"))
+    with h5py.File(tmp_path / "virtual.h5", "w") as file:
+        layout = h5py.VirtualLayout((2, 2), "f8")
+        layout[:] = h5py.VirtualSource("none.h5", "x", (2, 2))
+        file.create_virtual_dataset("train/x", layout)
+        file["train/y"] = [0, 1]
+    with pytest.raises(DataError, match="keeps its values in other files"):
+        read(str(tmp_path / "virtual.h5"))
+
+
+def test_damaged_files_give_a_clear_error_or_their_data(tmp_path: Path) -> None:
+    content = digits_path().read_bytes()
+    rng = np.random.default_rng(1)
+    damaged, refused = tmp_path / "damaged.h5", 0
+    for attempt in range(300):
+        changed = bytearray(content)
+        if attempt % 3 == 0:
+            del changed[int(rng.integers(len(changed))) :]
+        for position in rng.integers(0, 4096, 4):
+            if position < len(changed):
+                changed[position] ^= 1 << int(rng.integers(8))
+        damaged.write_bytes(changed)
+        with contextlib.suppress(DataError):  # anything else is a traceback to a user
+            read(str(damaged), split="test")
+            continue
+        refused += 1
+    assert refused > 100
+
+
+def test_booleans_are_numbers_and_targets_have_columns(tmp_path: Path) -> None:
+    data = read(write(tmp_path / "b.h5", np.array([[True, False], [False, True]]), [True, False]))
+    assert data.x.tolist() == [[1, 0], [0, 1]]
+    assert data.is_labelled
+    with pytest.raises(DataError, match="train/y has no columns"):
+        read(write(tmp_path / "none.h5", np.zeros((2, 1)), np.zeros((2, 0))))
+
+
+@pytest.mark.parametrize("factor", [1e300, 1e60, 1e-60])
+def test_columns_out_of_the_range_of_the_dtype_are_named(tmp_path: Path, factor: float) -> None:
+    x = np.random.default_rng(0).standard_normal((20, 3))
+    x[:, 1] *= factor
+    path = write(tmp_path / "d.h5", x, np.arange(20) % 2)
+    with pytest.raises(DataError, match=r"train/x, column 1: .*out of the range of float32.*--dtype float64"):
+        train_on(2, configuration(path, tmp_path / "run", dtype="float32", validation_split=""))
+
+
+def test_probabilities_of_every_split_are_checked(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.h5", np.arange(6.0).reshape(3, 2), [[0.0], [0.5], [1.0]])
+    write(Path(path), np.zeros((2, 2)), [[0.5], [50.0]], "test")
+    with pytest.raises(DataError, match=r"test/y, row 1: \[50\.0\].*from 0 to 1"):
+        train_on(1, configuration(path, tmp_path / "run", loss="binary_cross_entropy"))

@@ -7,6 +7,7 @@ import itertools
 import math
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from runs import configuration, resumed, train_on, write_data
@@ -187,3 +188,38 @@ def test_checkpoint_minutes_save_inside_an_epoch(
     train_on(1, configuration(data_file, tmp_path / "run", epochs=1, checkpoint_minutes=1.0, keep=9))
     names = [path.name for path in RunDirectory(str(tmp_path / "run")).checkpoints()]
     assert names == ["checkpoint-0000000000.h5", "checkpoint-0000000003.h5", "checkpoint-0000000004.h5"]
+
+
+@pytest.mark.parametrize("rate", [1e38, 3e38, 1e39])
+def test_a_diverged_network_never_takes_the_place_of_a_good_one(data_file: str, tmp_path: Path, rate: float) -> None:
+    config = configuration(
+        data_file, tmp_path / "run", optimizer="sgd", learning_rate=rate, dtype="float32", batch_size="all", keep=1
+    )
+    with pytest.raises(DivergedError, match="nothing of it was saved"):
+        train_on(2, config)
+    state, path, skipped = RunDirectory(config.out).newest()
+    assert path.exists()
+    assert not skipped
+    assert np.isfinite(state.vector).all()
+
+
+def test_resume_keeps_what_it_could_not_read(data_file: str, tmp_path: Path) -> None:
+    config = configuration(data_file, tmp_path / "run", epochs=2)
+    train_on(1, config)
+    newest = tmp_path / "run" / "checkpoint-0000000008.h5"
+    with h5py.File(newest, "r+") as file:
+        file.attrs["format_version"] = 2
+    content = newest.read_bytes()
+    resumed(1, config, epochs=3)
+    assert (tmp_path / "run" / "checkpoint-0000000008.h5.skipped").read_bytes() == content
+
+
+def test_resume_with_the_options_the_run_was_started_with(data_file: str, tmp_path: Path) -> None:
+    started = dict(optimizer="sgd", momentum=0.5, loss="auto", output_activation="auto", validation_split="auto")
+    config = configuration(data_file, tmp_path / "run", threads=1, epochs=1, **started)
+    assert train_on(1, config).threads == (1, "--threads")
+    again = train_on(1, Config(out=config.out), resume_with={**started, "epochs": 2})
+    assert again.threads == (1, "--threads")
+    assert again.state.progress.epoch == 2
+    with pytest.raises(UsageError, match="--epochs 1: the run has done 2 already"):
+        train_on(1, Config(out=config.out), resume_with={"epochs": 1})
