@@ -14,7 +14,6 @@ anywhere, so only plain arrays of numbers that are where they belong are accepte
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -28,7 +27,7 @@ from numpy.typing import NDArray
 
 from distbp import __version__
 from distbp.activations import Array
-from distbp.config import Config, as_dict, merge
+from distbp.config import AUTO, Config, as_dict, merge
 from distbp.errors import CheckpointError, DistbpError
 from distbp.network import Network, Parameters
 from distbp.problem import Problem
@@ -95,14 +94,17 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
 
 def replace_synced(temporary: Path, path: Path) -> None:
     """Renames a finished file, after its content and before its name are on the disk."""
-    for name, flags in ((temporary, os.O_RDWR), (path.parent, os.O_RDONLY | os.O_DIRECTORY)):
-        if name == path.parent:
-            os.replace(temporary, path)
-        descriptor = os.open(name, flags)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    _sync(temporary, os.O_RDWR)
+    os.replace(temporary, path)
+    _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read(path: Path) -> Checkpoint:
@@ -212,45 +214,45 @@ def _from_tree(path: Path, tree: Tree, config_json: bytes) -> Checkpoint:
     first, last = tree.get("/network/layer_2/W"), tree.get(f"/network/layer_{F}/b")
     if first is None or last is None or first.ndim != 2 or last.ndim != 1:
         raise CheckpointError(f"{path}: /network does not hold the layers 2 … {F} of its configuration")
-    with contextlib.suppress(KeyError):
-        network = Network.of(
-            [first.shape[1], *config.hidden, len(last)], config.activation, config.output_activation, config.loss
-        )
-        n = network.sizes
-        layers = [
-            take(f"/network/layer_{l}/{name}", shape, config.dtype).ravel()
-            for l in range(2, F + 1)
-            for name, shape in (("W", (n[l], n[l - 1])), ("b", (n[l],)))
-        ]
-        vector = np.concatenate(layers)
-        columns = {"input": n[1], "target": n[F]}
-        scaling = {
-            group: Scaling(*(take(f"/{group}/{name}", (count,), "float64") for name in ("shift", "spread")))
-            for group, count in columns.items()
-        }
-        classes = None
-        if "/target/classes" in rest:
-            classes = len(take("/target/classes", None, "int64"))
-        optimizer = {
-            name.removeprefix("/optimizer/"): take(name, vector.shape, config.dtype)
-            for name in tree
-            if name.startswith("/optimizer/")
-        }
-        progress = Progress()
-        for name, value in vars(progress).items():
-            number = take(f"/progress/{name}", (), "int64" if isinstance(value, int) else "float64").item()
-            if number < 0 and name != "epoch_loss":
-                raise CheckpointError(f"{path}: /progress/{name} is {number}")
-            setattr(progress, name, number)
-        history: dict[str, list[float]] = {
-            name.removeprefix("/history/"): take(name, None, "float64").tolist()
-            for name in tree
-            if name.startswith("/history/")
-        }
-        if rest:
-            raise CheckpointError(f"{path}: {next(iter(rest))} does not belong into a checkpoint")
-        if any(len(values) != progress.epoch for values in history.values()):
-            raise CheckpointError(f"{path}: /history does not have {progress.epoch} rows")
-        problem = Problem(network, scaling["input"], scaling["target"], classes)
-        return Checkpoint(config, problem, vector, optimizer, progress, history)
-    raise CheckpointError(f"{path}: attribute config: loss and output_activation are not resolved")
+    if AUTO in (config.loss, config.output_activation):
+        raise CheckpointError(f"{path}: attribute config: loss and output_activation are not resolved")
+    network = Network.of(
+        [first.shape[1], *config.hidden, len(last)], config.activation, config.output_activation, config.loss
+    )
+    n = network.sizes
+    layers = [
+        take(f"/network/layer_{l}/{name}", shape, config.dtype).ravel()
+        for l in range(2, F + 1)
+        for name, shape in (("W", (n[l], n[l - 1])), ("b", (n[l],)))
+    ]
+    vector = np.concatenate(layers)
+    columns = {"input": n[1], "target": n[F]}
+    scaling = {
+        group: Scaling(*(take(f"/{group}/{name}", (count,), "float64") for name in ("shift", "spread")))
+        for group, count in columns.items()
+    }
+    classes = None
+    if "/target/classes" in rest:
+        classes = len(take("/target/classes", None, "int64"))
+    optimizer = {
+        name.removeprefix("/optimizer/"): take(name, vector.shape, config.dtype)
+        for name in tree
+        if name.startswith("/optimizer/")
+    }
+    progress = Progress()
+    for name, value in vars(progress).items():
+        number = take(f"/progress/{name}", (), "int64" if isinstance(value, int) else "float64").item()
+        if number < 0 and name != "epoch_loss":
+            raise CheckpointError(f"{path}: /progress/{name} is {number}")
+        setattr(progress, name, number)
+    history: dict[str, list[float]] = {
+        name.removeprefix("/history/"): take(name, None, "float64").tolist()
+        for name in tree
+        if name.startswith("/history/")
+    }
+    if rest:
+        raise CheckpointError(f"{path}: {next(iter(rest))} does not belong into a checkpoint")
+    if any(len(values) != progress.epoch for values in history.values()):
+        raise CheckpointError(f"{path}: /history does not have {progress.epoch} rows")
+    problem = Problem(network, scaling["input"], scaling["target"], classes)
+    return Checkpoint(config, problem, vector, optimizer, progress, history)
