@@ -9,7 +9,7 @@ The sum over the samples of a shard is not written out: in `d[l] @ a[l - 1].T` t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -28,49 +28,85 @@ class Piece:
     counting right answers.
     """
 
-    def __init__(self, network: Network, m: int, dtype: DTypeLike, buffers: list[Any] | None = None) -> None:
+    def __init__(self, network: Network, m: int, dtype: DTypeLike) -> None:
         n, F = network.sizes, network.F
-        if buffers is None:
-            widest = max(n[2:])
-            counts = [n[1], *(n[l] for l in range(2, F + 1) for _ in "azd"), n[F], widest]
-            buffers = [aligned_zeros(count * m, dtype) for count in counts]
-        self.buffers = buffers
         self.m = m
-        self.a: list[Any] = [None, _columns(buffers[0], n[1], m)]
+        self.a: list[Any] = [None, _columns(aligned_zeros(n[1] * m, dtype), n[1], m)]
         self.z: list[Any] = [None, None]
         self.d: list[Any] = [None, None]
         self.s: list[Any] = [None, None]
+        scratch = aligned_zeros(max(n[2:]) * m, dtype)
         for l in range(2, F + 1):
-            at = 3 * l - 5
-            self.a.append(_columns(buffers[at], n[l], m))
-            self.z.append(_columns(buffers[at + 1], n[l], m))
-            self.d.append(_columns(buffers[at + 2], n[l], m))
-            self.s.append(_columns(buffers[-1], n[l], m))
-        self.y: Any = _columns(buffers[-2], n[F], m)
+            for arrays in (self.a, self.z, self.d):
+                arrays.append(_columns(aligned_zeros(n[l] * m, dtype), n[l], m))
+            self.s.append(_columns(scratch[: n[l] * m], n[l], m))
+        self.y: Any = _columns(aligned_zeros(n[F] * m, dtype), n[F], m)
         self.ones = np.ones(m, dtype)
 
-    def first(self, network: Network, m: int) -> Piece:
-        """The same memory for m samples, m at most self.m."""
-        return Piece(network, m, self.y.dtype, self.buffers)
+    @property
+    def grains(self) -> list[Piece]:
+        """All samples at once (see `Samples`)."""
+        return [self]
+
+    def forward_parts(self, l: int) -> list[Piece]:
+        """All samples at once."""
+        return [self]
+
+    def backward_parts(self, l: int) -> list[Piece]:
+        """All samples at once."""
+        return [self]
+
+    def part(self, first: int, last: int) -> Piece:
+        """Samples first … last - 1 of this piece, in the same memory."""
+        part = Piece.__new__(Piece)
+        part.m = last - first
+        part.a, part.z, part.d, part.s = (
+            [None if array is None else array[:, first:last] for array in arrays]
+            for arrays in (self.a, self.z, self.d, self.s)
+        )
+        part.y, part.ones = self.y[:, first:last], self.ones[first:last]
+        return part
 
 
 def _columns(buffer: Array, rows: int, m: int) -> Array:
-    return buffer[: rows * m].reshape(m, rows).T
+    return buffer.reshape(m, rows).T
+
+
+def sample_bytes(network: Network, dtype: DTypeLike) -> int:
+    """Memory that a sample takes in a piece."""
+    return (sum(network.sizes) * 3 + max(network.sizes)) * np.dtype(dtype).itemsize
 
 
 def piece_samples(network: Network, dtype: DTypeLike) -> int:
     """How many samples a piece may have, so that its activations take at most PIECE_BYTES: independent of n."""
-    per_sample = (sum(network.sizes) * 3 + max(network.sizes)) * np.dtype(dtype).itemsize
-    return int(min(PIECE_SAMPLES, max(1, PIECE_BYTES // per_sample)))
+    return int(min(PIECE_SAMPLES, max(1, PIECE_BYTES // sample_bytes(network, dtype))))
 
 
-def forward(network: Network, parameters: Parameters, piece: Piece) -> None:
+class Samples(Protocol):
+    """What `forward` and `errors` work on: a piece, or several grains (`distbp.grains`)."""
+
+    @property
+    def grains(self) -> list[Piece]:
+        """What element-wise functions are called for."""
+
+    def forward_parts(self, l: int) -> list[Piece]:
+        """What a product W^l a^{l-1} is called for."""
+
+    def backward_parts(self, l: int) -> list[Piece]:
+        """What a product (W^{l+1})ᵀ d^{l+1} is called for."""
+
+
+def forward(network: Network, parameters: Parameters, samples: Samples) -> None:
     """Fills z[l] and a[l] for l = 2 … F from a[1]."""
-    W, b, z, a = parameters.W, parameters.b, piece.z, piece.a
+    W, b = parameters.W, parameters.b
     for l in range(2, network.F + 1):
-        np.matmul(W[l], a[l - 1], out=z[l])
-        z[l] += b[l][:, None]  # z^l = W^l a^{l-1} + b^l
-        network.sigma(l).sigma(z[l], a[l])  # a^l = σ(z^l)
+        for part in samples.forward_parts(l):
+            z, a = part.z, part.a
+            np.matmul(W[l], a[l - 1], out=z[l])
+        for part in samples.grains:
+            z, a = part.z, part.a
+            z[l] += b[l][:, None]  # z^l = W^l a^{l-1} + b^l
+            network.sigma(l).sigma(z[l], a[l])  # a^l = σ(z^l)
 
 
 def backward(network: Network, parameters: Parameters, piece: Piece, gradient: Parameters) -> None:
@@ -78,17 +114,26 @@ def backward(network: Network, parameters: Parameters, piece: Piece, gradient: P
 
     Overwrites z.
     """
-    F, W, z, a, d, s = network.F, parameters.W, piece.z, piece.a, piece.d, piece.s
-    dW, db, ones = gradient.W, gradient.b, piece.ones
-
-    output_error(network, piece)  # d^F = ∇_a L ⊙ σ'(z^F)
-    for l in range(F - 1, 1, -1):
-        np.matmul(W[l + 1].T, d[l + 1], out=d[l])
-        network.activation.sigma_prime(z[l], a[l], s[l])  # type: ignore[misc]
-        d[l] *= s[l]  # d^l = (W^{l+1})ᵀ d^{l+1} ⊙ σ'(z^l)
-    for l in range(F, 1, -1):
+    errors(network, parameters, piece)
+    a, d, ones, dW, db = piece.a, piece.d, piece.ones, gradient.W, gradient.b
+    for l in range(network.F, 1, -1):
         np.matmul(d[l], a[l - 1].T, out=dW[l])  # ∂L/∂w_jk^l = a_k^{l-1} d_j^l, summed over the samples
         np.matmul(d[l], ones, out=db[l])  # ∂L/∂b_j^l = d_j^l, summed over the samples
+
+
+def errors(network: Network, parameters: Parameters, samples: Samples) -> None:
+    """Fills d[l] = ∂L_i/∂z^l for l = F … 2, after `forward`.  Overwrites z."""
+    W = parameters.W
+    for part in samples.grains:
+        output_error(network, part)  # d^F = ∇_a L ⊙ σ'(z^F)
+    for l in range(network.F - 1, 1, -1):
+        for part in samples.backward_parts(l):
+            d = part.d
+            np.matmul(W[l + 1].T, d[l + 1], out=d[l])
+        for part in samples.grains:
+            z, a, d, s = part.z, part.a, part.d, part.s
+            network.activation.sigma_prime(z[l], a[l], s[l])  # type: ignore[misc]
+            d[l] *= s[l]  # d^l = (W^{l+1})ᵀ d^{l+1} ⊙ σ'(z^l)
 
 
 def output_error(network: Network, piece: Piece) -> None:

@@ -57,7 +57,7 @@ def _option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         case "str" if limits["choices"]:
             words["type"] = click.Choice(limits["choices"])
         case "list[int]" | "int | str":
-            words["metavar"] = "N,N,..." if kind(name) == "list[int]" else "N|all"
+            words["metavar"] = "N,N,..." if kind(name) == "list[int]" else f"N|{limits['word']}"
     return click.option(flag(name), name, **words)
 
 

@@ -28,16 +28,18 @@ def option(
     low: float | None = None,
     above: float | None = None,
     below: float | None = None,
+    word: str = "",
     may_change: bool = False,
     group: str,
 ) -> Any:
-    """A field: `low` <= value, `above` < value, value < `below`; `may_change`: may be another when a run resumes."""
+    """A field: `low` <= value, `above` < value, value < `below`, or `word`; `may_change`: on resume."""
     metadata = {
         "help": help,
         "choices": choices,
         "low": low,
         "above": above,
         "below": below,
+        "word": word,
         "may_change": may_change,
         "group": group,
     }
@@ -113,7 +115,20 @@ class Config:
     step_factor: float = option(0.1, "factor of each reduction of the step schedule", above=0, group=TRAINING)
     minimum_learning_rate: float = option(0.0, "where the cosine schedule ends", low=0, group=TRAINING)
     batch_size: int | str = option(
-        32, 'n of L_B, in samples over all ranks; "all": gradient descent on L_T', low=1, group=TRAINING
+        32, 'n of L_B, in samples over all ranks; "all": gradient descent on L_T', low=1, word="all", group=TRAINING
+    )
+    reproducible: bool = option(
+        False,
+        "the same bits on any number of ranks (same CPU type, BLAS and --threads): see README",
+        group=TRAINING,
+    )
+    grain: int | str = option(
+        AUTO,
+        "samples that are worked on together, whoever does, with --reproducible; at most n / grain ranks have work; "
+        "auto: from n alone",
+        low=1,
+        word=AUTO,
+        group=TRAINING,
     )
     epochs: int = option(20, "passes over the training split, in all", low=0, may_change=True, group=TRAINING)
     seed: int = option(0, "of the first weights and of the order of samples", low=0, group=TRAINING)
@@ -153,7 +168,7 @@ def parse(name: str, text: str) -> Any:
             case "float":
                 return float(text)
             case "int | str":
-                return text if text == "all" else int(text)
+                return text if text == FIELDS[name].metadata["word"] else int(text)
             case _:
                 return text
     except ValueError:
@@ -161,7 +176,7 @@ def parse(name: str, text: str) -> Any:
             "list[int]": "whole numbers with commas between them, such as 128,64",
             "int": "a whole number",
             "float": "a number",
-            "int | str": 'a whole number or "all"',
+            "int | str": f'a whole number or "{FIELDS[name].metadata["word"]}"',
         }[kind(name)]
         raise UsageError(f"{flag(name)}: expected {expected}, got {text!r}") from None
 
@@ -201,7 +216,7 @@ def _checked(name: str, value: Any, origin: str) -> Any:
         "bool": isinstance(value, bool),
         "int": _is_int(value),
         "float": isinstance(value, float),
-        "int | str": _is_int(value) or value == "all",
+        "int | str": _is_int(value) or value == FIELDS[name].metadata["word"],
         "list[int]": isinstance(value, list) and all(_is_int(part) for part in value),
         "list[str]": isinstance(value, list) and all(isinstance(part, str) for part in value),
     }[kind(name)]
@@ -243,6 +258,10 @@ def check(config: Config) -> None:
         raise UsageError("--nesterov needs --momentum above 0, such as --momentum 0.9")
     if config.optimizer != "sgd" and config.momentum:
         raise UsageError(f"--momentum is an option of --optimizer sgd; {config.optimizer} has --beta1")
+    if config.grain != AUTO and not config.reproducible:
+        raise UsageError(
+            f"--grain {config.grain} needs --reproducible; without it a rank's shard is worked on as a whole"
+        )
     if config.minimum_learning_rate > config.learning_rate:
         raise UsageError(
             f"--minimum-learning-rate {config.minimum_learning_rate} is above --learning-rate {config.learning_rate}"

@@ -1,8 +1,9 @@
-"""Loss and metric of a split: each rank its contiguous share, summed over the ranks, divided by the samples."""
+"""Loss and metric of a split, the same bits on any number of ranks: each sample counts once, whoever works on it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import fsum
 
 import numpy as np
 
@@ -13,6 +14,13 @@ from distbp.data import Split
 from distbp.feed import Feed
 from distbp.network import Parameters
 from distbp.problem import Problem
+
+SMALLEST, LARGEST, BLOCKS = 32, 256, 64
+
+
+def block_samples(N: int) -> int:
+    """How many samples of a split of N are worked on together: it depends on N alone, and leaves work for 64 ranks."""
+    return min(LARGEST, max(SMALLEST, -(-N // BLOCKS)))
 
 
 @dataclass(frozen=True)
@@ -28,22 +36,23 @@ class Evaluation:
     """A split made ready to be evaluated again and again, as validation does."""
 
     def __init__(self, comm: Communicator, problem: Problem, data: Split, dtype: str) -> None:
-        self._comm, self._problem = comm, problem
-        self._samples = len(data)
-        self._shard = shard(len(data), comm.rank, comm.size)
-        longest = min(piece_samples(problem.network, dtype), max(1, self._shard[1] - self._shard[0]))
+        self._comm, self._problem, self._samples = comm, problem, len(data)
+        longest = min(block_samples(len(data)), piece_samples(problem.network, dtype), len(data))
+        self._blocks = list(pieces(0, len(data), longest))
+        self._mine = range(*shard(len(self._blocks), comm.rank, comm.size))
         self._feed = Feed(problem, data, longest, dtype)
         self._piece = Piece(problem.network, longest, dtype)
 
     def __call__(self, parameters: Parameters) -> Scores:
-        """Σ L_i, the metric's sum and the count travel in one Allreduce in float64: exact for any number of ranks."""
-        network, sums = self._problem.network, np.zeros(3)
-        for first, last in pieces(*self._shard, self._piece.m):
-            piece = self._piece.first(network, last - first)
+        """Every block has a place of its own in one Allreduce; they are added where all are at hand."""
+        network, sums = self._problem.network, np.zeros((3, len(self._blocks)))
+        for block in self._mine:
+            first, last = self._blocks[block]
+            piece = self._piece.part(0, last - first)
             self._feed.fill(piece, np.arange(first, last))
             forward(network, parameters, piece)
-            sums += loss_sum(network, piece), self._problem.metric_sum(piece), last - first
+            sums[:, block] = loss_sum(network, piece), self._problem.metric_sum(piece), last - first
         self._comm.allreduce(sums)
-        n = int(sums[2])
+        loss, metric, n = (fsum(values) for values in sums)
         assert n == self._samples, "samples were lost or repeated"
-        return Scores(float(sums[0]) / n, self._problem.metric_value(float(sums[1]), n), n)
+        return Scores(loss / n, self._problem.metric_value(metric, int(n)), int(n))

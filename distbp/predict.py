@@ -71,7 +71,7 @@ class _Outputs:
         start, end = shard(last - first, self._comm.rank, self._comm.size)
         network, found = self._problem.network, []
         for i, j in pieces(first + start, first + end, self._piece.m):
-            piece = self._piece.first(network, j - i)
+            piece = self._piece.part(0, j - i)
             self._feed.fill(piece, np.arange(i, j))
             forward(network, self._parameters, piece)
             found.append(unscaled_output(self._problem, piece.a[network.F]).copy())

@@ -15,6 +15,7 @@ from distbp.communicator import Communicator, agree, on_first
 from distbp.config import AUTO, Config, resume
 from distbp.data import Split, data_files, read_split, split_names
 from distbp.errors import DataError, UsageError
+from distbp.grains import LARGEST_BATCH, default_grain, grain_count
 from distbp.network import Parameters, aligned_zeros, initialize
 from distbp.optimizers import Optimizer, make_optimizer
 from distbp.problem import Problem, pose
@@ -74,7 +75,10 @@ def prepare(
         config, problem = pose(comm, config, training)
     config, validation = _read_validation(comm, config, files, problem, note)
 
-    batch_size = len(training) if config.batch_size == "all" else int(config.batch_size)
+    batch_size = min(len(training), len(training) if config.batch_size == "all" else int(config.batch_size))
+    config = agree(comm, lambda: _with_grain(config, batch_size))
+    if config.reproducible:
+        _note_idle_ranks(comm, config, batch_size, note)
     steps = steps_per_epoch(len(training), batch_size)
     vector = aligned_zeros(problem.network.parameter_count, config.dtype)
     if stored:
@@ -121,6 +125,28 @@ def _check_epochs(stored: Checkpoint, config: Config) -> None:
     if config.epochs < stored.progress.epoch:
         raise UsageError(
             f"--epochs {config.epochs}: the run has done {stored.progress.epoch} already; they count in all"
+        )
+
+
+def _with_grain(config: Config, n: int) -> Config:
+    """The configuration with the grain that "auto" means for batches of n samples."""
+    if not config.reproducible:
+        return config
+    if n > LARGEST_BATCH:
+        raise UsageError(
+            f"--reproducible: expected batches of at most {LARGEST_BATCH} samples, got n = {n}; with more, too few "
+            "digits of each sample would be left in the exact sum: choose a smaller --batch-size"
+        )
+    return replace(config, grain=default_grain(n) if config.grain == AUTO else config.grain)
+
+
+def _note_idle_ranks(comm: Communicator, config: Config, n: int, note: Callable[[str], None]) -> None:
+    grains = grain_count(n, int(config.grain))
+    if comm.rank == 0 and comm.size > grains:
+        note(
+            f"note      {comm.size} ranks, but batches of n = {n} have {grains} grain{'s' * (grains > 1)} of "
+            f"{config.grain} samples: {comm.size - grains} of the ranks have nothing to do. A new run with a smaller "
+            "--grain (another result, the same again on any number of ranks) or a larger --batch-size uses them"
         )
 
 

@@ -8,6 +8,7 @@ minmax: shift = minimum, spread = maximum - minimum, so that values go from 0 to
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,10 @@ from numpy.typing import NDArray
 
 from distbp.batches import pieces, shard
 from distbp.communicator import Communicator
+from distbp.exact_sum import ExactSum
 
 ROWS = 4096  # converted to float64 at a time
+ROUNDING = 1.0 + 2.0**-20  # the mean of a column, rounded, may lie just outside of it
 
 
 @dataclass(frozen=True)
@@ -46,31 +49,35 @@ class Scaling:
 def measure(comm: Communicator, array: NDArray[Any], method: str) -> Scaling:
     """The scaling of the columns of `array`, shape (N, columns), which is the same on every rank.
 
-    Each rank works on its shard of the rows.  The deviations are summed in a second pass, after the mean is known: a
-    sum of squares minus a square of sums would lose all digits of a column such as 1e8 ± 1.
+    Each rank works on its shard of the blocks of rows; the sums of the blocks are added without rounding (see
+    `distbp.exact_sum`), so that the bits do not depend on the number of ranks.  The deviations are summed in a second
+    pass, after the mean is known: a sum of squares minus a square of sums would lose all digits of a column such as
+    1e8 ± 1.
     """
     columns = array.shape[1]
     if method == "none":
         return Scaling.none(columns)
-    start, end = shard(len(array), comm.rank, comm.size)
-    blocks = [slice(*piece) for piece in pieces(start, end, ROWS)]
-    low, high, total = np.full(columns, np.inf), np.full(columns, -np.inf), np.zeros(columns)
-    for rows in blocks:
-        block = array[rows].astype(np.float64)
-        np.minimum(low, block.min(axis=0), out=low)
-        np.maximum(high, block.max(axis=0), out=high)
-        total += block.sum(axis=0)
+    blocks = [slice(*rows) for rows in pieces(0, len(array), ROWS)]
+    mine = blocks[slice(*shard(len(blocks), comm.rank, comm.size))]
+    low, high = np.full(columns, np.inf), np.full(columns, -np.inf)
+    for rows in mine:
+        np.minimum(low, array[rows].min(axis=0), out=low)
+        np.maximum(high, array[rows].max(axis=0), out=high)
     comm.allreduce(low, "min")
     comm.allreduce(high, "max")
     constant = low == high
     if method == "minmax":
         return Scaling(low, np.where(constant, 1.0, high - low))
-    comm.allreduce(total)
-    mean = np.where(constant, low, total / len(array))
-    squares = np.zeros(columns)
-    for rows in blocks:
-        deviation = array[rows] - mean
-        squares += np.square(deviation, out=deviation).sum(axis=0)
-    comm.allreduce(squares)
+
+    def total(bound: NDArray[Any], of_block: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[np.float64]:
+        exact = ExactSum(ROWS * bound, len(blocks))
+        for rows in mine:
+            exact.add(of_block(array[rows].astype(np.float64)).sum(axis=0))
+        comm.allreduce(exact.sums)
+        return exact.value()
+
+    largest = np.maximum(np.abs(low), np.abs(high))
+    mean = np.where(constant, low, total(largest, lambda block: block) / len(array))
+    squares = total(np.square(high - low) * ROUNDING, lambda block: np.square(block - mean))
     deviation = np.sqrt(squares / len(array))
     return Scaling(mean, np.where(constant | (deviation == 0.0), 1.0, deviation))

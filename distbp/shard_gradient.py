@@ -51,5 +51,5 @@ class ShardGradient:
 
     def _piece(self, m: int) -> Piece:
         if m not in self._pieces:
-            self._pieces[m] = self._room.first(self._problem.network, m)
+            self._pieces[m] = self._room.part(0, m)
         return self._pieces[m]

@@ -9,17 +9,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from distbp.activations import Array
-from distbp.batches import epoch_order, shard
+from distbp.batch_gradient import BatchGradient, batch_gradient
+from distbp.batches import epoch_order
 from distbp.checkpoint import Progress
 from distbp.communicator import Communicator, on_first
 from distbp.config import Config
 from distbp.errors import DivergedError, Stopped
 from distbp.evaluate import Evaluation
-from distbp.reduction import Reduction, Tally
+from distbp.reduction import Tally
 from distbp.run import Run, optimizer_of, prepare
 from distbp.schedules import Schedule
-from distbp.shard_gradient import ShardGradient
 
 
 class Reporter(Protocol):
@@ -80,8 +79,7 @@ def make_schedule(config: Config, steps: int) -> Schedule:
 def _epochs(run: Run, stop_requested: Callable[[], bool], reporter: Reporter | None) -> None:
     config, comm, state = run.config, run.comm, run.state
     progress, w, N = state.progress, state.vector, len(run.training)
-    reduction = Reduction(comm, run.problem.network, config.dtype)
-    shard_gradient = ShardGradient(run, reduction.gradient)
+    gradient = batch_gradient(run)
     optimizer, learning_rate = optimizer_of(config), make_schedule(config, run.steps_per_epoch)
     evaluation = Evaluation(comm, run.problem, run.validation, config.dtype) if run.validation else None
     saved_at, saved_step = time.monotonic(), progress.step
@@ -92,15 +90,10 @@ def _epochs(run: Run, stop_requested: Callable[[], bool], reporter: Reporter | N
         done = Tally(progress.epoch_loss, progress.epoch_samples, progress.epoch_metric)
         for first in range(progress.step % run.steps_per_epoch * run.batch_size, N, run.batch_size):
             batch = order[first : first + run.batch_size]
-            start, end = shard(len(batch), comm.rank, comm.size)
-            tally = shard_gradient(batch[start:end])  # Σ_i ∂L_i/∂w over this rank's shard
-            tally.stop = stop_requested()
-            tally.save = comm.rank == 0 and 0 < config.checkpoint_minutes * 60 < time.monotonic() - saved_at
-            total = reduction.reduce(tally)  # ∂L_B/∂w over the whole batch
-            _check_finite(run, total, reduction.gradient.vector, len(batch), saved_step)
-            optimizer.update(
-                w, reduction.gradient.vector, state.optimizer, learning_rate(progress.step), progress.step + 1
-            )
+            save = comm.rank == 0 and 0 < config.checkpoint_minutes * 60 < time.monotonic() - saved_at
+            total = gradient(batch, stop=stop_requested(), save=save)  # ∂L_B/∂w over the whole batch, on every rank
+            _check_finite(run, total, gradient, len(batch), saved_step)
+            optimizer.update(w, gradient.vector, state.optimizer, learning_rate(progress.step), progress.step + 1)
             progress.step += 1
             progress.samples += total.samples
             done.add(total)
@@ -177,11 +170,11 @@ def _stopped(run: Run) -> Stopped:
     return stopped
 
 
-def _check_finite(run: Run, total: Tally, g: Array, n: int, saved_step: int) -> None:
+def _check_finite(run: Run, total: Tally, gradient: BatchGradient, n: int, saved_step: int) -> None:
     assert total.samples == n, "samples were lost or repeated"
     if not math.isfinite(total.loss):
         raise _diverged(run, f"the loss is {total.loss}", 1, saved_step)
-    if not math.isfinite(g @ g):
+    if not gradient.finite:
         raise _diverged(run, "the gradient is not finite", 1, saved_step)
 
 

@@ -187,7 +187,7 @@ def test_first_samples_of_a_used_piece_give_what_a_new_piece_gives(loss, output,
     p = problem("tanh", loss, output, 4)
     used = p.piece()
     sums(p.network, p.parameters(), used)
-    first = used.first(p.network, m)
+    first = used.part(0, m)
     fill(first, p.x[-m:], p.y[-m:])
     assert all(np.shares_memory(first.a[l], used.a[l]) for l in range(1, 5))
     expected = p.sums(slice(N - m, N))
