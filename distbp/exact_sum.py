@@ -26,7 +26,7 @@ conversion sum", Parallel Computing 40, 2014.
 
 from __future__ import annotations
 
-from typing import Any
+from math import frexp
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -42,9 +42,9 @@ def whole_bits(count: int) -> int:
     return EXACT_BITS - (max(1, count) - 1).bit_length()
 
 
-def exponent(bound: Any) -> Any:
-    """e with bound < 2^e (element by element); bounds are finite and >= 0."""
-    return np.where(np.equal(bound, 0.0), SMALLEST_EXPONENT, np.maximum(np.frexp(bound)[1], SMALLEST_EXPONENT))
+def exponent(bound: float) -> int:
+    """e with bound < 2^e; the bound is finite and >= 0."""
+    return max(frexp(bound)[1], SMALLEST_EXPONENT) if bound else SMALLEST_EXPONENT
 
 
 def words(dtype: DTypeLike) -> int:
@@ -77,16 +77,16 @@ def _add(values: Array, total: NDArray[np.float64], first: bool) -> None:
         total += values
 
 
-def value(sums: NDArray[np.float64], low_bits: int, out: Array) -> None:
-    """out = the sum that `add_rounded` has formed, rounded once; overwrites sums."""
+def value(sums: NDArray[np.float64], low_bits: int, factor: float, out: Array) -> None:
+    """out = factor times the sum that `add_rounded` has formed, computed in float64; overwrites sums."""
     if len(sums) == 2:
         sums[1] *= 2.0**-low_bits  # exact
         sums[0] += sums[1]
-    np.copyto(out, sums[0], casting="same_kind")
+    np.multiply(sums[0], factor, out=out, casting="same_kind")
 
 
 class ExactSum:
-    """Σ of `count` arrays of float64, of which each element is at most `bound`, finite and >= 0, in magnitude.
+    """Σ of `count` float64 vectors; each element is in magnitude at most that of `bound`, which is finite and >= 0.
 
     `sums` is to be summed over the ranks (any order) between the last `add` and `value`.  An infinity or NaN that was
     added is in the value.
@@ -95,7 +95,7 @@ class ExactSum:
     def __init__(self, bound: NDArray[np.float64], count: int) -> None:
         self.sums = np.zeros((2, *bound.shape))
         self._low_bits = whole_bits(count)
-        self._c = self._low_bits - exponent(bound)
+        self._c = self._low_bits - np.array([exponent(b) for b in bound])
         self._scratch = np.empty(bound.shape)
 
     def add(self, values: NDArray[np.float64]) -> None:
@@ -105,5 +105,5 @@ class ExactSum:
     def value(self) -> NDArray[np.float64]:
         """The sum.  Only once: it uses up `sums`."""
         out = np.empty(self.sums.shape[1:])
-        value(self.sums, self._low_bits, out)
+        value(self.sums, self._low_bits, 1.0, out)
         return np.asarray(np.ldexp(out, -self._c))

@@ -49,7 +49,7 @@ from distbp.run import Run
 
 ROOM_BYTES = 256 * 2**20  # memory for the activations of a rank's grains; those that do not fit are computed twice
 TILE = (256, 512)  # rows, columns of ∂L/∂W that are summed over the grains while they are in the L2 cache
-CHUNK = 512 * 1024  # whole numbers that are reduced at a time: while they are in a cache
+CHUNK = TILE[0] * TILE[1]  # whole numbers that are reduced at a time, while they are in that cache
 LARGEST_C = {np.dtype(np.float32): 96, np.dtype(np.float64): 960}  # 2^c and n 2^c are numbers of the dtype
 
 
@@ -64,6 +64,7 @@ class ReproducibleGradient:
         self.vector = self._gradient.vector
         self.finite = True
         self._largest_c = LARGEST_C[dtype]
+        self._limit = float(np.finfo(dtype).max) / 4
 
         most = -(-grain_count(run.batch_size, self._grain) // run.comm.size)  # grains of the rank that has most
         step = stride(self._grain, dtype)
@@ -85,17 +86,19 @@ class ReproducibleGradient:
         n, comm = len(batch), self._comm
         first, last = shard(grain_count(n, self._grain), comm.rank, comm.size)
         groups = list(pieces(first, last, self._fit))
-        message = _Message(self._network.F, grain_count(n, self._grain), float(np.finfo(self.vector.dtype).max) / 4)
+        message = _Message(self._network.F, grain_count(n, self._grain))
         message.requests[:] = stop, save
         for group in groups:
             held = self._errors(batch, *group, message)
-            message.bound(held.used)
+            for part in held.grains:
+                message.bound(part)
         total = message.agree(comm, n)
-        self.finite = message.is_finite
+        bounds = message.bounds()
+        self.finite = max(D * A for D, A in bounds) < self._limit
         if not (self.finite and isfinite(total.loss)):
             return total
 
-        c = message.scale(n, self._largest_c)
+        c = [0, 0, *(min(whole_bits(n) - exponent(D) - exponent(A), self._largest_c) for D, A in bounds)]
         if not groups:
             self._add_products([], c, n, first=True)
         for index, group in enumerate(groups):
@@ -129,7 +132,7 @@ class ReproducibleGradient:
             self._held[key] = Grains(self._network, self._room, self._grain, lengths)
         return self._held[key]
 
-    def _add_products(self, grains: list[Piece], c: NDArray[np.int64], n: int, *, first: bool) -> None:
+    def _add_products(self, grains: list[Piece], c: list[int], n: int, *, first: bool) -> None:
         """Adds ∂L/∂W^l, ∂L/∂b^l of the grains to the sums, tile after tile."""
         for tile in self._tiles:
             l, rows, columns = tile.l, tile.rows, tile.columns
@@ -176,12 +179,12 @@ def _even(length: int, longest: int) -> list[slice]:
 class _Message:
     """What the ranks tell each other before the products: one Allreduce(MAX), -inf where a rank has nothing to say."""
 
-    def __init__(self, F: int, grains: int, limit: float) -> None:
-        self._limit = limit
+    def __init__(self, F: int, grains: int) -> None:
         self._values = np.full(2 * (F + 1) + 2 + 2 * grains, -inf)
-        self._d, self._a, self.requests, self.losses, self.metrics = np.split(
-            self._values, np.cumsum([F + 1, F + 1, 2, grains])
-        )
+        bounds, rest = self._values[: 2 * (F + 1)], self._values[2 * (F + 1) :]
+        self._d, self._a = bounds.reshape(2, F + 1)
+        self.requests = rest[:2]
+        self.losses, self.metrics = rest[2:].reshape(2, grains)
 
     def bound(self, piece: Piece) -> None:
         """Takes note of the largest |d^l| and |a^{l-1}| of the piece."""
@@ -191,21 +194,15 @@ class _Message:
 
     def agree(self, comm: Communicator, n: int) -> Tally:
         """The tally of all ranks."""
-        np.nan_to_num(self._values, copy=False, nan=inf, posinf=inf, neginf=-inf)  # MAX and NaN do not go together
+        self._values[np.isnan(self._values)] = inf  # MAX and NaN do not go together
         comm.allreduce(self._values, "max")
-        assert (self.losses > -inf).all(), "samples were lost"
-        stop, save = self.requests.tolist()
-        return Tally(fsum(self.losses), n, fsum(self.metrics), stop=int(stop), save=int(save))
+        losses, metrics, (stop, save) = self.losses.tolist(), self.metrics.tolist(), self.requests.tolist()
+        assert -inf not in losses, "samples were lost"
+        return Tally(fsum(losses), n, fsum(metrics), stop=int(stop), save=int(save))
 
-    @property
-    def is_finite(self) -> bool:
-        """Whether the gradient is: it is below the bounds."""
-        return bool((self._d[2:] * self._a[2:] < self._limit).all())
-
-    def scale(self, n: int, largest: int) -> NDArray[np.int64]:
-        """c of each layer."""
-        c = whole_bits(n) - exponent(np.maximum(self._d, 0.0)) - exponent(np.maximum(self._a, 0.0))
-        return np.asarray(np.minimum(c, largest))
+    def bounds(self) -> list[tuple[float, float]]:
+        """D_l, A_l for l = 2 … F."""
+        return list(zip(self._d[2:].tolist(), self._a[2:].tolist(), strict=True))
 
 
 def _largest(array: Array) -> float:
@@ -240,6 +237,5 @@ class _Sums:
         """Sums what is in its place over the ranks, and leaves the quotients where they belong."""
         self._comm.allreduce(self._buffer[: self._used])
         for sums, low_bits, out, divisor in self._places:
-            value(sums, low_bits, out)
-            out /= divisor  # ∂L_T/∂w = (1/n) Σ_i ∂L_i/∂w
+            value(sums, low_bits, 1.0 / divisor, out)  # ∂L_T/∂w = (1/n) Σ_i ∂L_i/∂w
         self.rewind()
