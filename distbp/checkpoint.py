@@ -6,7 +6,8 @@
     /input/shift, /input/spread              scaling of the inputs;  /target/… of the targets
     /target/classes                          the labels 0 … K-1, where targets are class labels
     /history/COLUMN                          the rows of metrics.csv
-    attributes of /: format, format_version, distbp_version, config (JSON), checksum (SHA-256 of all the rest)
+    attributes of /: format, format_version, distbp_version, config (JSON), machines (JSON: what the bits depended on,
+    and from which step on), checksum (SHA-256 of all the rest)
 
 Written to a temporary name, synced, renamed: a checkpoint is whole or absent.  Read strictly: a file may come from
 anywhere, so only plain arrays of numbers that are where they belong are accepted, and nothing is followed or run.
@@ -29,13 +30,14 @@ from distbp import __version__
 from distbp.activations import Array
 from distbp.config import AUTO, Config, as_dict, merge
 from distbp.errors import CheckpointError, DistbpError
+from distbp.machine import Machine
 from distbp.network import Network, Parameters
 from distbp.problem import Problem
 from distbp.scaling import Scaling
 
 FORMAT = "distbp-checkpoint"
-FORMAT_VERSION = 1
-ATTRIBUTES = ("format", "format_version", "distbp_version", "config", "checksum")
+FORMAT_VERSION = 2  # 2: machines
+ATTRIBUTES = ("format", "format_version", "distbp_version", "config", "machines", "checksum")
 
 Tree = dict[str, NDArray[Any]]
 
@@ -55,7 +57,10 @@ class Progress:
 
 @dataclass
 class Checkpoint:
-    """The state of a run.  `vector` holds W^2, b^2, … W^F, b^F; `history` a list of values for each column."""
+    """The state of a run.  `vector` holds W^2, b^2, … W^F, b^F; `history` a list of values for each column.
+
+    `machines`: where the run was computed, each with the step since when.
+    """
 
     config: Config
     problem: Problem
@@ -63,6 +68,7 @@ class Checkpoint:
     optimizer: dict[str, Array] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
     history: dict[str, list[float]] = field(default_factory=dict)
+    machines: list[Machine] = field(default_factory=list)
 
     @property
     def parameters(self) -> Parameters:
@@ -78,6 +84,7 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
         "format_version": FORMAT_VERSION,
         "distbp_version": np.bytes_(__version__),
         "config": np.bytes_(json.dumps(as_dict(checkpoint.config)).encode()),
+        "machines": np.bytes_(json.dumps(checkpoint.machines).encode()),
     }
     attributes["checksum"] = np.bytes_(_checksum(tree, attributes))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -121,18 +128,18 @@ def read(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: {reason}") from None
     if attributes["checksum"] != _checksum(tree, {k: v for k, v in attributes.items() if k != "checksum"}).encode():
         raise CheckpointError(f"{path}: the checksum does not match; the file is damaged or was changed")
-    return _from_tree(path, tree, attributes["config"])
+    return _from_tree(path, tree, attributes["config"], _machines(path, attributes["machines"]))
 
 
 def _read_attributes(path: Path, file: h5py.File) -> dict[str, Any]:
-    if sorted(file.attrs) != sorted(ATTRIBUTES):
-        raise CheckpointError(f"{path}: not a distbp checkpoint (a data set? see distbp inspect)")
     attributes: dict[str, Any] = {}
-    for name in ATTRIBUTES:
+    for name in file.attrs:
         kind = file.attrs.get_id(name).dtype.kind
-        if kind != ("i" if name == "format_version" else "S"):
+        if name in ATTRIBUTES and kind != ("i" if name == "format_version" else "S"):
             raise CheckpointError(f"{path}: attribute {name} is of the wrong type")
-        attributes[name] = file.attrs[name]
+        attributes[name] = file.attrs[name] if name in ATTRIBUTES else None
+    if not {"format", "format_version", "distbp_version"} <= attributes.keys():
+        raise CheckpointError(f"{path}: not a distbp checkpoint (a data set? see distbp inspect)")
     if attributes["format"] != FORMAT.encode():
         raise CheckpointError(f"{path}: format {attributes['format']!r}, expected {FORMAT!r}")
     if attributes["format_version"] != FORMAT_VERSION:
@@ -140,6 +147,8 @@ def _read_attributes(path: Path, file: h5py.File) -> dict[str, Any]:
             f"{path}: format version {attributes['format_version']}, this distbp ({__version__}) reads "
             f"{FORMAT_VERSION}; written by distbp {attributes['distbp_version'].decode(errors='replace')}"
         )
+    if sorted(attributes) != sorted(ATTRIBUTES):
+        raise CheckpointError(f"{path}: the attributes are {sorted(attributes)}, expected {sorted(ATTRIBUTES)}")
     return attributes
 
 
@@ -191,7 +200,20 @@ def _to_tree(checkpoint: Checkpoint) -> Tree:
     return tree
 
 
-def _from_tree(path: Path, tree: Tree, config_json: bytes) -> Checkpoint:
+def _machines(path: Path, text: bytes) -> list[Machine]:
+    try:
+        machines = json.loads(text)
+    except ValueError:
+        machines = None
+    if not isinstance(machines, list) or not all(
+        isinstance(machine, dict) and all(isinstance(value, str | int) for value in machine.values())
+        for machine in machines
+    ):
+        raise CheckpointError(f"{path}: attribute machines is not a list of machines")
+    return machines
+
+
+def _from_tree(path: Path, tree: Tree, config_json: bytes, machines: list[Machine]) -> Checkpoint:
     try:
         config = merge(json.loads(config_json), "config")
     except (ValueError, TypeError, AttributeError, DistbpError) as error:
@@ -255,4 +277,4 @@ def _from_tree(path: Path, tree: Tree, config_json: bytes) -> Checkpoint:
     if any(len(values) != progress.epoch for values in history.values()):
         raise CheckpointError(f"{path}: /history does not have {progress.epoch} rows")
     problem = Problem(network, scaling["input"], scaling["target"], classes)
-    return Checkpoint(config, problem, vector, optimizer, progress, history)
+    return Checkpoint(config, problem, vector, optimizer, progress, history, machines)

@@ -169,9 +169,9 @@ def _load(comm: Any, checkpoint: str, data: tuple[str, ...], split: str, *, targ
     from distbp.run_directory import find_checkpoint
     from distbp.threads import set_threads
 
-    set_threads(comm, 0)
     state = comm.broadcast(on_first(comm, lambda: read(find_checkpoint(checkpoint))))
     config = state.config
+    set_threads(comm, 0, reproducible=config.reproducible)
     samples = read_split(comm, data_files(data or config.data), split, config.x, config.y if targets else None)
     agree(comm, lambda: state.problem.check(samples))
     return state, samples
@@ -226,16 +226,31 @@ def predict(launch: Launch, checkpoint: str, data: tuple[str, ...], out: Path, s
 
 
 @cli.command()
-@click.argument("file")
+@click.argument("file", nargs=-1, required=True)
+@click.option("--digest", is_flag=True, help="print a hash of the parameters (SHA-256) of each checkpoint")
+@click.option("--diff", is_flag=True, help="say where two checkpoints differ, and by how many ulps; exit code 1 if so")
 @click.pass_obj
-def inspect(launch: Launch, file: str) -> None:
-    """Says what is in FILE: a data set, a checkpoint, or a run directory."""
+def inspect(launch: Launch, file: tuple[str, ...], digest: bool, diff: bool) -> None:
+    """Says what is in each FILE: a data set, a checkpoint, or a run directory (then its best.h5)."""
+    if digest and diff:
+        raise click.UsageError("--digest and --diff: expected one of them")
+    if diff and len(file) != 2:
+        raise click.UsageError(f"--diff: expected two checkpoints, got {len(file)}")
     if not launch.only_first():
         return
-    from distbp.inspection import describe
+    from distbp.inspection import describe, describe_difference, describe_digest
 
-    for line in describe(file):
-        click.echo(line)
+    if diff:
+        differences = list(describe_difference(*file))
+        for line in differences:
+            click.echo(line)
+        if differences:
+            raise click.exceptions.Exit(1)
+        click.echo(f"{file[0]} and {file[1]} hold the same")
+        return
+    for name in file:
+        for line in describe_digest(name) if digest else describe(name):
+            click.echo(line)
 
 
 @cli.command()

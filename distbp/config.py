@@ -139,8 +139,19 @@ class Config:
         10.0, "minutes between checkpoints, also inside an epoch; 0: only by epochs", low=0, may_change=True, group=RUN
     )
     keep: int = option(3, "how many checkpoints stay, the newest ones", low=1, may_change=True, group=RUN)
+    drift_steps: int = option(
+        100,
+        "steps between comparisons of the parameters of the ranks, which must stay the same; 0: never",
+        low=0,
+        may_change=True,
+        group=RUN,
+    )
     threads: int = option(
-        0, "BLAS threads of each rank; 0: cores of the node / ranks on it", low=0, may_change=True, group=RUN
+        0,
+        "BLAS threads of each rank; 0: cores of the node / ranks on it, or 1 with --reproducible",
+        low=0,
+        may_change=True,
+        group=RUN,
     )
 
 

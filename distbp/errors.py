@@ -6,6 +6,7 @@
     ├── CheckpointError     1   a checkpoint that cannot be used
     ├── RunError            1   a run directory that cannot be used
     ├── LaunchError         1   the launcher and the MPI library do not fit together
+    ├── DriftError          1   the ranks do not hold the same parameters any more
     ├── DivergedError       1   the loss is no longer a finite number
     └── Stopped            75   stopped on request after a good checkpoint: run me again (EX_TEMPFAIL)
 
@@ -50,6 +51,10 @@ class LaunchError(DistbpError):
 
 class DivergedError(DistbpError):
     """The loss is no longer a finite number."""
+
+
+class DriftError(DistbpError):
+    """The ranks do not hold the same parameters any more."""
 
 
 class Stopped(DistbpError):

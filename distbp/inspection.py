@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from distbp import checkpoint
+from distbp.comparison import differences, digest
 from distbp.config import as_dict
 from distbp.data import opened, split_names
 from distbp.run_directory import find_checkpoint
@@ -22,6 +23,17 @@ def describe(name: str) -> Iterator[str]:
         yield from _describe_checkpoint(path)
     else:
         yield from _describe_data(path)
+
+
+def describe_digest(name: str) -> Iterator[str]:
+    """The digest of a checkpoint, and which file it is of, as sha256sum prints them."""
+    path = find_checkpoint(name)
+    yield f"{digest(checkpoint.read(path).parameters)}  {path}"
+
+
+def describe_difference(first: str, second: str) -> Iterator[str]:
+    """A line for each difference of two checkpoints; none where they hold the same."""
+    return differences(checkpoint.read(find_checkpoint(first)), checkpoint.read(find_checkpoint(second)))
 
 
 def _is_checkpoint(path: Path) -> bool:
@@ -52,6 +64,10 @@ def _describe_checkpoint(path: Path) -> Iterator[str]:
         metric = state.problem.metric
         shown = [f"{part}_{of}" for of in ("loss", metric) for part in ("train", "validation")]
         yield "last epoch " + ", ".join(f"{name} {last[name]:.6g}" for name in shown)
+    yield f"digest     {digest(state.parameters)}"
+    for machine in state.machines:
+        facts = ", ".join(f"{name.replace('_', ' ')} {fact}" for name, fact in machine.items() if name != "step")
+        yield f"computed   from step {machine.get('step', 0)} on: {facts}"
     yield "config"
     for option, value in as_dict(state.config).items():
         yield f"  {option} = {value}"

@@ -8,6 +8,8 @@ import time
 from typing import Any
 
 from distbp import __version__
+from distbp.comparison import digest
+from distbp.grains import grain_count
 from distbp.inspection import describe_network
 from distbp.run import Run
 
@@ -54,6 +56,12 @@ class ConsoleReporter:
             f"training  {config.optimizer}, learning rate {config.learning_rate:g} ({config.schedule}), "
             f"batches of n = {run.batch_size}, {config.epochs} epochs of {run.steps_per_epoch} steps"
         )
+        if config.reproducible:
+            count = grain_count(run.batch_size, int(config.grain))
+            self.note(
+                f"bits      the same on any number of ranks: {count} grain{'s' * (count > 1)} of {config.grain} "
+                f"sample{'s' * (int(config.grain) > 1)} a batch, exact sums"
+            )
         self.note(f"results   {run.directory.path}/")
         self._total, self._done = config.epochs * len(data), run.state.progress.samples
         self._started_at = self._done
@@ -95,6 +103,8 @@ class ConsoleReporter:
             self.note(
                 f"best      epoch {epoch}: validation loss {best:.6g}, {metric} {value:.6g}; {run.directory.best}"
             )
+        if run.config.reproducible:
+            self.note(f"digest    {digest(run.state.parameters)}")
         newest = run.directory.checkpoints()
         self.note(f"last      {newest[-1]}")
 

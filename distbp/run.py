@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from distbp.batches import steps_per_epoch
 from distbp.checkpoint import Checkpoint, Progress
 from distbp.communicator import Communicator, agree, on_first
@@ -16,6 +14,7 @@ from distbp.config import AUTO, Config, resume
 from distbp.data import Split, data_files, read_split, split_names
 from distbp.errors import DataError, UsageError
 from distbp.grains import LARGEST_BATCH, default_grain, grain_count
+from distbp.machine import differences, machine
 from distbp.network import Parameters, aligned_zeros, initialize
 from distbp.optimizers import Optimizer, make_optimizer
 from distbp.problem import Problem, pose
@@ -64,7 +63,7 @@ def prepare(
     else:
         on_first(comm, lambda: directory.create())
 
-    threads = set_threads(comm, config.threads)
+    threads = set_threads(comm, config.threads, reproducible=config.reproducible)
     files = data_files(config.data)
     training = read_split(comm, files, config.split, config.x, config.y)
     if stored:
@@ -85,19 +84,21 @@ def prepare(
         vector[:] = stored.vector
         optimizer = {name: values.copy() for name, values in stored.optimizer.items()}
         history = {name: list(values) for name, values in _columns(problem, stored.history).items()}
-        state = Checkpoint(config, problem, vector, optimizer, replace(stored.progress), history)
+        state = Checkpoint(config, problem, vector, optimizer, replace(stored.progress), history, stored.machines)
         on_first(comm, lambda: directory.reopen(state))
     else:
         initialize(Parameters(problem.network, vector), problem.network, config.seed, config.initialization)
         optimizer = optimizer_of(config).init(vector)
         state = Checkpoint(config, problem, vector, optimizer, Progress(), _columns(problem, {}))
+    _record_machine(comm, state, threads[0], note)
     run = Run(comm, config, problem, training, validation, batch_size, steps, state, directory, threads)
 
     def first_files() -> None:
         if not stored:
             directory.save(state, config.keep)
             directory.write_metrics(state.history)
-        directory.write_config(config, f"{comm.describe()} x {threads[0]} threads, NumPy {np.__version__}")
+        facts = [f"{name.replace('_', ' ')}: {fact}" for name, fact in state.machines[-1].items()]
+        directory.write_config(config, [f"last started on {comm.describe()}", *facts])
 
     on_first(comm, first_files)
     return run
@@ -126,6 +127,26 @@ def _check_epochs(stored: Checkpoint, config: Config) -> None:
         raise UsageError(
             f"--epochs {config.epochs}: the run has done {stored.progress.epoch} already; they count in all"
         )
+
+
+def _record_machine(comm: Communicator, state: Checkpoint, threads: int, note: Callable[[str], None]) -> None:
+    """Notes on what the bits depend on; where a reproducible run cannot keep its promise, the user is told."""
+    machines = comm.allgather(machine(threads))
+    here, before = machines[0], {**state.machines[-1]} if state.machines else None
+    since = before.pop("step") if before else None
+    if before != here:
+        state.machines = [*state.machines, {"step": state.progress.step, **here}]
+    if comm.rank > 0 or not state.config.reproducible:
+        return
+    if before and before != here:
+        note(f"warning   from here on the bits may differ from those of the run so far (since step {since}):")
+        for difference in differences(before, here):
+            note(f"          {difference}")
+    other = next((rank for rank, there in enumerate(machines) if there != here), None)
+    if other is not None:
+        note(f"warning   the ranks are not alike, so the bits may depend on their number; rank 0, and rank {other}:")
+        for difference in differences(here, machines[other]):
+            note(f"          {difference}")
 
 
 def _with_grain(config: Config, n: int) -> Config:

@@ -49,6 +49,10 @@ class RunDirectory:
                 "continue it with --resume, or choose another directory with --out"
             )
 
+    def checkpoint(self, step: int) -> Path:
+        """The checkpoint after so many updates."""
+        return self.path / f"checkpoint-{step:010d}.h5"
+
     def checkpoints(self) -> list[Path]:
         """From the oldest to the newest."""
         try:
@@ -82,7 +86,7 @@ class RunDirectory:
 
     def save(self, state: Checkpoint, keep: int, *, best: bool = False) -> Path:
         """Writes a checkpoint (`best`: best.h5 instead) and removes all but the newest `keep`."""
-        path = self.best if best else self.path / f"checkpoint-{state.progress.step:010d}.h5"
+        path = self.best if best else self.checkpoint(state.progress.step)
         try:
             checkpoint.write(path, state)
             if not best:
@@ -92,9 +96,9 @@ class RunDirectory:
             raise RunError(f"{path}: cannot write the checkpoint: {error}") from None
         return path
 
-    def write_config(self, config: Config, facts: str) -> None:
-        """config.toml: `distbp train --config` of it repeats the run.  `facts` become a comment."""
-        lines = [f"# distbp {__version__}: distbp train --config config.toml --out ANOTHER repeats this run", facts]
+    def write_config(self, config: Config, facts: list[str]) -> None:
+        """config.toml: `distbp train --config` of it repeats the run.  `facts` become comments."""
+        lines = [f"# distbp {__version__}: distbp train --config config.toml --out ANOTHER repeats this run", *facts]
         text = "\n# ".join(lines) + "\n" + tomli_w.dumps(as_dict(config))
         self._write("config.toml", text)
 

@@ -9,10 +9,12 @@ from distbp.communicator import Communicator
 VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "OMP_NUM_THREADS")
 
 
-def set_threads(comm: Communicator, asked: int) -> tuple[int, str]:
+def set_threads(comm: Communicator, asked: int, *, reproducible: bool = False) -> tuple[int, str]:
     """Limits the BLAS of this process; returns the threads per rank of rank 0 and where the number comes from.
 
-    A rank that is bound to cores of its own counts those; ranks that may run on the same cores share them.
+    A reproducible run has one, unless the user has said otherwise: products on another number of threads may have
+    other bits, and the cores for each rank depend on the number of ranks.  A rank that is bound to cores of its own
+    counts those; ranks that may run on the same cores share them.
     """
     from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -24,6 +26,8 @@ def set_threads(comm: Communicator, asked: int) -> tuple[int, str]:
         threads, source = asked, "--threads"
     elif name := next((name for name in VARIABLES if os.environ.get(name)), None):
         return max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1), name
+    elif reproducible:
+        threads, source = 1, "--reproducible"
     else:
         threads, source = max(1, len(cores) // sharing), f"{len(cores)} cores for {sharing} rank{'s' * (sharing > 1)}"
     threadpool_limits(threads, user_api="blas")

@@ -14,6 +14,7 @@ from distbp.batches import epoch_order
 from distbp.checkpoint import Progress
 from distbp.communicator import Communicator, on_first
 from distbp.config import Config
+from distbp.drift import DriftGuard
 from distbp.errors import DivergedError, Stopped
 from distbp.evaluate import Evaluation
 from distbp.reduction import Tally
@@ -80,9 +81,10 @@ def _epochs(run: Run, stop_requested: Callable[[], bool], reporter: Reporter | N
     config, comm, state = run.config, run.comm, run.state
     progress, w, N = state.progress, state.vector, len(run.training)
     gradient = batch_gradient(run)
+    guard = DriftGuard(comm, state.parameters, config.drift_steps)
     optimizer, learning_rate = optimizer_of(config), make_schedule(config, run.steps_per_epoch)
     evaluation = Evaluation(comm, run.problem, run.validation, config.dtype) if run.validation else None
-    saved_at, saved_step = time.monotonic(), progress.step
+    saved, saved_at = str(run.directory.checkpoint(progress.step)), time.monotonic()
 
     while progress.epoch < config.epochs:
         started = time.perf_counter() - progress.epoch_seconds
@@ -92,11 +94,12 @@ def _epochs(run: Run, stop_requested: Callable[[], bool], reporter: Reporter | N
             batch = order[first : first + run.batch_size]
             save = comm.rank == 0 and 0 < config.checkpoint_minutes * 60 < time.monotonic() - saved_at
             total = gradient(batch, stop=stop_requested(), save=save)  # ∂L_B/∂w over the whole batch, on every rank
-            _check_finite(run, total, gradient, len(batch), saved_step)
+            _check_finite(run, total, gradient, len(batch), saved)
             optimizer.update(w, gradient.vector, state.optimizer, learning_rate(progress.step), progress.step + 1)
             progress.step += 1
             progress.samples += total.samples
             done.add(total)
+            guard.after_step(progress.step, saved)
             if reporter:
                 reporter.step(total.samples)
             if (total.stop or total.save) and first + run.batch_size < N:
@@ -106,20 +109,18 @@ def _epochs(run: Run, stop_requested: Callable[[], bool], reporter: Reporter | N
                     done.metric,
                 )
                 progress.epoch_seconds = time.perf_counter() - started
-                _check_parameters(run, saved_step)
-                _save(run)
-                saved_at, saved_step = time.monotonic(), progress.step
+                _check_parameters(run, guard, saved)
+                saved, saved_at = _save(run), time.monotonic()
                 if total.stop:
                     raise _stopped(run)
 
         seconds = time.perf_counter() - started
-        _check_parameters(run, saved_step)
+        _check_parameters(run, guard, saved)
         state.progress = progress = Progress(progress.epoch + 1, progress.step, progress.samples)
         row = _end_epoch(run, done, evaluation, learning_rate(progress.step - 1), seconds)
         last = progress.epoch == config.epochs
         if progress.epoch % config.checkpoint_every == 0 or last or total.stop or total.save:
-            _save(run)
-            saved_at, saved_step = time.monotonic(), progress.step
+            saved, saved_at = _save(run), time.monotonic()
         if reporter:
             reporter.epoch(row)
         if total.stop and not last:
@@ -156,8 +157,9 @@ def _end_epoch(
     return row
 
 
-def _save(run: Run) -> None:
+def _save(run: Run) -> str:
     on_first(run.comm, lambda: run.directory.save(run.state, run.config.keep))
+    return str(run.directory.checkpoint(run.state.progress.step))
 
 
 def _stopped(run: Run) -> Stopped:
@@ -170,26 +172,27 @@ def _stopped(run: Run) -> Stopped:
     return stopped
 
 
-def _check_finite(run: Run, total: Tally, gradient: BatchGradient, n: int, saved_step: int) -> None:
+def _check_finite(run: Run, total: Tally, gradient: BatchGradient, n: int, saved: str) -> None:
     assert total.samples == n, "samples were lost or repeated"
     if not math.isfinite(total.loss):
-        raise _diverged(run, f"the loss is {total.loss}", 1, saved_step)
+        raise _diverged(run, f"the loss is {total.loss}", 1, saved)
     if not gradient.finite:
-        raise _diverged(run, "the gradient is not finite", 1, saved_step)
+        raise _diverged(run, "the gradient is not finite", 1, saved)
 
 
-def _check_parameters(run: Run, saved_step: int) -> None:
+def _check_parameters(run: Run, guard: DriftGuard, saved: str) -> None:
     """Before anything is validated or saved: a diverged network must not take the place of a good one."""
+    guard.check(run.state.progress.step, saved)
     if not math.isfinite(run.state.vector @ run.state.vector):
-        raise _diverged(run, "the parameters are not finite", 0, saved_step)
+        raise _diverged(run, "the parameters are not finite", 0, saved)
 
 
-def _diverged(run: Run, what: str, ahead: int, saved_step: int) -> DivergedError:
+def _diverged(run: Run, what: str, ahead: int, saved: str) -> DivergedError:
     """Every rank holds the same sums, gradient and parameters, so all come to the same verdict."""
     progress = run.state.progress
     diverged = DivergedError(
         f"{what} at epoch {progress.epoch + 1}, step {progress.step + ahead}; nothing of it was saved\n"
-        f"the last checkpoint is that of step {saved_step}; try a smaller --learning-rate, --warmup-epochs or "
+        f"the last checkpoint is {saved}; try a smaller --learning-rate, --warmup-epochs or "
         "--scale standardize"
     )
     diverged.agreed = True

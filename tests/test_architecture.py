@@ -15,11 +15,21 @@ USERS = {
     "mpi4py": {"mpi"},
     "h5py": {"data", "checkpoint", "predict", "inspection"},
     "click": {"cli", "launch"},
-    "threadpoolctl": {"threads"},
+    "threadpoolctl": {"threads", "machine"},
     "tqdm": {"report"},
     "tomli_w": {"run_directory"},
 }
-MATHEMATICS = ("activations", "losses", "network", "backprop", "optimizers", "schedules", "batches")
+MATHEMATICS = (
+    "activations",
+    "losses",
+    "network",
+    "backprop",
+    "optimizers",
+    "schedules",
+    "batches",
+    "exact_sum",
+    "grains",
+)
 
 
 def imports(name: str, *, at_the_top: bool = False) -> set[str]:
@@ -45,7 +55,7 @@ def test_a_library_is_used_where_it_belongs(library: str) -> None:
 
 @pytest.mark.parametrize("name", MATHEMATICS)
 def test_the_mathematics_needs_numpy_alone(name: str) -> None:
-    standard = {"__future__", "collections", "dataclasses", "math", "typing"}
+    standard = {"__future__", "collections", "dataclasses", "functools", "math", "typing"}
     assert imports(name) - standard - set(MATHEMATICS) <= {"numpy"}
 
 

@@ -1,0 +1,52 @@
+"""What the bits of a result depend on besides configuration and data: CPU, BLAS, NumPy, and threads of each rank."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Machine = dict[str, str | int]
+
+
+def machine(threads: int) -> Machine:
+    """Of this rank."""
+    from threadpoolctl import threadpool_info
+
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    blas = ", ".join(f"{pool['internal_api']} {pool['version']}" for pool in pools)
+    return {
+        "cpu": _cpu(),
+        "instruction_sets": " ".join(_instruction_sets()),
+        "blas": blas or "unknown",
+        "blas_kernels": ", ".join(str(pool.get("architecture", "unknown")) for pool in pools) or "unknown",
+        "numpy": np.__version__,
+        "threads": threads,
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def _instruction_sets() -> list[str]:
+    """Those that NumPy has found and uses."""
+    config: Any = np.show_config(mode="dicts")
+    simd = config.get("SIMD Extensions", {})
+    return [*simd.get("baseline", []), *simd.get("found", [])]
+
+
+def differences(before: Machine, now: Machine) -> list[str]:
+    """'cpu: AMD EPYC 7763, now Intel Xeon', for each thing that differs."""
+    return [
+        f"{name.replace('_', ' ')}: {before.get(name, 'unknown')}, now {now.get(name, 'unknown')}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    ]
