@@ -14,12 +14,13 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal without σ gets a ?
     launch = Launch(os.environ)
 
-    def command() -> None:
+    def command() -> int | None:
         if launch.rank > 0 and not {"-h", "--help", "--version"}.isdisjoint(sys.argv):
-            return  # rank 0 says it
+            return 0  # rank 0 says it
         from distbp.cli import cli
 
-        cli.main(obj=launch, prog_name="distbp", standalone_mode=False)
+        code: int | None = cli.main(obj=launch, prog_name="distbp", standalone_mode=False)
+        return code
 
     sys.exit(guard(launch, command))
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from distbp.activations import Array
 from distbp.checkpoint import Checkpoint
-from distbp.config import as_dict, flag
+from distbp.config import FIELDS, as_dict, flag
 from distbp.network import Parameters
 
 
@@ -43,7 +43,10 @@ def _order(a: Array) -> NDArray[np.uint64]:
 
 
 def differences(a: Checkpoint, b: Checkpoint) -> Iterator[str]:
-    """A line for each thing in which two checkpoints differ, what the result rests on first; clocks do not count."""
+    """A line for each thing in which two checkpoints differ.
+
+    Clocks do not count, nor do options that may change in a run, such as --out.
+    """
     if a.problem.network.sizes != b.problem.network.sizes or a.vector.dtype != b.vector.dtype:
         yield f"network    {_network(a)} and {_network(b)}: the parameters cannot be compared"
         return
@@ -68,7 +71,7 @@ def differences(a: Checkpoint, b: Checkpoint) -> Iterator[str]:
             yield f"history    {column}: {_first_difference(x, y)}"
     theirs = as_dict(b.config)
     for name, option in as_dict(a.config).items():
-        if option != theirs[name]:
+        if option != theirs[name] and not FIELDS[name].metadata["may_change"]:
             yield f"config     {flag(name)}: {option!r} and {theirs[name]!r}"
 
 

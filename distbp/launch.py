@@ -141,8 +141,8 @@ def guard(launch: Launch, command: Callable[[], Any]) -> int:
     import click
 
     try:
-        command()
-        return 0
+        code = command()  # click returns the code of an Exit here
+        return code if isinstance(code, int) else 0
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as error:

@@ -165,9 +165,9 @@ def _note_idle_ranks(comm: Communicator, config: Config, n: int, note: Callable[
     grains = grain_count(n, int(config.grain))
     if comm.rank == 0 and comm.size > grains:
         note(
-            f"note      {comm.size} ranks, but batches of n = {n} have {grains} grain{'s' * (grains > 1)} of "
-            f"{config.grain} samples: {comm.size - grains} of the ranks have nothing to do. A new run with a smaller "
-            "--grain (another result, the same again on any number of ranks) or a larger --batch-size uses them"
+            f"note      {grains} of {comm.size} ranks have work: batches of n = {n} have {grains} "
+            f"grain{'s' * (grains > 1)} of {config.grain} samples. A new run with a smaller --grain or a larger "
+            "--batch-size uses more ranks; its result is another one, and again the same on any number of ranks"
         )
 
 
