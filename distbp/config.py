@@ -305,11 +305,11 @@ def resume(stored: Config, given: Mapping[str, Any], origin: str) -> Config:
     Raises UsageError that names every given option that differs and may not.
     """
     given = {name: value for name, value in given.items() if value != AUTO}  # "auto" is what the run has chosen
-    merged = merge({**as_dict(stored), **given}, origin)
+    given = check_each(given, origin)
     wrong = [
-        f"{flag(name)}: the run has {getattr(stored, name)!r}, given was {getattr(merged, name)!r}"
-        for name in given
-        if getattr(merged, name) != getattr(stored, name) and not FIELDS[name].metadata["may_change"]
+        f"{flag(name)}: the run has {getattr(stored, name)!r}, given was {value!r}"
+        for name, value in given.items()
+        if value != getattr(stored, name) and not FIELDS[name].metadata["may_change"]
     ]
     if wrong:
         may = ", ".join(flag(name) for name, field in FIELDS.items() if field.metadata["may_change"])
@@ -318,4 +318,4 @@ def resume(stored: Config, given: Mapping[str, Any], origin: str) -> Config:
             + "\n  ".join(wrong)
             + f"\nleave them out, or start another run with another --out (these may change: {may})"
         )
-    return merged
+    return merge({**as_dict(stored), **given}, origin)

@@ -34,7 +34,7 @@ from numpy.typing import DTypeLike, NDArray
 from distbp.activations import Array
 
 EXACT_BITS = 52  # one less than float64 has: room for rounding inside matrix products, see `distbp.reproducible`
-SMALLEST_EXPONENT = -960  # of a bound: keeps 2^c a number
+SMALLEST_EXPONENT = -1074  # the smallest number is 2^-1074
 
 
 def whole_bits(count: int) -> int:
@@ -44,7 +44,7 @@ def whole_bits(count: int) -> int:
 
 def exponent(bound: float) -> int:
     """e with bound < 2^e; the bound is finite and >= 0."""
-    return max(frexp(bound)[1], SMALLEST_EXPONENT) if bound else SMALLEST_EXPONENT
+    return frexp(bound)[1] if bound else SMALLEST_EXPONENT
 
 
 def words(dtype: DTypeLike) -> int:

@@ -1,0 +1,385 @@
+"""`--reproducible`: the same bits on any number of ranks; and what happens to them when its parts are taken away."""
+
+from __future__ import annotations
+
+from math import fsum
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from runs import configuration, resumed, train_on, write_data
+
+from distbp import reproducible
+from distbp.backprop import Piece, errors, forward
+from distbp.batch_gradient import PlainGradient
+from distbp.communicator import Communicator, OneProcess, run_threads
+from distbp.comparison import digest
+from distbp.config import merge
+from distbp.data import Split
+from distbp.errors import DivergedError, Stopped, UsageError
+from distbp.machine import machine
+from distbp.network import Network, Parameters, initialize
+from distbp.problem import Problem
+from distbp.reproducible import ReproducibleGradient
+from distbp.run import Run
+from distbp.scaling import Scaling
+from distbp.train import train
+
+RANKS = (1, 2, 3, 4, 5, 7, 8)
+CLOCKS = ("seconds", "samples_per_second")
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "sgd": dict(optimizer="sgd", momentum=0.9, learning_rate=0.02, weight_decay=1e-3),
+    "adam": dict(optimizer="adam", schedule="cosine", weight_decay=1e-3),
+    "adamw": dict(optimizer="adamw", weight_decay=0.01, warmup_epochs=1.0),
+}
+LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
+    "mse": ("targets", dict(activation="tanh")),
+    "cross-entropy": ("classes", dict(activation="relu")),
+}
+BATCHES = {  # of 23 samples
+    "n divisible": dict(batch_size=8, grain=4),
+    "n not divisible": dict(batch_size=7, grain=3),
+    "n smaller than the ranks": dict(batch_size=3, grain=1),
+    "a last batch of one sample": dict(batch_size=11, grain=4),
+    "one grain": dict(batch_size=8, grain=16),
+    "many grains": dict(batch_size="all", grain=1),
+}
+
+
+def results(run: Run) -> tuple[str, bytes, dict[str, list[float]]]:
+    """All that must not depend on the ranks."""
+    state = run.state
+    history = {name: values for name, values in state.history.items() if name not in CLOCKS}
+    rest = b"".join(values.tobytes() for values in state.optimizer.values())
+    scaling = [part.tobytes() for of in (state.problem.input, state.problem.target) for part in (of.shift, of.spread)]
+    return digest(state.parameters), rest + b"".join(scaling), history
+
+
+@pytest.mark.parametrize("batches", BATCHES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_any_number_of_ranks(tmp_path: Path, optimizer: str, loss: str, dtype: str, batches: str) -> None:
+    kind, options = LOSSES[loss]
+    data = write_data(tmp_path / "d.h5", kind=kind)
+    options = {**options, **OPTIMIZERS[optimizer], **BATCHES[batches], "dtype": dtype, "reproducible": True}
+    runs = {
+        ranks: results(train_on(ranks, configuration(data, tmp_path / str(ranks), hidden=[6, 5], epochs=2, **options)))
+        for ranks in RANKS
+    }
+    for ranks in RANKS:
+        assert runs[ranks] == runs[1]
+
+
+@given(
+    ranks=st.integers(2, 12),
+    n=st.integers(1, 60),
+    grain=st.integers(1, 40),
+    samples=st.integers(2, 70),
+    hidden=st.lists(st.integers(1, 40), max_size=3),
+    activation=st.sampled_from(["relu", "gelu", "sigmoid", "leaky_relu", "softplus"]),
+    scale=st.sampled_from(["standardize", "minmax", "none"]),
+    dtype=st.sampled_from(["float32", "float64"]),
+    kind=st.sampled_from(["classes", "targets"]),
+)
+@settings(max_examples=40)
+def test_any_network_and_batch(
+    tmp_path_factory: pytest.TempPathFactory, ranks: int, kind: str, samples: int, n: int, **options: Any
+) -> None:
+    here = tmp_path_factory.mktemp("any")
+    data = write_data(here / "d.h5", kind=kind, train=samples + 20)
+    options = {**options, "batch_size": n, "epochs": 1, "reproducible": True, "learning_rate": 0.05}
+    one, many = (results(train_on(r, configuration(data, here / str(r), **options))) for r in (1, ranks))
+    assert many == one
+
+
+def test_64_ranks_and_grains_that_go_through_products_together(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "d.h5", train=700, test=300)
+    options = dict(hidden=[64, 32], batch_size=256, grain=16, reproducible=True, dtype="float32", epochs=2)
+    runs = [results(train_on(r, configuration(data, tmp_path / str(r), **options))) for r in (1, 5, 16, 64)]
+    assert all(run == runs[0] for run in runs)
+
+
+def test_small_memory_tiles_and_chunks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grains that do not fit are worked on twice; what is reduced at a time is a matter of speed."""
+    data = write_data(tmp_path / "d.h5", train=90)
+    for dtype in ("float32", "float64"):
+        options = dict(hidden=[9, 7], batch_size="all", grain=8, reproducible=True, dtype=dtype)
+        whole = results(train_on(3, configuration(data, tmp_path / f"whole-{dtype}", **options)))
+        with monkeypatch.context() as patch:
+            patch.setattr(reproducible, "CHUNK", 10)
+            chunks = results(train_on(2, configuration(data, tmp_path / f"chunks-{dtype}", **options)))
+            patch.setattr(reproducible, "ROOM_BYTES", 1)
+            for ranks in (1, 2, 5):
+                small = results(train_on(ranks, configuration(data, tmp_path / f"{ranks}-{dtype}", **options)))
+                assert small == whole
+        assert chunks == whole
+
+
+def distinct(tmp_path: Path, data: str, name: str, **options: Any) -> int:
+    """How many different results 1, 2, 3, 5 ranks have."""
+    runs = (train_on(r, configuration(data, tmp_path / f"{name}{r}", **options)) for r in (1, 2, 3, 5))
+    return len({digest(run.state.parameters) for run in runs})
+
+
+def test_without_rounding_the_bits_depend_on_the_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_data(tmp_path / "d.h5", train=90)
+    options = dict(batch_size=45, grain=5, reproducible=True, hidden=[20], activation="tanh")
+    assert distinct(tmp_path, data, "with", **options) == 1
+
+    def unrounded(values: Any, sums: Any, low_bits: int, scratch: Any, *, first: bool) -> None:
+        sums[0] = values if first else sums[0] + values
+        sums[1:] = 0.0
+
+    monkeypatch.setattr(reproducible, "add_rounded", unrounded)
+    assert distinct(tmp_path, data, "without", **options) > 1
+
+
+def test_without_grains_the_bits_depend_on_the_ranks(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "d.h5", train=90)
+    options = dict(batch_size=45, hidden=[20], activation="tanh", dtype="float32")
+    assert distinct(tmp_path, data, "plain", **options) > 1
+
+
+@pytest.mark.parametrize("ranks", [(1, 3, 2, 8), (5, 1, 4, 2)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_stopped_and_resumed_on_other_numbers_of_ranks(tmp_path: Path, ranks: tuple[int, ...], dtype: str) -> None:
+    data = write_data(tmp_path / "d.h5", kind="targets")
+    options = dict(batch_size=6, grain=2, reproducible=True, dtype=dtype, optimizer="adamw", schedule="cosine")
+    whole = train_on(1, configuration(data, tmp_path / "whole", epochs=6, **options))
+    config = configuration(data, tmp_path / "parts", epochs=6, **options)
+    for part, size in enumerate(ranks):
+        asked = iter(range(1, 10**6))
+        stop_at = (6 * size) if part < len(ranks) - 1 else 0  # inside an epoch: 4 steps each
+
+        def stop(asked: Any = asked, stop_at: int = stop_at) -> bool:
+            return next(asked) == stop_at
+
+        words: dict[str, Any] = {"stop_requested": stop} if part == 0 else {"stop_requested": stop, "resume_with": {}}
+        if stop_at:
+            with pytest.raises(Stopped):
+                train_on(size, config, **words)
+        else:
+            assert results(train_on(size, config, **words)) == results(whole)
+
+
+def test_mode_and_grain_belong_to_the_run(data_file: str, tmp_path: Path) -> None:
+    config = configuration(data_file, tmp_path / "run", reproducible=True, epochs=1)
+    run = train_on(1, config)
+    assert (run.config.grain, run.config.batch_size) == (16, 7)
+    assert run.threads == (1, "--reproducible")
+    again = resumed(3, config, epochs=2)
+    assert again.config.grain == 16
+    for changes, words in (
+        ({"reproducible": False}, "--reproducible: the run has True"),
+        ({"grain": 4}, "--grain: the"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            resumed(1, config, epochs=3, **changes)
+    with pytest.raises(UsageError, match="--grain 4 needs --reproducible"):
+        merge({"grain": 4}, "test")
+
+
+def test_too_large_batches_are_refused(data_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distbp.run.LARGEST_BATCH", 6)
+    with pytest.raises(UsageError, match="batches of at most 6 samples, got n = 7"):
+        train_on(2, configuration(data_file, tmp_path / "run", reproducible=True))
+
+
+class Notes:
+    """A reporter that keeps the notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def start(self, run: Run) -> None: ...
+    def step(self, samples: int) -> None: ...
+    def epoch(self, row: dict[str, float]) -> None: ...
+    def finish(self, run: Run, seconds: float) -> None: ...
+
+
+def notes_of(config: Any, ranks: int, **words: Any) -> str:
+    reporter = Notes()
+    run_threads(ranks, lambda comm: train(comm, config, reporter=reporter if comm.rank == 0 else None, **words))
+    return "\n".join(reporter.notes)
+
+
+def test_ranks_without_work_are_told_once(data_file: str, tmp_path: Path) -> None:
+    config = configuration(data_file, tmp_path / "run", reproducible=True, grain=4, epochs=1)
+    text = notes_of(config, 5)
+    assert text.count("2 of 5 ranks have work: batches of n = 7 have 2 grains of 4 samples") == 1
+    config = configuration(data_file, tmp_path / "enough", reproducible=True, grain=4, epochs=1)
+    assert "ranks have work" not in notes_of(config, 2)
+
+
+def test_another_machine_is_told_and_recorded(data_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = machine(1)
+    config = configuration(data_file, tmp_path / "run", reproducible=True, epochs=1)
+    assert train_on(2, config).state.machines == [{"step": 0, **here}]
+    assert "bits may differ" not in notes_of(config, 2, resume_with={"epochs": 2})
+    monkeypatch.setattr("distbp.run.machine", lambda threads: {**here, "blas": "another 1.0"})
+    text = notes_of(config, 1, resume_with={"epochs": 3})
+    assert "from here on the bits may differ" in text
+    assert f"blas: {here['blas']}, now another 1.0" in text
+    again = resumed(1, config, epochs=4)
+    assert [one["step"] for one in again.state.machines] == [0, 8]
+    assert "# blas: another 1.0" in (tmp_path / "run" / "config.toml").read_text()
+
+
+def test_ranks_that_are_not_alike_are_told(data_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+
+    here = machine(1)
+
+    def by_rank(threads: int) -> dict[str, Any]:
+        return {**here, "cpu": "old" if threading.current_thread().name == "rank 2" else "new"}
+
+    monkeypatch.setattr("distbp.run.machine", by_rank)
+    text = notes_of(configuration(data_file, tmp_path / "run", reproducible=True, epochs=1), 3)
+    assert "the ranks are not alike" in text
+    assert "cpu: new, now old" in text
+
+
+@pytest.mark.parametrize("learning_rate", [1e20, 1e38])
+def test_a_gradient_that_is_not_finite_is_seen_by_all(tmp_path: Path, learning_rate: float) -> None:
+    data = write_data(tmp_path / "d.h5", kind="targets")
+    config = configuration(
+        data,
+        tmp_path / "run",
+        reproducible=True,
+        dtype="float32",
+        optimizer="sgd",
+        learning_rate=learning_rate,
+        grain=2,
+    )
+    with pytest.raises(DivergedError, match=r"is not finite|the loss is") as error:
+        train_on(3, config)
+    assert error.value.agreed
+
+
+# --- accuracy: the products are compared with sums of exact products --------------------------------------------------
+def gradient_of(kind: Any, network: Network, x: np.ndarray, y: np.ndarray, grain: int, dtype: str) -> Parameters:
+    """∂L_T/∂w by one of the two ways."""
+    problem = Problem(network, Scaling.none(x.shape[1]), Scaling.none(y.shape[1]), None)
+    parameters = Parameters.zeros(network, dtype)
+    initialize(parameters, network, 0)
+    config = SimpleNamespace(dtype=dtype, grain=grain)
+    data = Split("train", x, y, [("", 0)], "x", "y")
+    run: Any = SimpleNamespace(
+        comm=OneProcess(),
+        problem=problem,
+        training=data,
+        batch_size=len(x),
+        config=config,
+        state=SimpleNamespace(parameters=parameters),
+    )
+    gradient = kind(run)
+    gradient(np.arange(len(x)), stop=False, save=False)
+    assert gradient.finite
+    return Parameters(network, gradient.vector.copy())
+
+
+def true_gradient(network: Network, x: np.ndarray, y: np.ndarray, grain: int, dtype: str) -> list[Any]:
+    """∂L_T/∂W^l from the same d and a, with exact products (of float32, they have 48 bits) and exact sums."""
+    parameters = Parameters.zeros(network, dtype)
+    initialize(parameters, network, 0)
+    d: list[Any] = [[] for _ in range(network.F + 1)]
+    a: list[Any] = [[] for _ in range(network.F + 1)]
+    for start in range(0, len(x), grain):
+        piece = Piece(network, len(x[start : start + grain]), dtype)
+        piece.a[1][...], piece.y[...] = x[start : start + grain].T, y[start : start + grain].T
+        forward(network, parameters, piece)
+        errors(network, parameters, piece)
+        for l in range(1, network.F + 1):
+            a[l].append(piece.a[l].astype(np.float64))
+            if l > 1:
+                d[l].append(piece.d[l].astype(np.float64))
+    gradient: list[Any] = [None, None]
+    for l in range(2, network.F + 1):
+        dl, al = np.hstack(d[l]), np.hstack(a[l - 1])
+        gradient.append(np.array([[fsum(row * column) / len(x) for column in al] for row in dl]))
+    return gradient
+
+
+@pytest.mark.parametrize("spread", [0, 12], ids=["alike", "samples of very different size"])
+@pytest.mark.parametrize("grain", [64, 128, 256])
+def test_at_least_as_accurate_as_the_plain_mode(grain: int, spread: int) -> None:
+    rng = np.random.default_rng(3)
+    network = Network.of([30, 20, 8], "tanh", "identity", "mse")
+    x = rng.standard_normal((512, 30)).astype(np.float32)
+    y = (rng.standard_normal((512, 8)) * 2.0 ** rng.uniform(-spread, spread, (512, 1))).astype(np.float32)
+    plain = gradient_of(PlainGradient, network, x, y, 512, "float32")
+    exact = gradient_of(ReproducibleGradient, network, x, y, grain, "float32")
+    for l in (2, 3):
+        errors_of = [
+            np.linalg.norm(g.W[l] - true) / np.linalg.norm(true)
+            for g, true in (
+                (plain, true_gradient(network, x, y, 512, "float32")[l]),
+                (exact, true_gradient(network, x, y, grain, "float32")[l]),
+            )
+        ]
+        assert errors_of[1] <= errors_of[0]
+        assert errors_of[1] < 1e-6
+
+
+def test_float64_keeps_the_digits_of_float64() -> None:
+    rng = np.random.default_rng(3)
+    network = Network.of([30, 20, 8], "tanh", "identity", "mse")
+    x, y = rng.standard_normal((512, 30)), rng.standard_normal((512, 8))
+    plain = gradient_of(PlainGradient, network, x, y, 512, "float64")
+    exact = gradient_of(ReproducibleGradient, network, x, y, 128, "float64")
+    np.testing.assert_allclose(exact.vector, plain.vector, rtol=1e-12, atol=1e-15)
+
+
+def test_the_gradient_is_that_of_the_plain_mode(data_file: str, tmp_path: Path) -> None:
+    """Up to rounding, over a whole run, on any number of ranks."""
+    options = dict(batch_size=7, learning_rate=0.01, optimizer="sgd", hidden=[6, 5])
+    plain = train_on(2, configuration(data_file, tmp_path / "plain", **options))
+    exact = train_on(3, configuration(data_file, tmp_path / "exact", reproducible=True, grain=2, **options))
+    np.testing.assert_allclose(exact.state.vector, plain.state.vector, rtol=1e-11, atol=1e-13)
+    assert exact.state.history["train_loss"] == pytest.approx(plain.state.history["train_loss"], rel=1e-12)
+
+
+def test_dead_layers_give_zero(tmp_path: Path) -> None:
+    """All relu neurons off: d^2 = 0, and its gradient is 0, not a number of a wrong size."""
+    network = Network.of([4, 5, 3], "relu", "identity", "mse")
+    x, y = -np.ones((20, 4), np.float32), np.ones((20, 3), np.float32)
+    problem = Problem(network, Scaling.none(4), Scaling.none(3), None)
+    parameters = Parameters.zeros(network, "float32")
+    parameters.W[2].fill(1.0)
+    parameters.W[3].fill(1e-30)
+    run: Any = SimpleNamespace(
+        comm=OneProcess(),
+        problem=problem,
+        training=Split("train", x, y, [("", 0)], "x", "y"),
+        batch_size=20,
+        config=SimpleNamespace(dtype="float32", grain=8),
+        state=SimpleNamespace(parameters=parameters),
+    )
+    gradient = ReproducibleGradient(run)
+    gradient(np.arange(20), stop=False, save=False)
+    g = Parameters(network, gradient.vector)
+    assert not g.W[2].any()
+    np.testing.assert_allclose(g.b[3], np.full(3, -2 / 3), rtol=1e-6)
+
+
+@pytest.mark.parallel
+def test_real_ranks_have_the_bits_of_one_process(comm: Communicator, tmp_path_factory: pytest.TempPathFactory) -> None:
+    here = tmp_path_factory.mktemp("own")
+    shared = Path(comm.broadcast(str(here)))
+    data = str(shared / "data.h5")
+    if comm.rank == 0:
+        write_data(Path(data), train=150, kind="targets")
+    comm.allgather(None)
+    for dtype in ("float32", "float64"):
+        options = dict(hidden=[33, 20], batch_size=64, grain=8, reproducible=True, dtype=dtype)
+        together = train(comm, configuration(data, shared / f"together-{dtype}", **options))
+        alone = train_on(1, configuration(data, here / f"alone-{dtype}", **options))
+        assert results(together) == results(alone)
