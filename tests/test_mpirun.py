@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import os
 import signal
 import sys
 import time
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import BIN, Runner, check_error
+from runs import BIN, Runner, check_error, write_data
 
 from distbp import checkpoint
 
@@ -115,3 +117,76 @@ def test_usr1_to_mpirun_stops_all_ranks_at_the_same_step(runner: Runner, data_fi
     assert stopped.stderr.count("stopped on request") == 1
     assert len(list((runner.directory / "run").glob("checkpoint-*"))) == 1
     assert only_checkpoint(runner.directory / "run").progress.step > 0
+
+
+def digests(runner: Runner, *runs: str) -> list[str]:
+    lines = runner.distbp("inspect", "--digest", *runs).stdout.splitlines()
+    return [line.split()[0] for line in lines]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_reproducible_runs_have_the_same_digest(runner: Runner, dtype: str) -> None:
+    """On one process, threads, and ranks of this MPI; together with the tests on the other MPI: on both."""
+    data = write_data(runner.directory / "d.h5", train=300, test=100)
+    options = ("--reproducible", "--hidden", "20,10", "--epochs", "2", "--batch-size", "64", "--dtype", dtype)
+    newest = []
+    for name, ranks in {"one": 0, "two": 2, "three": 3, "four": 4, "threads": 0}.items():
+        more = ("--simulate-ranks", "8") if name == "threads" else ()
+        trained = runner.distbp("train", data, *options, *more, "--out", name, ranks=ranks)
+        assert trained.returncode == 0, trained.stderr
+        newest.append(f"{name}/checkpoint-0000000010.h5")
+        assert f"digest    {digests(runner, newest[-1])[0]}" in trained.stdout
+    assert len(set(digests(runner, *newest))) == 1
+    for name in newest[1:]:
+        compared = runner.distbp("inspect", "--diff", newest[0], name)
+        assert compared.returncode == 0, compared.stdout
+    evaluated = {runner.distbp("evaluate", "one", ranks=ranks).stdout for ranks in (0, 2, 3)}
+    assert len(evaluated) == 1
+
+
+def kill_all(directory: Path) -> None:
+    """SIGKILL to everything that runs in this directory: launcher, its helpers, and ranks."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink() == directory:
+                os.kill(int(process.name), signal.SIGKILL)
+        except (OSError, ProcessLookupError):  # gone, or another user's
+            continue
+
+
+@pytest.mark.timeout(240)
+def test_killed_five_times_and_resumed_on_other_numbers_of_ranks(runner: Runner) -> None:
+    """30 epochs; killed without warning at random moments; it ends as if nothing had happened."""
+    rng = np.random.default_rng(5)
+    data = write_data(runner.directory / "d.h5", train=600, test=200)
+    options = ("--reproducible", "--hidden", "24", "--epochs", "30", "--batch-size", "12", "--grain", "4")
+    options += ("--optimizer", "adamw", "--schedule", "cosine", "--weight-decay", "0.01", "--learning-rate", "0.01")
+    assert runner.distbp("train", data, *options, "--out", "whole").returncode == 0
+
+    metrics = runner.directory / "run" / "metrics.csv"
+    killed = 0
+    for epochs in (3, 8, 13, 18, 23):
+        ranks = int(rng.integers(1, 5))
+        command = ("train", "--resume", "--out", "run") if metrics.exists() else ("train", data, *options)
+        process = runner.start(str(BIN / "distbp"), *command, ranks=ranks)
+        while process.poll() is None and (not metrics.exists() or len(metrics.read_text().splitlines()) <= epochs):
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.03))
+        killed += process.poll() is None
+        kill_all(runner.directory)
+        runner.finish(process)
+    assert killed == 5
+    finished = runner.distbp("train", "--resume", "--out", "run", ranks=3)
+    assert finished.returncode == 0, finished.stderr
+
+    for of in ("best.h5", "checkpoint-0000001500.h5"):
+        one, other = digests(runner, f"whole/{of}", f"run/{of}")
+        assert one == other
+        compared = runner.distbp("inspect", "--diff", f"whole/{of}", f"run/{of}")
+        assert compared.returncode == 0, compared.stdout
+    rows = []
+    for name in ("whole", "run"):
+        with open(runner.directory / name / "metrics.csv") as file:
+            rows.append([{c: v for c, v in row.items() if "second" not in c} for row in csv.DictReader(file)])
+    assert rows[0] == rows[1]
+    assert [row["epoch"] for row in rows[0]] == [str(epoch) for epoch in range(1, 31)]
