@@ -97,8 +97,8 @@ def prepare(
         if not stored:
             directory.save(state, config.keep)
             directory.write_metrics(state.history)
-        facts = [f"{name.replace('_', ' ')}: {fact}" for name, fact in state.machines[-1].items()]
-        directory.write_config(config, [f"last started on {comm.describe()}", *facts])
+        facts = [f"{name.replace('_', ' ')}: {fact}" for name, fact in state.machines[-1].items() if name != "step"]
+        directory.write_config(config, [f"last started on {comm.describe()}; the bits depend on", *facts])
 
     on_first(comm, first_files)
     return run
