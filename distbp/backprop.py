@@ -41,7 +41,8 @@ class Piece:
                 arrays.append(_columns(aligned_zeros(n[l] * m, dtype), n[l], m))
             self.s.append(_columns(scratch[: n[l] * m], n[l], m))
         self.y: Any = _columns(aligned_zeros(n[F] * m, dtype), n[F], m)
-        self.ones = np.ones(m, dtype)
+        self.ones = aligned_zeros(m, dtype)
+        self.ones.fill(1.0)
 
     @property
     def grains(self) -> list[Piece]:

@@ -134,8 +134,9 @@ def read(path: Path) -> Checkpoint:
 def _read_attributes(path: Path, file: h5py.File) -> dict[str, Any]:
     attributes: dict[str, Any] = {}
     for name in file.attrs:
-        kind = file.attrs.get_id(name).dtype.kind
-        if name in ATTRIBUTES and kind != ("i" if name == "format_version" else "S"):
+        stored = file.attrs.get_id(name)
+        right = stored.dtype.kind == ("i" if name == "format_version" else "S") and stored.shape == ()
+        if name in ATTRIBUTES and not right:
             raise CheckpointError(f"{path}: attribute {name} is of the wrong type")
         attributes[name] = file.attrs[name] if name in ATTRIBUTES else None
     if not {"format", "format_version", "distbp_version"} <= attributes.keys():
@@ -203,20 +204,25 @@ def _to_tree(checkpoint: Checkpoint) -> Tree:
 def _machines(path: Path, text: bytes) -> list[Machine]:
     try:
         machines = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         machines = None
-    if not isinstance(machines, list) or not all(
-        isinstance(machine, dict) and all(isinstance(value, str | int) for value in machine.values())
-        for machine in machines
-    ):
+    if not isinstance(machines, list) or not all(_is_machine(machine) for machine in machines):
         raise CheckpointError(f"{path}: attribute machines is not a list of machines")
     return machines
+
+
+def _is_machine(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("step"), int)
+        and all(isinstance(fact, str | int) for fact in value.values())
+    )
 
 
 def _from_tree(path: Path, tree: Tree, config_json: bytes, machines: list[Machine]) -> Checkpoint:
     try:
         config = merge(json.loads(config_json), "config")
-    except (ValueError, TypeError, AttributeError, DistbpError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, DistbpError) as error:
         raise CheckpointError(f"{path}: attribute config: {error}") from None
     rest = dict(tree)
 

@@ -45,7 +45,7 @@ def _order(a: Array) -> NDArray[np.uint64]:
 def differences(a: Checkpoint, b: Checkpoint) -> Iterator[str]:
     """A line for each thing in which two checkpoints differ.
 
-    Clocks do not count, nor do options that may change in a run, such as --out.
+    Clocks do not count, nor do the machines, nor options that may change in a run, such as --out.
     """
     if a.problem.network.sizes != b.problem.network.sizes or a.vector.dtype != b.vector.dtype:
         yield f"network    {_network(a)} and {_network(b)}: the parameters cannot be compared"
@@ -61,6 +61,8 @@ def differences(a: Checkpoint, b: Checkpoint) -> Iterator[str]:
     for what in ("input", "target"):
         for part in ("shift", "spread"):
             yield from _arrays(f"{what} {part}", *(getattr(getattr(s.problem, what), part) for s in (a, b)))
+    if a.problem.classes != b.problem.classes:
+        yield f"classes    {a.problem.classes} and {b.problem.classes}"
     for name, value in vars(a.progress).items():
         other = getattr(b.progress, name)
         if other != value and "seconds" not in name:
@@ -84,6 +86,8 @@ def _arrays(name: str, a: Any, b: Any) -> Iterator[str]:
         yield f"{name}: {a.dtype} {a.shape} and {b.dtype} {b.shape}"
         return
     distance = ulps(a, b)
+    if a.tobytes() != b.tobytes() and not distance.any():
+        yield f"{name}: values that are zero differ in its sign"
     if distance.any():
         where = np.unravel_index(int(distance.argmax()), a.shape)
         place = ", ".join(str(int(index)) for index in where)

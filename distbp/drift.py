@@ -44,9 +44,9 @@ class DriftGuard:
             return
         layer = int((highest != lowest).argmax())
         everyone = self._comm.allgather((int(mine[layer]), socket.gethostname()))
-        common = Counter(checksum for checksum, _ in everyone).most_common(1)[0][0]
+        common, count = Counter(checksum for checksum, _ in everyone).most_common(1)[0]  # of equals, rank 0's
         rank, (_, host) = next((rank, one) for rank, one in enumerate(everyone) if one[0] != common)
-        others = "rank 0 holds" if len(everyone) == 2 else "most ranks hold"
+        others = "most ranks hold" if 2 * count > len(everyone) else "rank 0 holds"
         drift = DriftError(
             f"the ranks do not hold the same parameters after step {step}: layer {layer + 2} of rank {rank} ({host}) "
             f"is not what {others}\nthe last checkpoint of which they held the same is {saved}; nothing was saved "

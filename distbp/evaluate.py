@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import fsum
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from distbp.backprop import Piece, forward, loss_sum, piece_samples
 from distbp.batches import pieces, shard
 from distbp.communicator import Communicator
 from distbp.data import Split
+from distbp.exact_sum import total
 from distbp.feed import Feed
 from distbp.network import Parameters
 from distbp.problem import Problem
@@ -53,6 +53,6 @@ class Evaluation:
             forward(network, parameters, piece)
             sums[:, block] = loss_sum(network, piece), self._problem.metric_sum(piece), last - first
         self._comm.allreduce(sums)
-        loss, metric, n = (fsum(values) for values in sums)
+        loss, metric, n = (total(values) for values in sums.tolist())
         assert n == self._samples, "samples were lost or repeated"
         return Scores(loss / n, self._problem.metric_value(metric, int(n)), int(n))

@@ -16,8 +16,9 @@ count/2 units of the 2^b (or more) that the largest one has.  Where the numbers 
 than their own rounding; so what rounding took away is kept in a second word (`low`), as a multiple of 2^-(c + low_bits)
 that sums exactly for the same reason: |x 2^c - r| ≤ ½ is exact in float64, count · ½ 2^low_bits ≤ 2^51.
 
-Zero stays zero.  Numbers below half a unit become zero (with two words: below about 2^-90 of the largest); so denormal
-numbers are no special case.  Where `whole_bits` is too small to be useful, the caller refuses.
+Zero stays zero; a sum is -0 only where all of its terms are, and who has no terms gives -0, which changes no number
+that it is added to.  Numbers below half a unit become zero (with two words: below about 2^-90 of the largest); so
+denormal numbers are no special case.  Where `whole_bits` is too small to be useful, the caller refuses.
 
 Pre-rounding to a common grid: Demmel & Nguyen, "Fast reproducible floating-point summation", ARITH 2013 (ReproBLAS).
 Fixed-point numbers for sums that do not depend on the order: Hallberg & Adcroft, "An order-invariant real-to-integer
@@ -26,7 +27,8 @@ conversion sum", Parallel Computing 40, 2014.
 
 from __future__ import annotations
 
-from math import frexp
+from collections.abc import Iterable
+from math import frexp, fsum, inf
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -53,7 +55,7 @@ def words(dtype: DTypeLike) -> int:
 
 
 def add_rounded(values: Array, sums: NDArray[np.float64], low_bits: int, scratch: Array, *, first: bool) -> None:
-    """Rounds `values`, |values| <= 2^b, to whole numbers and adds them to `sums`; overwrites values and scratch.
+    """Rounds `values` to whole numbers and adds them to `sums`; overwrites values and scratch.
 
     `sums` has the shape (words, *values.shape): whole numbers and, with two words, the rest in units of 2^-low_bits.
     `first`: sums hold nothing yet.
@@ -85,18 +87,26 @@ def value(sums: NDArray[np.float64], low_bits: int, factor: float, out: Array) -
     np.multiply(sums[0], factor, out=out, casting="same_kind")
 
 
+def total(values: Iterable[float]) -> float:
+    """Σ of numbers that are all at hand, rounded once; not finite where one of them, or the sum, is not."""
+    try:
+        return fsum(values)
+    except (OverflowError, ValueError):  # beyond the largest number, or inf - inf
+        return inf
+
+
 class ExactSum:
-    """Σ of `count` float64 vectors; each element is in magnitude at most that of `bound`, which is finite and >= 0.
+    """Σ of `count` float64 vectors x with |x| < 2^exponents, element by element.
 
     `sums` is to be summed over the ranks (any order) between the last `add` and `value`.  An infinity or NaN that was
     added is in the value.
     """
 
-    def __init__(self, bound: NDArray[np.float64], count: int) -> None:
-        self.sums = np.zeros((2, *bound.shape))
+    def __init__(self, exponents: NDArray[np.int64], count: int) -> None:
+        self.sums = np.zeros((2, *exponents.shape))
         self._low_bits = whole_bits(count)
-        self._c = self._low_bits - np.array([exponent(b) for b in bound])
-        self._scratch = np.empty(bound.shape)
+        self._c = self._low_bits - exponents
+        self._scratch = np.empty(exponents.shape)
 
     def add(self, values: NDArray[np.float64]) -> None:
         """One more array."""

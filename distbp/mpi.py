@@ -50,6 +50,7 @@ class MPIRank:
 
     def allreduce(self, array: Array, operation: str = "sum") -> None:
         """MPI_Allreduce, in place; what is larger than the caches goes in parts, which takes half the time."""
+        assert array.flags.c_contiguous, "a copy would be reduced"
         flat = array.reshape(-1)
         part = ALLREDUCE_BYTES // array.itemsize
         for start in range(0, len(flat), part):

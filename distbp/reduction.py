@@ -19,7 +19,7 @@ DIGIT = 4096.0
 
 @dataclass
 class Tally:
-    """Sums over samples, and requests (how many ranks make them)."""
+    """Sums over samples, and requests: 0, or more where ranks make them."""
 
     loss: float = 0.0
     samples: int = 0

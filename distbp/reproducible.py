@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import fsum, inf, isfinite
+from math import inf, isfinite
 from typing import Any
 
 import numpy as np
@@ -40,9 +40,9 @@ from distbp.activations import Array
 from distbp.backprop import Piece, errors, forward, loss_sum, sample_bytes
 from distbp.batches import pieces, shard
 from distbp.communicator import Communicator
-from distbp.exact_sum import add_rounded, exponent, value, whole_bits, words
+from distbp.exact_sum import add_rounded, exponent, total, value, whole_bits, words
 from distbp.feed import Feed
-from distbp.grains import Grains, grain_count, stride
+from distbp.grains import Grains, grain_count, same_bits, stride
 from distbp.network import Parameters, aligned_zeros
 from distbp.reduction import Tally
 from distbp.run import Run
@@ -59,7 +59,8 @@ class ReproducibleGradient:
     def __init__(self, run: Run) -> None:
         self._comm, self._problem = run.comm, run.problem
         network, dtype = run.problem.network, np.dtype(run.config.dtype)
-        self._network, self._parameters, self._grain = network, run.state.parameters, int(run.config.grain)
+        self._network, self._parameters = network, run.state.parameters
+        self._grain = min(int(run.config.grain), run.batch_size)
         self._gradient = Parameters(network, aligned_zeros(network.parameter_count, dtype))
         self.vector = self._gradient.vector
         self.finite = True
@@ -71,6 +72,7 @@ class ReproducibleGradient:
         self._fit = max(1, min(most, ROOM_BYTES // (sample_bytes(network, dtype) * step)))
         self._room = Piece(network, self._fit * step, dtype)
         self._feed = Feed(run.problem, run.training, self._grain, dtype)
+        same_bits.cache_clear()  # of a run before, maybe with other BLAS threads
         self._held: dict[tuple[int, ...], Grains] = {}
 
         self._tiles = list(_tiles(self._gradient))
@@ -92,11 +94,11 @@ class ReproducibleGradient:
             held = self._errors(batch, *group, message)
             for part in held.grains:
                 message.bound(part)
-        total = message.agree(comm, n)
+        tally = message.agree(comm, n)
         bounds = message.bounds()
-        self.finite = max(D * A for D, A in bounds) < self._limit
-        if not (self.finite and isfinite(total.loss)):
-            return total
+        self.finite = all(D * A < self._limit for (D, A) in bounds)  # noqa: SIM300 - and no NaN
+        if not (self.finite and isfinite(tally.loss)):
+            return tally
 
         c = [0, 0, *(min(whole_bits(n) - exponent(D) - exponent(A), self._largest_c) for D, A in bounds)]
         if not groups:
@@ -109,7 +111,7 @@ class ReproducibleGradient:
             self._sums.rewind()
             self._add_products(held.grains, c, n, first=index == 0)
         self._sums.reduce()
-        return total
+        return tally
 
     def _errors(self, batch: NDArray[np.int64], first: int, last: int, message: _Message | None = None) -> Grains:
         """z, a, d of the grains first … last - 1 of the batch; their losses and metrics go into the message."""
@@ -141,7 +143,7 @@ class ReproducibleGradient:
             product = self._product[: tile.out.size].reshape(tile.out.shape)
             scratch = self._scratch[: tile.out.size].reshape(tile.out.shape)
             if first and not grains:
-                sums.fill(0.0)
+                sums.fill(-0.0)  # x + -0 = x, also for x = -0
             for i, part in enumerate(grains):
                 if columns is None:
                     np.matmul(part.d[l], part.ones, out=product)  # ∂L/∂b_j^l = d_j^l, summed over the grain
@@ -198,7 +200,7 @@ class _Message:
         comm.allreduce(self._values, "max")
         losses, metrics, (stop, save) = self.losses.tolist(), self.metrics.tolist(), self.requests.tolist()
         assert -inf not in losses, "samples were lost"
-        return Tally(fsum(losses), n, fsum(metrics), stop=int(stop), save=int(save))
+        return Tally(total(losses), n, total(metrics), stop=int(stop), save=int(save))
 
     def bounds(self) -> list[tuple[float, float]]:
         """D_l, A_l for l = 2 … F."""
@@ -206,7 +208,8 @@ class _Message:
 
 
 def _largest(array: Array) -> float:
-    return max(float(array.max()), -float(array.min()))
+    low, high = float(array.min()), float(array.max())
+    return max(high, -low) if isfinite(high) and isfinite(low) else inf
 
 
 class _Sums:

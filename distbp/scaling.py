@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from distbp.batches import pieces, shard
 from distbp.communicator import Communicator
-from distbp.exact_sum import ExactSum
+from distbp.exact_sum import ExactSum, exponent
 
 ROWS = 4096  # converted to float64 at a time
-ROUNDING = 1.0 + 2.0**-20  # the mean of a column, rounded, may lie just outside of it
 
 
 @dataclass(frozen=True)
@@ -65,19 +64,23 @@ def measure(comm: Communicator, array: NDArray[Any], method: str) -> Scaling:
         np.maximum(high, array[rows].max(axis=0), out=high)
     comm.allreduce(low, "min")
     comm.allreduce(high, "max")
+    low += 0.0  # no -0, which MIN and MAX do not tell from 0
+    high += 0.0
     constant = low == high
     if method == "minmax":
         return Scaling(low, np.where(constant, 1.0, high - low))
 
-    def total(bound: NDArray[Any], of_block: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[np.float64]:
-        exact = ExactSum(ROWS * bound, len(blocks))
+    def total(exponents: Any, of_block: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[np.float64]:
+        """Σ over all rows; |of_block(rows)| < 2^exponents."""
+        exact = ExactSum(exponents + (ROWS - 1).bit_length(), len(blocks))
         for rows in mine:
             exact.add(of_block(array[rows].astype(np.float64)).sum(axis=0))
         comm.allreduce(exact.sums)
         return exact.value()
 
-    largest = np.maximum(np.abs(low), np.abs(high))
+    largest = np.array([exponent(bound) for bound in np.maximum(np.abs(low), np.abs(high))])
     mean = np.where(constant, low, total(largest, lambda block: block) / len(array))
-    squares = total(np.square(high - low) * ROUNDING, lambda block: np.square(block - mean))
+    widest = np.array([exponent(width) for width in high - low]) + 1  # the mean, rounded, may lie just outside
+    squares = total(2 * widest, lambda block: np.square(block - mean))
     deviation = np.sqrt(squares / len(array))
     return Scaling(mean, np.where(constant | (deviation == 0.0), 1.0, deviation))

@@ -209,6 +209,33 @@ def test_wrong_content_with_a_right_checksum_is_refused(path: Path) -> None:
             read(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("machines", np.array([b"[]", b"[]"])),
+        ("machines", np.bytes_(b"[" * 30000)),
+        ("machines", np.bytes_(b'[{"cpu": "x"}]')),
+        ("machines", np.bytes_(b'[{"step": 0, "cpu": [1]}]')),
+        ("machines", np.bytes_(b'{"step": 0}')),
+        ("config", np.bytes_(b"[" * 30000)),
+        ("format_version", np.array([2, 2])),
+        ("distbp_version", np.array([b"1", b"2"])),
+    ],
+)
+def test_wrong_attributes_with_a_right_checksum_are_refused(path: Path, name: str, value: object) -> None:
+    forge(path, lambda _, attributes: attributes.update({name: value}))
+    with pytest.raises(CheckpointError, match=f"attribute {name}"):
+        read(path)
+
+
+def test_another_format_version_is_named(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file.attrs["format_version"] = 1
+        del file.attrs["machines"]
+    with pytest.raises(CheckpointError, match=r"format version 1, this distbp .* reads 2"):
+        read(path)
+
+
 def test_what_is_no_checkpoint(tmp_path: Path, data_file: str) -> None:
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         read(tmp_path / "nothing.h5")

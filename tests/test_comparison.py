@@ -40,6 +40,13 @@ def test_one_changed_bit_is_another_digest_and_is_found(data_file: str, tmp_path
     assert line.startswith("layer 3 W: 1 of 18 values differ, by up to 1 ulps, at [1, 2]")
 
 
+def test_the_sign_of_zero_is_a_difference(data_file: str, tmp_path: Path) -> None:
+    a, b = (train_on(1, configuration(data_file, tmp_path / name, epochs=0)).state for name in "ab")
+    b.parameters.b[2][1] = -0.0
+    assert list(differences(a, b)) == ["layer 2 b: values that are zero differ in its sign"]
+    assert digest(a.parameters) != digest(b.parameters)
+
+
 def test_differences_name_what_is_not_the_same(data_file: str, tmp_path: Path) -> None:
     a = train_on(1, configuration(data_file, tmp_path / "a", epochs=1)).state
     b = train_on(1, configuration(data_file, tmp_path / "b", epochs=2, optimizer="sgd", scale="minmax")).state

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distbp.exact_sum import EXACT_BITS, ExactSum, add_rounded, exponent, value, whole_bits, words
+from distbp.exact_sum import EXACT_BITS, ExactSum, add_rounded, exponent, total, value, whole_bits, words
 
 
 @given(st.integers(1, 2**40))
@@ -31,7 +31,7 @@ def sum_of(parts: list[list[np.ndarray]], bound: np.ndarray, count: int) -> np.n
     """The sum, the arrays of each part added up apart, the parts' sums last to first."""
     together = None
     for part in parts:
-        exact = ExactSum(bound, count)
+        exact = ExactSum(np.array([exponent(b) for b in bound]), count)
         for values in part:
             exact.add(values)
         if together is None:
@@ -59,9 +59,9 @@ def test_any_order_and_any_grouping_give_the_same_bits(seed: int, count: int, sp
     grouped = [shuffled[start:end] for start, end in pairwise(edges)]
     one = sum_of([arrays], bound, count)
     assert sum_of(grouped, bound, count).tobytes() == one.tobytes()
-    for j, total in enumerate(one):
+    for j, found in enumerate(one):
         true = sum(Fraction(array[j]) for array in arrays)
-        error = abs(Fraction(float(total)) - true)
+        error = abs(Fraction(float(found)) - true)
         assert error <= abs(true) * Fraction(2) ** -53 + Fraction(float(bound[j])) * count * Fraction(2) ** -85
 
 
@@ -96,3 +96,10 @@ def test_what_is_not_finite_stays_so() -> None:
     with np.errstate(invalid="ignore"):
         for bad in (np.inf, -np.inf, np.nan):
             assert not np.isfinite(sum_of([[np.array([bad, 1.0])]], np.array([1.0, 1.0]), 1)[0])
+
+
+def test_the_total_of_numbers_at_hand() -> None:
+    assert total([1.0, 1e100, 1.0, -1e100]) == 2.0
+    assert total([1e308, 1e308]) == np.inf
+    assert not np.isfinite(total([np.inf, -np.inf]))
+    assert np.isnan(total([np.nan, 1.0]))

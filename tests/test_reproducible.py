@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -367,6 +368,60 @@ def test_dead_layers_give_zero(tmp_path: Path) -> None:
     g = Parameters(network, gradient.vector)
     assert not g.W[2].any()
     np.testing.assert_allclose(g.b[3], np.full(3, -2 / 3), rtol=1e-6)
+
+
+def test_the_sign_of_zero_does_not_depend_on_the_ranks_either(tmp_path: Path) -> None:
+    """Gradients that round to -0, and ranks that have no grain."""
+    rng = np.random.default_rng(0)
+    data = str(tmp_path / "d.h5")
+    with h5py.File(data, "w") as file:
+        for split, count in (("train", 64), ("test", 16)):
+            x = rng.standard_normal((count, 3))
+            x[:, 2] *= np.where(rng.random(count) < 0.1, 1, 1e-25)
+            file[f"{split}/x"], file[f"{split}/y"] = x, np.stack([np.sin(x[:, 0]), x[:, 1]], 1)
+    negative_zeros = 0
+    for seed in range(8):
+        options = dict(beta1=0.0, hidden=[5], dtype="float32", batch_size=8, grain=8, scale="none", seed=seed)
+        runs = [
+            train_on(r, configuration(data, tmp_path / f"{seed}-{r}", reproducible=True, epochs=2, **options))
+            for r in (1, 2, 3)
+        ]
+        assert results(runs[0]) == results(runs[1]) == results(runs[2])
+        m = runs[0].state.optimizer["m"]
+        negative_zeros += np.count_nonzero(np.signbit(m) & (m == 0))
+    assert negative_zeros > 0, "the case was not there"
+
+
+def test_bounds_that_are_not_numbers_are_seen() -> None:
+    for d, a in (([np.nan, np.inf], 1.0), ([np.nan], 1.0), ([0.0], np.inf), ([1.0], np.nan)):
+        message = reproducible._Message(2, 1)
+        message.losses[:] = message.metrics[:] = message.requests[:] = 0
+        piece: Any = SimpleNamespace(d=[None, None, np.array([d])], a=[None, np.array([[a]])])
+        message.bound(piece)
+        message.agree(OneProcess(), 1)
+        ((D, A),) = message.bounds()
+        assert not D * A < 1e300
+
+
+@pytest.mark.parametrize("way", [False, True], ids=["plain", "reproducible"])
+def test_losses_too_large_for_float64(tmp_path: Path, way: bool) -> None:
+    data = str(tmp_path / "d.h5")
+    rng = np.random.default_rng(0)
+    with h5py.File(data, "w") as file:
+        for split, size in (("train", 1.0), ("test", 2e153)):
+            file[f"{split}/x"] = rng.standard_normal((100, 3))
+            file[f"{split}/y"] = rng.standard_normal((100, 2)) * size
+    run = train_on(2, configuration(data, tmp_path / "run", hidden=[5], epochs=1, scale="none", reproducible=way))
+    assert run.state.history["validation_loss"] == [np.inf]
+
+
+def test_a_grain_larger_than_the_batch_takes_no_memory(data_file: str, tmp_path: Path) -> None:
+    runs = [
+        train_on(r, configuration(data_file, tmp_path / f"{r}-{grain}", reproducible=True, grain=grain))
+        for r in (1, 2)
+        for grain in (7, 10**22)
+    ]
+    assert len({digest(run.state.parameters) for run in runs}) == 1
 
 
 @pytest.mark.parallel

@@ -81,3 +81,22 @@ def test_targets_are_scaled_back(tmp_path) -> None:  # type: ignore[no-untyped-d
     y = RNG.standard_normal((5, 2))
     np.testing.assert_allclose(problem.target.undo((y - problem.target.shift) / problem.target.spread), y)
     assert not problem.target.is_none
+
+
+def test_columns_of_any_size_and_zeros_of_both_signs_on_any_number_of_ranks() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((20000, 6)) * np.array([1e150, 1e-200, 1e-310, 1.0, 0.0, 1.0]) + np.array(
+        [0, 0, 0, 1e8, 0, 0]
+    )
+    x[::2, 4] = -0.0
+    x[:, 5] = np.where(np.arange(20000) % 2, 1.0, np.nextafter(1.0, 2.0))
+    alone = run_threads(1, lambda comm: measure(comm, x, "standardize"))[0]
+    np.testing.assert_allclose(alone.shift[:4], x.mean(axis=0)[:4], rtol=1e-12)
+    np.testing.assert_allclose(alone.spread[[0, 3]], x.std(axis=0)[[0, 3]], rtol=1e-12)
+    assert alone.spread[4] == 1.0
+    for ranks in (2, 3, 5, 8):
+        for method in ("standardize", "minmax"):
+            one = run_threads(1, lambda comm, m=method: measure(comm, x, m))[0]
+            for scaling in run_threads(ranks, lambda comm, m=method: measure(comm, x, m)):
+                assert scaling.shift.tobytes() == one.shift.tobytes()
+                assert scaling.spread.tobytes() == one.spread.tobytes()
