@@ -24,8 +24,7 @@ PIECE_SAMPLES = 1024  # more rows do not make the matrix products faster
 class Piece:
     """Room for the a[l], z[l], d[l] of m samples, and their y: every product writes here, nothing is allocated later.
 
-    a[1] is filled by the caller, and y, shape (n_F, m): targets, or ones at the class.  `labels` (m,) is for
-    counting right answers.
+    a[1] is filled by the caller, and y, shape (n_F, m): targets, or ones at the class.
     """
 
     def __init__(self, network: Network, m: int, dtype: DTypeLike) -> None:

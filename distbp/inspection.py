@@ -67,7 +67,7 @@ def _describe_checkpoint(path: Path) -> Iterator[str]:
     yield f"digest     {digest(state.parameters)}"
     for machine in state.machines:
         facts = ", ".join(f"{name.replace('_', ' ')} {fact}" for name, fact in machine.items() if name != "step")
-        yield f"computed   from step {machine.get('step', 0)} on: {facts}"
+        yield f"computed   from step {machine['step']} on: {facts}"
     yield "config"
     for option, value in as_dict(state.config).items():
         yield f"  {option} = {value}"
