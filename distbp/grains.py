@@ -24,7 +24,6 @@ from distbp.network import Network, aligned_zeros
 
 CACHE_LINE = 64
 SMALLEST, LARGEST, GRAINS = 16, 256, 4
-LARGEST_BATCH = 2**28  # leaves 24 bits for each product in the exact sum, see `distbp.reproducible`
 
 
 def default_grain(n: int) -> int:

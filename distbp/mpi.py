@@ -56,6 +56,17 @@ class MPIRank:
         for start in range(0, len(flat), part):
             self._comm.Allreduce(self._in_place, flat[start : start + part], self._operations[operation])
 
+    def alltoall(self, send: Array, send_lengths: list[int], receive: Array, receive_lengths: list[int]) -> None:
+        """MPI_Alltoallv"""
+        assert send.flags.c_contiguous, "a copy would be sent"
+        assert receive.flags.c_contiguous, "a copy would be filled"
+        self._comm.Alltoallv([send, send_lengths], [receive, receive_lengths])
+
+    def allgather_parts(self, array: Array, lengths: list[int]) -> None:
+        """MPI_Allgatherv, in place"""
+        assert array.flags.c_contiguous, "a copy would be filled"
+        self._comm.Allgatherv(self._in_place, [array, lengths])
+
     def allgather(self, value: T) -> list[T]:
         """The values of all ranks, by rank (pickled: they come from this job's own ranks)."""
         return self._comm.allgather(value)

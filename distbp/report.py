@@ -60,7 +60,7 @@ class ConsoleReporter:
             count = grain_count(run.batch_size, int(config.grain))
             self.note(
                 f"bits      the same on any number of ranks: {count} grain{'s' * (count > 1)} of {config.grain} "
-                f"sample{'s' * (int(config.grain) > 1)} a batch, exact sums"
+                f"sample{'s' * (int(config.grain) > 1)} a batch"
             )
         self.note(f"results   {run.directory.path}/")
         self._total, self._done = config.epochs * len(data), run.state.progress.samples

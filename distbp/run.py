@@ -13,7 +13,7 @@ from distbp.communicator import Communicator, agree, on_first
 from distbp.config import AUTO, Config, resume
 from distbp.data import Split, data_files, read_split, split_names
 from distbp.errors import DataError, UsageError
-from distbp.grains import LARGEST_BATCH, default_grain, grain_count
+from distbp.grains import default_grain, grain_count
 from distbp.machine import differences, machine
 from distbp.network import Parameters, aligned_zeros, initialize
 from distbp.optimizers import Optimizer, make_optimizer
@@ -75,7 +75,7 @@ def prepare(
     config, validation = _read_validation(comm, config, files, problem, note)
 
     batch_size = min(len(training), len(training) if config.batch_size == "all" else int(config.batch_size))
-    config = agree(comm, lambda: _with_grain(config, batch_size))
+    config = _with_grain(config, batch_size)
     if config.reproducible:
         _note_idle_ranks(comm, config, batch_size, note)
     steps = steps_per_epoch(len(training), batch_size)
@@ -153,11 +153,6 @@ def _with_grain(config: Config, n: int) -> Config:
     """The configuration with the grain that "auto" means for batches of n samples."""
     if not config.reproducible:
         return config
-    if n > LARGEST_BATCH:
-        raise UsageError(
-            f"--reproducible: expected batches of at most {LARGEST_BATCH} samples, got n = {n}; with more, too few "
-            "digits of each sample would be left in the exact sum: choose a smaller --batch-size"
-        )
     return replace(config, grain=default_grain(n) if config.grain == AUTO else config.grain)
 
 

@@ -29,6 +29,7 @@ MATHEMATICS = (
     "batches",
     "exact_sum",
     "grains",
+    "grain_tree",
 )
 
 

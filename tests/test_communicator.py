@@ -59,6 +59,34 @@ def test_allgather_gather_broadcast(size):
         assert broadcast == -5
 
 
+def exchange(communicator):
+    """Lengths of all kinds, also none; what a rank gets from r is r's number for it, so often."""
+    rank, size = communicator.rank, communicator.size
+    send = np.concatenate([np.full((rank + other) % 3, 100.0 * rank + other) for other in range(size)])
+    received = np.full(sum((rank + other) % 3 for other in range(size)), -1.0)
+    lengths = [(rank + other) % 3 for other in range(size)]
+    communicator.alltoall(send, lengths, received, lengths)
+    send.fill(-7.0)  # is free again
+    parts = [r % 4 for r in range(size)]
+    array = np.full(sum(parts), -1.0, np.float32)
+    start = sum(parts[:rank])
+    array[start : start + parts[rank]] = rank
+    communicator.allgather_parts(array, parts)
+    return received.tolist() == [
+        100.0 * other + rank for other in range(size) for _ in range((rank + other) % 3)
+    ] and array.tolist() == [r for r in range(size) for _ in range(parts[r])]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_alltoall_and_allgather_parts(size):
+    assert all(run_threads(size, exchange))
+
+
+@pytest.mark.parallel
+def test_alltoall_and_allgather_parts_of_real_ranks(comm):
+    assert all(comm.allgather(exchange(comm)))
+
+
 def test_many_collectives_in_a_row_do_not_mix():
     def on_rank(communicator):
         return [communicator.allgather((step, communicator.rank)) for step in range(200)]
