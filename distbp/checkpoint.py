@@ -4,7 +4,7 @@
     /optimizer/NAME                          flat vectors, in the order W^2, b^2, W^3, …
     /progress/NAME                           epoch, step, samples, and the sums of an epoch that is under way
     /input/shift, /input/spread              scaling of the inputs;  /target/… of the targets
-    /target/classes                          the labels 0 … K-1, where targets are class labels
+    /target/classes                          the labels of the classes, where there are: integers, or strings (UTF-8)
     /history/COLUMN                          the rows of metrics.csv
     attributes of /: format, format_version, distbp_version, config (JSON), machines (JSON: what the bits depended on,
     and from which step on), checksum (SHA-256 of all the rest)
@@ -30,6 +30,7 @@ from distbp import __version__
 from distbp.activations import Array
 from distbp.config import AUTO, Config, as_dict, merge
 from distbp.errors import CheckpointError, DistbpError
+from distbp.labels import from_array, to_array
 from distbp.machine import Machine
 from distbp.network import Network, Parameters
 from distbp.problem import Problem
@@ -163,7 +164,8 @@ def _read_group(path: Path, group: h5py.Group, prefix: str, tree: Tree) -> None:
         if isinstance(item, h5py.Group) and where.count("/") <= 2:
             _read_group(path, item, where, tree)
             continue
-        if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "if":
+        kinds = "ifS" if where == "/target/classes" else "if"
+        if not isinstance(item, h5py.Dataset) or item.dtype.kind not in kinds:
             raise CheckpointError(f"{path}: {where} is not an array of numbers")
         if item.external is not None or item.is_virtual or item.chunks is not None or len(item.attrs):
             raise CheckpointError(f"{path}: {where} is not a plain array that is stored in this file")
@@ -194,8 +196,8 @@ def _to_tree(checkpoint: Checkpoint) -> Tree:
     for group, scaling in (("input", problem.input), ("target", problem.target)):
         tree[f"/{group}/shift"] = scaling.shift
         tree[f"/{group}/spread"] = scaling.spread
-    if problem.classes is not None:
-        tree["/target/classes"] = np.arange(problem.classes)
+    if problem.labels is not None:
+        tree["/target/classes"] = to_array(problem.labels)
     for column, values in checkpoint.history.items():
         tree[f"/history/{column}"] = np.asarray(values, dtype=np.float64)
     return tree
@@ -259,9 +261,10 @@ def _from_tree(path: Path, tree: Tree, config_json: bytes, machines: list[Machin
         group: Scaling(*(take(f"/{group}/{name}", (count,), "float64") for name in ("shift", "spread")))
         for group, count in columns.items()
     }
-    classes = None
-    if "/target/classes" in rest:
-        classes = len(take("/target/classes", None, "int64"))
+    try:
+        labels = from_array(rest.pop("/target/classes")) if "/target/classes" in rest else None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: /target/classes: {error}") from None
     optimizer = {
         name.removeprefix("/optimizer/"): take(name, vector.shape, config.dtype)
         for name in tree
@@ -282,5 +285,5 @@ def _from_tree(path: Path, tree: Tree, config_json: bytes, machines: list[Machin
         raise CheckpointError(f"{path}: {next(iter(rest))} does not belong into a checkpoint")
     if any(len(values) != progress.epoch for values in history.values()):
         raise CheckpointError(f"{path}: /history does not have {progress.epoch} rows")
-    problem = Problem(network, scaling["input"], scaling["target"], classes)
+    problem = Problem(network, scaling["input"], scaling["target"], labels)
     return Checkpoint(config, problem, vector, optimizer, progress, history, machines)

@@ -161,28 +161,41 @@ def _given(
     return given, origin, notes
 
 
-def _load(comm: Any, checkpoint: str, data: tuple[str, ...], split: str, *, targets: bool) -> Any:
+def _load(comm: Any, checkpoint: str, data: tuple[str, ...], split: str, *, targets: bool, trust_links: bool) -> Any:
     """A checkpoint, which rank 0 reads, and a split to use it on: DATA, or the run's own data."""
     from distbp.checkpoint import read
-    from distbp.communicator import agree, on_first
+    from distbp.communicator import agree, from_first
     from distbp.data import data_files, read_split
     from distbp.run_directory import find_checkpoint
     from distbp.threads import set_threads
 
-    state = comm.broadcast(on_first(comm, lambda: read(find_checkpoint(checkpoint))))
+    state = from_first(comm, lambda: read(find_checkpoint(checkpoint)))
     config = state.config
     set_threads(comm, 0, reproducible=config.reproducible)
-    samples = read_split(comm, data_files(data or config.data), split, config.x, config.y if targets else None)
+    files = from_first(comm, lambda: data_files(data or config.data))
+    samples = read_split(
+        comm,
+        files,
+        split,
+        config.x,
+        config.y if targets else None,
+        labels=state.problem.labels,
+        trust_links=trust_links,
+    )
     agree(comm, lambda: state.problem.check(samples))
     return state, samples
+
+
+trust_links_option = click.option("--trust-links", is_flag=True, help=FIELDS["trust_links"].metadata["help"])
 
 
 @cli.command()
 @click.argument("checkpoint")
 @click.argument("data", nargs=-1)
 @click.option("--split", default="test", show_default=True, help="group of the files to evaluate on")
+@trust_links_option
 @click.pass_obj
-def evaluate(launch: Launch, checkpoint: str, data: tuple[str, ...], split: str) -> None:
+def evaluate(launch: Launch, checkpoint: str, data: tuple[str, ...], split: str, trust_links: bool) -> None:
     """Prints the loss and the metric of CHECKPOINT on a split of DATA.
 
     CHECKPOINT is a file, or a run directory (then its best.h5). Without DATA: the data the network was trained on.
@@ -191,7 +204,7 @@ def evaluate(launch: Launch, checkpoint: str, data: tuple[str, ...], split: str)
     comm = launch.connect()
     from distbp.evaluate import Evaluation
 
-    state, samples = _load(comm, checkpoint, data, split, targets=True)
+    state, samples = _load(comm, checkpoint, data, split, targets=True, trust_links=trust_links)
     scores = Evaluation(comm, state.problem, samples, state.config.dtype)(state.parameters)
     if comm.rank == 0:
         click.echo(
@@ -206,8 +219,17 @@ def evaluate(launch: Launch, checkpoint: str, data: tuple[str, ...], split: str)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="HDF5 file to write")
 @click.option("--split", default="test", show_default=True, help="group of the files to predict")
 @click.option("--overwrite", is_flag=True, help="replace the file if it exists")
+@trust_links_option
 @click.pass_obj
-def predict(launch: Launch, checkpoint: str, data: tuple[str, ...], out: Path, split: str, overwrite: bool) -> None:
+def predict(
+    launch: Launch,
+    checkpoint: str,
+    data: tuple[str, ...],
+    out: Path,
+    split: str,
+    overwrite: bool,
+    trust_links: bool,
+) -> None:
     """Writes the predictions of CHECKPOINT for a split of DATA.
 
     The file has `class` (N,) and `probability` (N, K) for a classifier, `y` (N, outputs) in the units of the targets
@@ -216,7 +238,7 @@ def predict(launch: Launch, checkpoint: str, data: tuple[str, ...], out: Path, s
     comm = launch.connect()
     from distbp.predict import predict as predict_split
 
-    state, samples = _load(comm, checkpoint, data, split, targets=False)
+    state, samples = _load(comm, checkpoint, data, split, targets=False, trust_links=trust_links)
     with click.progressbar(
         length=len(samples), label="predicting", hidden=comm.rank > 0 or not sys.stderr.isatty(), file=sys.stderr
     ) as bar:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distbp.activations import Array
 from distbp.errors import DistbpError
@@ -19,6 +20,18 @@ from distbp.errors import DistbpError
 T = TypeVar("T")
 
 OPERATIONS: dict[str, Any] = {"sum": np.add, "min": np.minimum, "max": np.maximum}
+
+
+class NodeArray(NamedTuple):
+    """An array that the ranks of a node share, and which of `parts` equal parts of its rows this rank is to fill.
+
+    Where they cannot share memory, each rank has an array of its own, and all of it to fill; `why_not` says why.
+    """
+
+    array: NDArray[Any]
+    part: int
+    parts: int
+    why_not: str = ""
 
 
 class Communicator(Protocol):
@@ -47,6 +60,12 @@ class Communicator(Protocol):
 
     def node_ranks(self) -> list[int]:
         """The ranks that run on the same node as this one, itself included."""
+
+    def node_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NodeArray:
+        """An array for the ranks of a node, to be filled once and then only read."""
+
+    def node_fence(self) -> None:
+        """After it, the ranks of a node see what each of them has written to their arrays before it."""
 
     def describe(self) -> str:
         """For the summary: "1 process", "2 ranks (MPICH 5.0.2)"."""
@@ -83,6 +102,13 @@ class OneProcess:
     def node_ranks(self) -> list[int]:
         """This one."""
         return [0]
+
+    def node_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NodeArray:
+        """An array of its own."""
+        return NodeArray(np.empty(shape, dtype), 0, 1)
+
+    def node_fence(self) -> None:
+        """Nobody else is there."""
 
     def describe(self) -> str:
         """For the summary."""
@@ -137,6 +163,14 @@ class ThreadRank:
     def node_ranks(self) -> list[int]:
         """All of them."""
         return list(range(self.size))
+
+    def node_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NodeArray:
+        """Rank 0's array."""
+        return NodeArray(self.broadcast(np.empty(shape, dtype) if self.rank == 0 else None), self.rank, self.size)  # type: ignore[arg-type]
+
+    def node_fence(self) -> None:
+        """Threads see each other's memory; they only wait."""
+        self._meeting.barrier.wait()
 
     def describe(self) -> str:
         """For the summary."""
@@ -199,6 +233,11 @@ def on_first(communicator: Communicator, action: Callable[[], T]) -> T | None:
         failure.agreed = True
         raise failure
     return result
+
+
+def from_first(communicator: Communicator, action: Callable[[], T]) -> T:
+    """What action() returns on rank 0, on all ranks; its DistbpError too (see `on_first`)."""
+    return communicator.broadcast(on_first(communicator, action))  # type: ignore[return-value]
 
 
 def agree(communicator: Communicator, action: Callable[[], T]) -> T:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from distbp.activations import Array
 from distbp.checkpoint import Checkpoint
 from distbp.config import FIELDS, as_dict, flag
+from distbp.labels import in_words
 from distbp.network import Parameters
 
 
@@ -61,8 +62,9 @@ def differences(a: Checkpoint, b: Checkpoint) -> Iterator[str]:
     for what in ("input", "target"):
         for part in ("shift", "spread"):
             yield from _arrays(f"{what} {part}", *(getattr(getattr(s.problem, what), part) for s in (a, b)))
-    if a.problem.classes != b.problem.classes:
-        yield f"classes    {a.problem.classes} and {b.problem.classes}"
+    if a.problem.labels != b.problem.labels:
+        one, other = ("none" if s.problem.labels is None else in_words(s.problem.labels) for s in (a, b))
+        yield f"classes    {one}, and {other}"
     for name, value in vars(a.progress).items():
         other = getattr(b.progress, name)
         if other != value and "seconds" not in name:

@@ -58,13 +58,20 @@ DATA, NETWORK, TRAINING, RUN = "Data", "Network", "Training", "Run"
 class Config:
     """All that is needed to repeat a run.  Values are checked by `check`; AUTO means: chosen from the data."""
 
-    data: list[str] = option([], "HDF5 files, end to end one data set; none: the digits data set", group=DATA)
+    data: list[str] = option(
+        [], 'HDF5 files, or patterns such as "run-*.h5", end to end one data set; none: the digits', group=DATA
+    )
     split: str = option("train", "group of the files to train on", group=DATA)
     validation_split: str = option(
         AUTO, 'group to validate on after each epoch; auto: "test" if the files have it; "" for none', group=DATA
     )
-    x: str = option("x", "name of the inputs inside a split", group=DATA)
-    y: str = option("y", "name of the labels or targets inside a split", group=DATA)
+    x: str = option(
+        "x", "inputs inside a split; several data sets, or fields table.name, side by side: p,t,v", group=DATA
+    )
+    y: str = option("y", "labels or targets inside a split; several, side by side: drag,lift", group=DATA)
+    trust_links: bool = option(
+        False, "follow links to other files, and virtual data sets: for data from a source you trust", group=DATA
+    )
     scale: str = option(
         "standardize",
         "shift and scale inputs, and regression targets, by the statistics of the training split",

@@ -12,7 +12,8 @@ import numpy as np
 from distbp import checkpoint
 from distbp.comparison import differences, digest
 from distbp.config import as_dict
-from distbp.data import opened, split_names
+from distbp.labels import in_words
+from distbp.layout import opened, split_names
 from distbp.run_directory import find_checkpoint
 
 
@@ -57,8 +58,8 @@ def _describe_checkpoint(path: Path) -> Iterator[str]:
         yield f"{what:<11}" + (
             "not scaled" if scaling.is_none else f"{state.config.scale}: {len(scaling.shift)} columns"
         )
-    if state.problem.classes is not None:
-        yield f"classes    0 … {state.problem.classes - 1}"
+    if state.problem.labels is not None:
+        yield f"classes    {in_words(state.problem.labels)}"
     if progress.epoch:
         last = {name: values[-1] for name, values in state.history.items()}
         metric = state.problem.metric

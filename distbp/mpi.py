@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import atexit
+import os
 import warnings
 from collections.abc import Callable
-from typing import TypeVar
+from math import prod
+from typing import Any, TypeVar
+
+import numpy as np
 
 from distbp.activations import Array
+from distbp.communicator import NodeArray
 from distbp.errors import LaunchError
 
 T = TypeVar("T")
 
 ALLREDUCE_BYTES = 4 * 2**20
+SHARED_MEMORY = "/dev/shm"  # where MPI libraries keep the memory that ranks share
+MARGIN_BYTES = 32 * 2**20  # for what the libraries themselves keep there
 
 
 class MPIRank:
@@ -40,11 +47,13 @@ class MPIRank:
             if not MPI.Is_initialized():
                 check(self.library)
                 MPI.Init_thread(MPI.THREAD_MULTIPLE)
-                atexit.register(MPI.Finalize)
+                atexit.register(self._end, MPI.Finalize)
         self._comm = MPI.COMM_WORLD
         self._operations = {"sum": MPI.SUM, "min": MPI.MIN, "max": MPI.MAX}
         self._in_place = MPI.IN_PLACE
-        self._shared = MPI.COMM_TYPE_SHARED
+        self._shared, self._window = MPI.COMM_TYPE_SHARED, MPI.Win
+        self._node: Any = None
+        self._windows: list[Any] = []
         self.rank: int = self._comm.rank
         self.size: int = self._comm.size
 
@@ -82,10 +91,44 @@ class MPIRank:
 
     def node_ranks(self) -> list[int]:
         """Ranks that can share memory with this one."""
-        node = self._comm.Split_type(self._shared)
-        ranks: list[int] = node.allgather(self.rank)
-        node.Free()
+        ranks: list[int] = self._of_node().allgather(self.rank)
         return ranks
+
+    def node_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NodeArray:
+        """An array in a window of shared memory, which lasts until the process ends."""
+        node, size = self._of_node(), prod(shape) * dtype.itemsize
+        if node.size == 1:
+            return NodeArray(np.empty(shape, dtype), 0, 1)
+        free = node.bcast(_free_bytes(SHARED_MEMORY))
+        if free < size + MARGIN_BYTES:  # the file system would be full in the midst of writing: a bus error
+            why_not = f"{SHARED_MEMORY} has {free / 2**20:.0f} MiB free, and {size / 2**20:.0f} are needed"
+            return NodeArray(np.empty(shape, dtype), 0, 1, why_not)
+        window = self._window.Allocate_shared(size if node.rank == 0 else 0, dtype.itemsize, comm=node)
+        window.Lock_all()
+        self._windows.append(window)
+        memory, _ = window.Shared_query(0)
+        array = np.asarray(memory)[:size].view(dtype).reshape(shape)
+        return NodeArray(array, node.rank, node.size)
+
+    def node_fence(self) -> None:
+        """MPI_Win_sync on both sides of a barrier: what was written before it is seen after it (MPI 4.1, 12.7)."""
+        for window in self._windows:
+            window.Sync()
+        self._of_node().Barrier()
+        for window in self._windows:
+            window.Sync()
+
+    def _of_node(self) -> Any:
+        """The communicator of the ranks of this node."""
+        if self._node is None:
+            self._node = self._comm.Split_type(self._shared)
+        return self._node
+
+    def _end(self, finalize: Callable[[], None]) -> None:
+        for window in self._windows:
+            window.Unlock_all()
+            window.Free()
+        finalize()
 
     def describe(self) -> str:
         """For the summary."""
@@ -94,3 +137,11 @@ class MPIRank:
     def abort(self, code: int) -> None:
         """Ends the whole job at once, other ranks included."""
         self._comm.Abort(code)
+
+
+def _free_bytes(directory: str) -> int:
+    try:
+        status = os.statvfs(directory)
+    except OSError:
+        return 0
+    return status.f_bavail * status.f_frsize

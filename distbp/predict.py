@@ -18,6 +18,7 @@ from distbp.communicator import Communicator, on_first
 from distbp.data import Split
 from distbp.errors import RunError
 from distbp.feed import Feed
+from distbp.labels import to_array
 from distbp.problem import Problem, unscaled_output
 
 BLOCK = 65536  # samples that are predicted before they are written
@@ -33,9 +34,10 @@ def predict(
     inputs: tuple[str, ...] = (),
     advance: Callable[[int], None] = lambda samples: None,
 ) -> None:
-    """Writes `out` (HDF5): `class` (N,) and `probability` (N, K) for a classifier, `y` (N, n_F) for targets.
+    """Writes `out` (HDF5), which appears when it is complete.  Raises RunError.
 
-    Predictions of targets are in the units of the targets.  The file appears when it is complete.  Raises RunError.
+    For a classifier: `class` (N,), labels; `probability` (N, K); and `classes` (K,), the labels of its columns.  For
+    targets: `y` (N, n_F), in their units.
     """
     on_first(comm, lambda: _check_out(out, overwrite, inputs))
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
@@ -97,20 +99,29 @@ def _create(temporary: Path) -> h5py.File:
 
 
 def _write(out: Path, file: h5py.File, problem: Problem, N: int, first: int, a: NDArray[Any]) -> None:
-    if problem.classes is None:
+    if problem.labels is None:
         columns = {"y": a}
     elif a.shape[1] == 1:
-        columns = {"class": (a[:, 0] > 0.5).astype(np.int64), "probability": np.hstack([1.0 - a, a])}
+        labels = to_array(problem.labels)
+        columns = {"class": labels[(a[:, 0] > 0.5).astype(np.int64)], "probability": np.hstack([1.0 - a, a])}
     else:
-        columns = {"class": a.argmax(axis=1)}
+        columns = {"class": to_array(problem.labels)[a.argmax(axis=1)]}
         columns["probability" if problem.network.output_activation.name == "softmax" else "output"] = a
     try:
+        if problem.labels is not None and first == 0:
+            file.create_dataset("classes", data=_stored(to_array(problem.labels)), track_times=False)
         for name, values in columns.items():
+            values = _stored(values)
             if name not in file:
                 file.create_dataset(name, (N, *values.shape[1:]), values.dtype, track_times=False)
             file[name][first : first + len(values)] = values
     except (OSError, RuntimeError, ValueError) as error:
         raise RunError(f"{out}: cannot be written: {error}") from None
+
+
+def _stored(values: NDArray[Any]) -> NDArray[Any]:
+    """Strings marked as UTF-8."""
+    return values.astype(h5py.string_dtype("utf-8", values.itemsize)) if values.dtype.kind == "S" else values
 
 
 def _finish(file: h5py.File | None, temporary: Path, out: Path) -> None:

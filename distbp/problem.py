@@ -11,8 +11,9 @@ from distbp.activations import Array
 from distbp.backprop import Piece
 from distbp.communicator import Communicator, agree
 from distbp.config import AUTO, Config, check
-from distbp.data import Split, check_labels, class_count
+from distbp.data import Split, check_classes
 from distbp.errors import DataError
+from distbp.labels import Labels
 from distbp.losses import LOSSES
 from distbp.network import Network
 from distbp.scaling import Scaling, measure
@@ -20,15 +21,17 @@ from distbp.scaling import Scaling, measure
 
 @dataclass(frozen=True)
 class Problem:
-    """The network with how its inputs and outputs are to be read.
-
-    `classes` is K when the targets are class labels 0 … K-1, else None.
-    """
+    """The network with how its inputs and outputs are to be read; `labels` of the classes 0 … K-1, where there are."""
 
     network: Network
     input: Scaling
     target: Scaling
-    classes: int | None
+    labels: Labels | None
+
+    @property
+    def classes(self) -> int | None:
+        """K when the targets are class labels, else None."""
+        return None if self.labels is None else len(self.labels)
 
     @property
     def metric(self) -> str:
@@ -54,27 +57,21 @@ class Problem:
         """Raises DataError where data do not fit this network."""
         n = self.network.sizes
         if data.x.shape[1] != n[1]:
-            raise DataError(
-                f"{data.sources[0][0]}: {data.name}/{data.x_name} has {data.x.shape[1]} columns, "
-                f"but the network has {n[1]} inputs"
-            )
+            raise DataError(f"{data.where('x')} has {data.x.shape[1]} columns, but the network has {n[1]} inputs")
         if data.y is None:
             return
         if data.is_labelled:
-            if self.classes is None:
-                raise DataError(
-                    f"{data.place(0, data.y_name)}: class labels, but the network was trained on real targets"
-                )
-            check_labels(data, self.classes)
-        elif self.classes is not None:
+            if self.labels is None:
+                raise DataError(f"{data.place(0, 'y')}: class labels, but the network was trained on real targets")
+            assert data.labels == self.labels, "read with other labels"
+        elif self.labels is not None:
             raise DataError(
-                f"{data.place(0, data.y_name)}: {data.y.dtype} values, but the network was trained on class labels, "
-                "which are integers"
+                f"{data.place(0, 'y')}: {data.y.dtype} values, but the network was trained on class labels, "
+                "which are integers or strings"
             )
         elif data.y.shape[1] != n[self.network.F]:
             raise DataError(
-                f"{data.sources[0][0]}: {data.name}/{data.y_name} has {data.y.shape[1]} columns, "
-                f"but the network has {n[self.network.F]} outputs"
+                f"{data.where('y')} has {data.y.shape[1]} columns, but the network has {n[self.network.F]} outputs"
             )
         elif self.network.loss.name == "binary_cross_entropy":
             _check_probabilities(data)
@@ -85,22 +82,22 @@ def pose(comm: Communicator, config: Config, data: Split) -> tuple[Config, Probl
 
     Raises DataError or UsageError, agreed by all ranks.
     """
-    config, classes, n_F = agree(comm, lambda: _resolve(config, data))
+    config, n_F = agree(comm, lambda: _resolve(config, data))
     layers = [data.x.shape[1], *config.hidden, n_F]
     network = Network.of(layers, config.activation, config.output_activation, config.loss)
-    regression = classes is None and config.loss == "mse"
+    regression = not data.is_labelled and config.loss == "mse"
     input_scaling = measure(comm, data.x, config.scale)
     target = measure(comm, data.y, config.scale) if regression and data.y is not None else Scaling.none(n_F)
 
     def check_ranges() -> None:
-        _check_range(data, data.x_name, input_scaling, config.dtype)
-        _check_range(data, data.y_name, target, config.dtype)
+        _check_range(data, "x", input_scaling, config.dtype)
+        _check_range(data, "y", target, config.dtype)
 
     agree(comm, check_ranges)
-    return config, Problem(network, input_scaling, target, classes)
+    return config, Problem(network, input_scaling, target, data.labels)
 
 
-def _resolve(config: Config, data: Split) -> tuple[Config, int | None, int]:
+def _resolve(config: Config, data: Split) -> tuple[Config, int]:
     assert data.y is not None
     loss = config.loss
     if loss == AUTO:
@@ -109,23 +106,25 @@ def _resolve(config: Config, data: Split) -> tuple[Config, int | None, int]:
     config = dataclasses.replace(config, loss=loss, output_activation=output)
     check(config)
     if data.is_labelled:
-        classes = class_count(data)
+        check_classes(data)
+        assert data.labels is not None
+        classes = len(data.labels)
         if loss == "binary_cross_entropy":
             if classes != 2:
                 raise DataError(
-                    f"{data.sources[0][0]}: {data.name}/{data.y_name} has {classes} classes; "
-                    "--loss binary_cross_entropy is for labels 0 and 1: use --loss cross_entropy"
+                    f"{data.where('y')} has {classes} classes; "
+                    "--loss binary_cross_entropy is for two: use --loss cross_entropy"
                 )
-            return config, classes, 1
-        return config, classes, classes
+            return config, 1
+        return config, classes
     if loss == "cross_entropy":
         raise DataError(
-            f"{data.sources[0][0]}: {data.name}/{data.y_name} is of type {data.y.dtype}; --loss cross_entropy needs "
-            "class labels, which are integers; for regression use --loss mse"
+            f"{data.where('y')} is of type {data.y.dtype}; --loss cross_entropy needs "
+            "class labels, which are integers or strings; for regression use --loss mse"
         )
     if loss == "binary_cross_entropy":
         _check_probabilities(data)
-    return config, None, data.y.shape[1]
+    return config, data.y.shape[1]
 
 
 def _check_probabilities(data: Split) -> None:
@@ -134,12 +133,11 @@ def _check_probabilities(data: Split) -> None:
     if wrong.any():
         row = int(wrong.argmax())
         raise DataError(
-            f"{data.place(row, data.y_name)}: {data.y[row].tolist()}; --loss binary_cross_entropy needs targets "
-            "from 0 to 1"
+            f"{data.place(row, 'y')}: {data.y[row].tolist()}; --loss binary_cross_entropy needs targets from 0 to 1"
         )
 
 
-def _check_range(data: Split, name: str, scaling: Scaling, dtype: str) -> None:
+def _check_range(data: Split, of: str, scaling: Scaling, dtype: str) -> None:
     """Raises DataError where a column cannot be scaled in this dtype."""
     with np.errstate(over="ignore", divide="ignore"):
         usable = np.isfinite(scaling.shift.astype(dtype)) & np.isfinite((1.0 / scaling.spread).astype(dtype))
@@ -147,7 +145,7 @@ def _check_range(data: Split, name: str, scaling: Scaling, dtype: str) -> None:
     if not usable.all():
         column = int(usable.argmin())
         raise DataError(
-            f"{data.sources[0][0]}: {data.name}/{name}, column {column}: mean or minimum {scaling.shift[column]:g}, "
+            f"{data.where(of)}, column {column}: mean or minimum {scaling.shift[column]:g}, "
             f"spread {scaling.spread[column]:g}; out of the range of {dtype}: change its unit, or use --dtype float64"
         )
 

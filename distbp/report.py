@@ -41,7 +41,7 @@ class ConsoleReporter:
         plural = "s" if threads > 1 else ""
         kind = f"{problem.classes} classes" if problem.classes else f"{problem.network.sizes[-1]} targets"
         validation = f", {len(run.validation)} to validate ({run.validation.name})" if run.validation else ""
-        files = ", ".join(config.data) or "the digits data set that comes with distbp"
+        files = _listed(config.data) or "the digits data set that comes with distbp"
         self.note(f"distbp {__version__}: {run.comm.describe()} x {threads} thread{plural} ({source})")
         self.note(f"data      {files}")
         self.note(
@@ -113,3 +113,8 @@ class ConsoleReporter:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _listed(files: list[str]) -> str:
+    shown = files if len(files) <= 4 else [*files[:2], f"… {len(files) - 3} more …", files[-1]]
+    return ", ".join(shown)

@@ -9,11 +9,12 @@ from typing import Any
 
 from distbp.batches import steps_per_epoch
 from distbp.checkpoint import Checkpoint, Progress
-from distbp.communicator import Communicator, agree, on_first
+from distbp.communicator import Communicator, agree, from_first, on_first
 from distbp.config import AUTO, Config, resume
-from distbp.data import Split, data_files, read_split, split_names
+from distbp.data import Split, data_files, read_split
 from distbp.errors import DataError, UsageError
 from distbp.grains import default_grain, grain_count
+from distbp.layout import split_names
 from distbp.machine import differences, machine
 from distbp.network import Parameters, aligned_zeros, initialize
 from distbp.optimizers import Optimizer, make_optimizer
@@ -57,15 +58,17 @@ def prepare(
     directory = RunDirectory(config.out)
     stored: Checkpoint | None = None
     if resume_with is not None:
-        stored = comm.broadcast(on_first(comm, lambda: _load(directory, note)))
-        assert stored is not None
+        stored = from_first(comm, lambda: _load(directory, note))
         config = agree(comm, lambda: resume(stored.config, resume_with, "command line"))
     else:
         on_first(comm, lambda: directory.create())
 
     threads = set_threads(comm, config.threads, reproducible=config.reproducible)
-    files = data_files(config.data)
-    training = read_split(comm, files, config.split, config.x, config.y)
+    files = from_first(comm, lambda: data_files(config.data))
+    config = replace(config, data=files if config.data else [])
+    training = _read(comm, files, config, config.split, stored.problem if stored else None)
+    if comm.rank == 0 and training.why_not_shared:
+        note(f"note      each rank holds the data for itself: {training.why_not_shared}")
     if stored:
         problem = stored.problem
         agree(comm, lambda: _check_same_data(stored, training))
@@ -112,12 +115,17 @@ def _load(directory: RunDirectory, note: Callable[[str], None]) -> Checkpoint:
     return stored
 
 
+def _read(comm: Communicator, files: list[str], config: Config, split: str, problem: Problem | None) -> Split:
+    labels = problem.labels if problem else None
+    return read_split(comm, files, split, config.x, config.y, labels=labels, trust_links=config.trust_links)
+
+
 def _check_same_data(stored: Checkpoint, training: Split) -> None:
     stored.problem.check(training)
     progress = stored.progress
     if progress.samples != progress.epoch * len(training) + progress.epoch_samples:
         raise DataError(
-            f"{training.sources[0][0]}: split {training.name} has {len(training)} samples now, which is not "
+            f"{training.where('x')} has {len(training)} samples now, which is not "
             "what this run was trained on; start another run with another --out"
         )
 
@@ -170,13 +178,13 @@ def _read_validation(
     comm: Communicator, config: Config, files: list[str], problem: Problem, note: Callable[[str], None]
 ) -> tuple[Config, Split | None]:
     if config.validation_split == AUTO:
-        found = agree(comm, lambda: all("test" in split_names(file) for file in files))
+        found = from_first(comm, lambda: all("test" in split_names(file) for file in files))
         config = replace(config, validation_split="test" if found and config.split != "test" else "")
         if not found and comm.rank == 0:
             note('no split "test": no validation, and no best.h5 (see --validation-split)')
     if not config.validation_split:
         return config, None
-    validation = read_split(comm, files, config.validation_split, config.x, config.y)
+    validation = _read(comm, files, config, config.validation_split, problem)
     agree(comm, lambda: problem.check(validation))
     return config, validation
 

@@ -17,6 +17,8 @@ import pytest
 
 from distbp.communicator import OneProcess, run_threads
 from distbp.config import Config, merge
+from distbp.data import Split
+from distbp.layout import Layout, Part
 from distbp.run import Run
 from distbp.train import train
 
@@ -42,6 +44,11 @@ def write_data(path: Path, *, train: int = 23, test: int = 11, inputs: int = 4, 
             y = {"classes": score.argmax(axis=1), "binary": (score[:, 0] > 0).astype(int), "targets": score[:, :2] * 50}
             file[f"{split}/x"], file[f"{split}/y"] = x, y[kind]
     return str(path)
+
+
+def split_of(x: Any, y: Any = None, labels: Any = None) -> Split:
+    """A split that is in no file."""
+    return Split(Layout("train", "x", "y", (Part(0, len(x), (), ()),)), x, y, labels)
 
 
 def configuration(data: str, out: Path | str, **options: Any) -> Config:

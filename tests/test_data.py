@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from runs import configuration, train_on, write_data
 
+from distbp import checkpoint
 from distbp.communicator import OneProcess, run_threads
-from distbp.data import class_count, digits_path, read_split
+from distbp.data import check_classes, data_files, digits_path, read_split
 from distbp.errors import DataError, DistbpError
+from distbp.layout import find
+from distbp.predict import predict
 
 
 def write(path: Path, x: Any, y: Any, split: str = "train") -> str:
@@ -74,7 +77,8 @@ def test_missing_files_and_names_say_what_there_is(tmp_path: Path, data_file: st
         (np.zeros((0, 2)), np.zeros(0, int), "train/x is empty"),
         (np.zeros((2, 0)), [0, 1], "no columns"),
         (np.array([b"a", b"b"]), [0, 1], "expected integers or real numbers"),
-        (np.zeros((2, 2)), np.array([b"a", b"b"]), "train/y is of type"),
+        (np.zeros((2, 2)), np.zeros(2, complex), "train/y is of type complex128"),
+        (np.zeros((2, 2)), np.array([[b"a", b"b"]] * 2), "train/y: expected one string a sample"),
         (np.zeros((2, 2)), np.zeros((2, 2), int), "integers in 2 columns"),
         (np.array([[1.0, 2], [3, np.nan], [5, 6]]), [0, 1, 0], "train/x, row 1: nan"),
         (np.zeros((3, 1)), [0.0, 1.0, -np.inf], "train/y, row 2: -inf"),
@@ -100,21 +104,161 @@ def test_a_bad_value_is_found_in_the_right_file_and_row_on_any_number_of_ranks(t
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([0, 1, -1], "row 2: label -1; class labels are 0, 1, 2"),
-        ([4, 4, 4], "all 3 labels are 4"),
-        ([0, 1, 10**9], "row 2: label 1000000000 among 3 samples"),
+        ([4, 4, 4], "all 3 labels are 4; a classifier needs two classes"),
+        (["cat", "cat"], "all 2 labels are 'cat'"),
+        (list(range(1500)), "train/y: 1500 different labels among 1500 samples"),
+        (np.array([1, 2**63 + 1], np.uint64), "row 1: label 9223372036854775809, which is no label"),
+        (["cat", "", "dog"], "row 1: an empty string, which is no label"),
     ],
 )
-def test_labels_are_refused(tmp_path: Path, labels: list[int], message: str) -> None:
+def test_labels_are_refused(tmp_path: Path, labels: list[Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        class_count(read(write(tmp_path / "d.h5", np.zeros((3, 1)), labels)))
+        check_classes(read(write(tmp_path / "d.h5", np.zeros((len(labels), 1)), labels)))
+
+
+@pytest.mark.parametrize(
+    ("stored", "labels"),
+    [
+        ([3, -1, 3, 10**12], (-1, 3, 10**12)),
+        (np.array([5, 1, 5], np.uint8), (1, 5)),
+        (["mouse", "cat", "mouse", "Löwe"], ("Löwe", "cat", "mouse")),
+        (np.array([b"b", b"aa", b"b"]), ("aa", "b")),
+        ([True, False, False], (0, 1)),
+    ],
+    ids=["any integers", "bytes", "strings", "strings of fixed length", "booleans"],
+)
+def test_labels_become_classes_on_any_number_of_ranks(tmp_path: Path, stored: Any, labels: tuple[Any, ...]) -> None:
+    path = write(tmp_path / "d.h5", np.zeros((len(stored), 1)), stored)
+    values = [value.decode() if isinstance(value, bytes) else value for value in np.asarray(stored, object).tolist()]
+    for ranks in (1, 2, 5):
+        data = run_threads(ranks, lambda comm: read_split(comm, [path], "train", "x", "y"))[0]
+        assert data.labels == labels
+        assert data.is_labelled
+        assert [data.labels[i] for i in data.y] == values
+
+
+def test_names_of_classes_come_back_with_predictions(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    names = np.array(["cirrus", "cumulus", "nimbus"], object)
+    path = tmp_path / "clouds.h5"
+    for split, count in (("train", 90), ("test", 30)):
+        which = rng.integers(0, 3, count)
+        write(path, which[:, None] + rng.uniform(-0.1, 0.1, (count, 2)), names[which], split)
+    run = train_on(2, configuration(str(path), tmp_path / "run", epochs=80, learning_rate=0.05))
+    assert run.state.history["validation_accuracy"][-1] == 1.0
+    state = checkpoint.read(sorted((tmp_path / "run").glob("checkpoint-*.h5"))[-1])
+    assert state.problem.labels == ("cirrus", "cumulus", "nimbus")
+    test = read_split(OneProcess(), [str(path)], "test", "x", None)
+    predict(OneProcess(), state, test, tmp_path / "out.h5")
+    with h5py.File(tmp_path / "out.h5") as out, h5py.File(path) as data:
+        assert out["class"].asstr()[()].tolist() == data["test/y"].asstr()[()].tolist()
+        assert out["classes"].asstr()[()].tolist() == list(names)
+    write(path, np.zeros((2, 2)), np.array(["nimbus", "stratus"], object), "later")
+    with pytest.raises(DataError, match=r"later/y, row 1: label 'stratus'.* 'cirrus', 'cumulus', 'nimbus'"):
+        train_on(3, configuration(str(path), tmp_path / "again", validation_split="later"))
+
+
+def simulation(path: Path) -> dict[str, Any]:
+    """Data sets as simulations write them: one for each quantity, of several types, and a table."""
+    rng = np.random.default_rng(1)
+    columns = {
+        "pressure": rng.standard_normal(50),
+        "temperature": rng.standard_normal((50, 1)).astype(">f4"),
+        "velocity": rng.standard_normal((50, 3)).astype(np.float16),
+        "phase": rng.integers(0, 200, 50).astype(np.uint8),
+        "drag": rng.standard_normal(50),
+        "lift": rng.standard_normal(50),
+    }
+    table = np.zeros(50, [("cell", "i4"), ("force", "f8", (2,)), ("kind", "S4")])
+    table["cell"], table["force"] = np.arange(50), rng.standard_normal((50, 2))
+    table["kind"] = np.where(np.arange(50) % 3, b"wet", b"dry")
+    with h5py.File(path, "w") as file:
+        for name, values in columns.items():
+            file.create_dataset(f"train/{name}", data=values, chunks=(7, *values.shape[1:]), compression="gzip")
+        file["train/cells"] = table
+        file["table"] = table
+    return {**columns, "cells": table}
+
+
+def test_columns_side_by_side(tmp_path: Path) -> None:
+    there = simulation(tmp_path / "s.h5")
+    path = str(tmp_path / "s.h5")
+    data = read(path, x="pressure, temperature,velocity", y="drag,lift")
+    assert data.x.dtype == np.float64
+    expected = np.column_stack([there["pressure"], there["temperature"], there["velocity"]])
+    np.testing.assert_array_equal(data.x, expected)
+    np.testing.assert_array_equal(data.y, np.column_stack([there["drag"], there["lift"]]))
+    assert data.place(9, "x") == f"{path}: train/pressure, temperature,velocity, row 9"
+    narrow = read(path, x="velocity,phase", y="phase")
+    assert narrow.x.dtype == np.result_type(np.float16, np.uint8)
+    assert narrow.is_labelled
+    assert read(path, x="velocity", y="drag").x.dtype == np.float16
+
+
+def test_fields_of_tables(tmp_path: Path) -> None:
+    table = simulation(tmp_path / "s.h5")["cells"]
+    path = str(tmp_path / "s.h5")
+    for split, prefix in (("train", "cells."), ("table", "")):
+        data = read(path, split=split, x=f"{prefix}force,{prefix}cell", y=f"{prefix}kind")
+        np.testing.assert_array_equal(data.x, np.column_stack([table["force"], table["cell"]]))
+        assert data.labels == ("dry", "wet")
+    with pytest.raises(
+        DataError, match=r"train/cells is a table; name a field of it \(see --x\): cells.cell, cells.force"
+    ):
+        read(path, x="cells")
+    with pytest.raises(DataError, match=r"no data set train/cells.speed; those in train are: cells.cell, .*phase"):
+        read(path, x="cells.speed")
+    with pytest.raises(DataError, match=r"table has no field x; it has cell, force, kind \(see --x\)"):
+        read(path, split="table")
+    with pytest.raises(DataError, match=r"train/cells\.kind is of type string; expected integers or real numbers"):
+        read(path, x="cells.kind", y="drag")
+    with pytest.raises(DataError, match="integers in 2 columns"):
+        read(path, x="drag", y="phase,cells.cell")
+
+
+def test_patterns_stand_for_files_in_order(tmp_path: Path) -> None:
+    for number in (10, 2, 1):
+        write(tmp_path / f"run-{number:02}.h5", np.full((2, 1), number), [0.0, 1.0])
+    files = data_files([str(tmp_path / "run-*.h5")])
+    assert [Path(file).name for file in files] == ["run-01.h5", "run-02.h5", "run-10.h5"]
+    assert read(*files).x[:, 0].tolist() == [1, 1, 2, 2, 10, 10]
+    run = train_on(2, configuration(str(tmp_path / "run-*.h5"), tmp_path / "run", validation_split=""))
+    assert run.config.data == files
+    with pytest.raises(DataError, match=r"none-\*\.h5: no file matches"):
+        train_on(2, configuration(str(tmp_path / "none-*.h5"), tmp_path / "other"))
+
+
+@pytest.mark.parametrize("chunks", [None, (3, 4)])
+def test_rows_of_several_files_are_read_where_they_belong(tmp_path: Path, chunks: Any) -> None:
+    rng = np.random.default_rng(2)
+    wholes = []
+    for number, rows in enumerate((5, 1, 17)):
+        wholes.append(rng.standard_normal((rows, 2, 2)).astype(np.float32))
+        with h5py.File(tmp_path / f"{number}.h5", "w") as file:
+            file.create_dataset("train/x", data=wholes[-1], chunks=chunks and (1, 2, 2))
+    layout = find([str(tmp_path / f"{number}.h5") for number in range(3)], "train", "x", None)
+    whole = np.concatenate(wholes).reshape(23, 4)
+    for start in range(0, 23, 4):
+        for stop in range(start + 1, 24, 5):
+            out = np.empty((stop - start, 4), np.float32)
+            layout.read("x", start, stop, out)
+            np.testing.assert_array_equal(out, whole[start:stop])
+
+
+def test_large_blocks_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = simulation(tmp_path / "s.h5")
+    monkeypatch.setattr("distbp.layout.BLOCK_BYTES", 40)
+    monkeypatch.setattr("distbp.data.BLOCK_BYTES", 100)
+    data = read(str(tmp_path / "s.h5"), x="pressure,velocity", y="cells.kind")
+    np.testing.assert_array_equal(data.x, np.column_stack([expected["pressure"], expected["velocity"]]))
+    assert [data.labels[i].encode() for i in data.y] == expected["cells"]["kind"].tolist()
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"loss": "cross_entropy"}, "needs class labels, which are integers; for regression use --loss mse"),
+        ({"loss": "cross_entropy"}, "needs class labels, which are integers or strings; for regression use --loss mse"),
         ({"loss": "binary_cross_entropy"}, "needs targets from 0 to 1"),
         ({"validation_split": "nowhere"}, "no split 'nowhere'"),
         ({"validation_split": "wide"}, "has 3 columns, but the network has 4 inputs"),
@@ -159,6 +303,31 @@ def test_links_and_values_in_other_files_are_refused(tmp_path: Path) -> None:
         file["train/y"] = [0, 1]
     with pytest.raises(DataError, match="keeps its values in other files"):
         read(str(tmp_path / "virtual.h5"))
+
+
+def test_trusted_links_are_followed(tmp_path: Path) -> None:
+    values = np.arange(12.0).reshape(6, 2)
+    with h5py.File(tmp_path / "raw.h5", "w") as file:
+        file["x"], file["y"], file["group/x"], file["group/y"] = values, np.arange(6) % 2, values, np.arange(6) % 2
+    with h5py.File(tmp_path / "view.h5", "w") as file:
+        layout = h5py.VirtualLayout((6, 2), "f8")
+        layout[:] = h5py.VirtualSource(str(tmp_path / "raw.h5"), "x", (6, 2))
+        file.create_virtual_dataset("train/x", layout)
+        file["train/y"] = h5py.ExternalLink("raw.h5", "/y")
+        file["all"] = h5py.ExternalLink("raw.h5", "/group")
+        file["lost/x"] = h5py.ExternalLink("raw.h5", "/nothing")
+    path = str(tmp_path / "view.h5")
+    for split in ("train", "all"):
+        for ranks in (1, 3):
+            data = run_threads(
+                ranks, lambda comm, split=split: read_split(comm, [path], split, "x", "y", trust_links=True)
+            )[0]
+            np.testing.assert_array_equal(data.x, values)
+            assert data.y.tolist() == [0, 1, 0, 1, 0, 1]
+    with pytest.raises(DataError, match=r"all is a link; .*--trust-links"):
+        read(path, split="all")
+    with pytest.raises(DataError, match="lost/x is a link, and what it points to is not there"):
+        read_split(OneProcess(), [path], "lost", "x", "y", trust_links=True)
 
 
 def test_damaged_files_give_a_clear_error_or_their_data(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_counts_in_the_tally_are_exact_beyond_float32() -> None:
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5, 16])
 def test_evaluation_counts_each_sample_once(data_file: str, ranks: int) -> None:
-    problem = Problem(NETWORK, Scaling.none(4), Scaling.none(3), 3)
+    problem = Problem(NETWORK, Scaling.none(4), Scaling.none(3), (0, 1, 2))
     parameters = Parameters.zeros(NETWORK, np.float64)
     initialize(parameters, NETWORK, seed=1)
 

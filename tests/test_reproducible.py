@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runs import configuration, resumed, train_on, write_data
+from runs import configuration, resumed, split_of, train_on, write_data
 
 from distbp import reproducible
 from distbp.backprop import Piece, errors, forward
@@ -20,7 +20,6 @@ from distbp.batch_gradient import PlainGradient
 from distbp.communicator import Communicator, OneProcess, run_threads
 from distbp.comparison import digest
 from distbp.config import merge
-from distbp.data import Split
 from distbp.errors import DivergedError, Stopped, UsageError
 from distbp.machine import machine
 from distbp.network import Network, Parameters, initialize
@@ -277,7 +276,7 @@ def gradient_of(kind: Any, network: Network, x: np.ndarray, y: np.ndarray, grain
     parameters = Parameters.zeros(network, dtype)
     initialize(parameters, network, 0)
     config = SimpleNamespace(dtype=dtype, grain=grain)
-    data = Split("train", x, y, [("", 0)], "x", "y")
+    data = split_of(x, y)
     run: Any = SimpleNamespace(
         comm=OneProcess(),
         problem=problem,
@@ -363,7 +362,7 @@ def test_dead_layers_give_zero(tmp_path: Path) -> None:
     run: Any = SimpleNamespace(
         comm=OneProcess(),
         problem=problem,
-        training=Split("train", x, y, [("", 0)], "x", "y"),
+        training=split_of(x, y),
         batch_size=20,
         config=SimpleNamespace(dtype="float32", grain=8),
         state=SimpleNamespace(parameters=parameters),
