@@ -19,7 +19,7 @@ from distbp.batches import pieces, shard
 from distbp.communicator import Communicator
 from distbp.exact_sum import ExactSum, exponent
 
-ROWS = 4096  # converted to float64 at a time
+BLOCK_BYTES = 2 * 2**20  # of float64 that are worked on at a time
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ def measure(comm: Communicator, array: NDArray[Any], method: str) -> Scaling:
     columns = array.shape[1]
     if method == "none":
         return Scaling.none(columns)
-    blocks = [slice(*rows) for rows in pieces(0, len(array), ROWS)]
+    longest = max(1, BLOCK_BYTES // (8 * columns))  # rows; it depends on the columns alone
+    blocks = [slice(*rows) for rows in pieces(0, len(array), longest)]
     mine = blocks[slice(*shard(len(blocks), comm.rank, comm.size))]
     low, high = np.full(columns, np.inf), np.full(columns, -np.inf)
     for rows in mine:
@@ -72,7 +73,7 @@ def measure(comm: Communicator, array: NDArray[Any], method: str) -> Scaling:
 
     def total(exponents: Any, of_block: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[np.float64]:
         """Σ over all rows; |of_block(rows)| < 2^exponents."""
-        exact = ExactSum(exponents + (ROWS - 1).bit_length(), len(blocks))
+        exact = ExactSum(exponents + (longest - 1).bit_length(), len(blocks))
         for rows in mine:
             exact.add(of_block(array[rows].astype(np.float64)).sum(axis=0))
         comm.allreduce(exact.sums)

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from distbp.batches import shard
 from distbp.communicator import OneProcess, agree, on_first, run_threads
 from distbp.errors import DataError, DistbpError, UsageError
 
@@ -85,6 +86,36 @@ def test_alltoall_and_allgather_parts(size):
 @pytest.mark.parallel
 def test_alltoall_and_allgather_parts_of_real_ranks(comm):
     assert all(comm.allgather(exchange(comm)))
+
+
+def fill_together(communicator):
+    """Each rank writes its part of an array of the node; all see all of it."""
+    array, part, parts, _ = communicator.node_array((10, 3), np.dtype(np.int16))
+    start, end = shard(10, part, parts)
+    array[start:end] = np.arange(start, end)[:, None]
+    communicator.node_fence()
+    return array.tolist() == [[i] * 3 for i in range(10)] and array.ctypes.data % 8 == 0
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_node_array(size):
+    assert all(run_threads(size, fill_together))
+    assert fill_together(OneProcess())
+
+
+@pytest.mark.parallel
+def test_node_array_of_real_ranks(comm, monkeypatch):
+    assert all(comm.allgather(fill_together(comm)))
+    parts = comm.node_array((5,), np.dtype(float)).parts
+    assert parts == len(comm.node_ranks())
+    if comm.size > 1:
+        from distbp import mpi
+
+        monkeypatch.setattr(mpi, "MARGIN_BYTES", 2**62)
+        own = comm.node_array((5,), np.dtype(float))
+        assert (own.part, own.parts) == (0, 1)
+        assert "are needed" in own.why_not
+        assert all(comm.allgather(fill_together(comm)))
 
 
 def test_many_collectives_in_a_row_do_not_mix():
