@@ -13,10 +13,11 @@ PACKAGE = Path(distbp.__file__).parent
 MODULES = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.glob("*.py")}
 USERS = {
     "mpi4py": {"mpi"},
-    "h5py": {"layout", "checkpoint", "predict", "inspection"},
+    "h5py": {"import_data", "layout", "checkpoint", "predict", "inspection"},
     "click": {"cli", "launch"},
     "threadpoolctl": {"threads", "machine"},
-    "tqdm": {"report"},
+    "tqdm": {"progress", "report"},
+    "pyarrow": {"parquet_table"},
     "tomli_w": {"run_directory"},
 }
 MATHEMATICS = (

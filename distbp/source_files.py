@@ -1,0 +1,53 @@
+"""What all formats that `distbp import` reads have in common: tables, files that may be gzipped, values in messages."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, Any, Protocol
+
+from numpy.typing import NDArray
+
+from distbp.errors import DataError
+
+BLOCK_ROWS = 4096
+LONGEST_SHOWN = 120
+
+
+class Table(Protocol):
+    """Rows with named columns."""
+
+    name: str
+    columns: list[str]
+    is_text: bool  # numbers come as text, with no type of their own
+
+    def blocks(self, columns: Sequence[str], *, numbers: bool) -> Iterator[NDArray[Any]]:
+        """Blocks of rows, with these columns side by side.
+
+        `numbers`: of numbers, shape (rows, width), and finite; otherwise as they are, maybe text (dtype object).
+        Raises DataError that names the place and shows what is there.
+        """
+
+    def place(self, row: int) -> str:
+        """'file.csv, line 18' for a row, counted from 0."""
+
+
+@contextmanager
+def opened(path: str) -> Iterator[IO[bytes]]:
+    """The file, unpacked if it is gzipped.  What goes wrong becomes a DataError."""
+    try:
+        with open(path, "rb") as plain:
+            packed = plain.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rb") if packed else open(path, "rb") as file:
+            yield file  # type: ignore[misc]
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+
+
+def shown(text: str) -> str:
+    """In quotes, and not too long."""
+    return repr(text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + " …")

@@ -1,0 +1,247 @@
+"""`distbp import`: other formats become data sets; what cannot is named, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import struct
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from runs import Runner, check_error, configuration, train_on
+
+from distbp.communicator import OneProcess
+from distbp.data import read_split
+from distbp.errors import DataError, DistbpError, RunError, UsageError
+from distbp.import_data import ImportOptions, import_data
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((5000, 4))
+KINDS = np.array(["cirrus", "cumulus, big", 'nim"bus'])[(X[:, 0] > 0).astype(int) + (X[:, 1] > 1)]
+
+
+def write_csv(path: Path, columns: dict[str, Any], *, delimiter: str = ",", header: bool = True) -> str:
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter)
+        if header:
+            writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+    return str(path)
+
+
+def clouds(path: Path, count: int = 5000) -> str:
+    names = ["pressure", "temperature", "u", "v"]
+    return write_csv(path, {**{n: X[:count, i] for i, n in enumerate(names)}, "kind": KINDS[:count]})
+
+
+def zipped(path: str) -> str:
+    Path(path + ".gz").write_bytes(gzip.compress(Path(path).read_bytes()))
+    return path + ".gz"
+
+
+def write_idx(path: Path, array: np.ndarray, code: int) -> str:
+    header = bytes([0, 0, code, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    path.write_bytes(gzip.compress(header + array.tobytes()))
+    return str(path)
+
+
+def imported(out: Path, *train: str, test: tuple[str, ...] = (), **options: Any) -> dict[str, Any]:
+    import_data(train, test, out, ImportOptions(**options))
+    with h5py.File(out) as file:
+        return {
+            f"{split}/{name}": file[split][name].asstr()[()]
+            if file[split][name].dtype.kind == "O"
+            else file[split][name][()]
+            for split in file
+            for name in file[split]
+        }
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_csv(tmp_path: Path, packed: bool) -> None:
+    source = clouds(tmp_path / "c.csv")
+    there = imported(tmp_path / "c.h5", zipped(source) if packed else source, y=("kind",))
+    assert there["train/x"].dtype == np.float32
+    np.testing.assert_array_equal(there["train/x"], X.astype(np.float32))
+    assert there["train/y"].tolist() == KINDS.tolist()
+    with h5py.File(tmp_path / "c.h5") as file:
+        assert file["train/x"].chunks is None
+
+
+def test_csv_without_header_several_targets_and_tabs(tmp_path: Path) -> None:
+    columns = {str(i): X[:, i] for i in range(4)}
+    source = write_csv(tmp_path / "c.tsv", columns, delimiter="\t", header=False)
+    there = imported(tmp_path / "c.h5", source, source, header=False, y=("3", "0"), x=("2",), dtype="float64")
+    np.testing.assert_array_equal(there["train/x"], np.concatenate([X, X])[:, [2]])
+    np.testing.assert_array_equal(there["train/y"], np.concatenate([X, X])[:, [3, 0]])
+
+
+def test_kinds_of_y(tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "c.csv", {"a": [1.5, 2, 3], "label": ["3", "-1", "3"], "z": ["1", "2.5", "3"]})
+    assert imported(tmp_path / "1.h5", source, x=("a",))["train/y"].tolist() == [3, -1, 3]
+    assert imported(tmp_path / "2.h5", source, kind="targets")["train/y"].tolist() == [[3.0], [-1.0], [3.0]]
+    assert imported(tmp_path / "3.h5", source, y=("z",))["train/y"].tolist() == [[1.0], [2.5], [3.0]]
+    assert imported(tmp_path / "4.h5", source, y=("z",), kind="labels")["train/y"].tolist() == ["1", "2.5", "3"]
+
+
+def test_a_fraction_of_each_class_is_for_the_test(tmp_path: Path) -> None:
+    source = clouds(tmp_path / "c.csv")
+    one = imported(tmp_path / "1.h5", source, y=("kind",), test_fraction=0.2, compression="gzip")
+    again = imported(tmp_path / "2.h5", source, y=("kind",), test_fraction=0.2)
+    other = imported(tmp_path / "3.h5", source, y=("kind",), test_fraction=0.2, seed=1)
+    for name, values in one.items():
+        np.testing.assert_array_equal(values, again[name])
+    assert not np.array_equal(one["test/x"], other["test/x"])
+    for kind in set(KINDS.tolist()):
+        count = np.count_nonzero(kind == KINDS)
+        assert np.count_nonzero(one["test/y"] == kind) == round(0.2 * count)
+    rows = np.concatenate([one["train/x"], one["test/x"]])
+    np.testing.assert_array_equal(np.sort(rows[:, 0]), np.sort(X[:, 0].astype(np.float32)))
+    for split in ("train", "test"):  # each row has kept its label
+        label = dict(zip(X[:, 0].astype(np.float32).tolist(), KINDS.tolist(), strict=True))
+        assert [label[x] for x in one[f"{split}/x"][:, 0].tolist()] == one[f"{split}/y"].tolist()
+
+
+def test_idx_as_of_mnist(tmp_path: Path) -> None:
+    images, labels = RNG.integers(0, 256, (70, 5, 4)).astype(np.uint8), RNG.integers(0, 10, 70).astype(np.uint8)
+    train = write_idx(tmp_path / "train-images-idx3-ubyte.gz", images, 8), write_idx(tmp_path / "l.gz", labels, 8)
+    test = write_idx(tmp_path / "t10k-labels.gz", labels[:9], 8), write_idx(tmp_path / "t10k", images[:9], 8)
+    there = imported(tmp_path / "mnist.h5", *train, test=test)
+    assert there["train/x"].dtype == np.uint8
+    np.testing.assert_array_equal(there["train/x"], images.reshape(70, 20))
+    np.testing.assert_array_equal(there["train/y"], labels)
+    np.testing.assert_array_equal(there["test/x"], images[:9].reshape(9, 20))
+    shorts = RNG.integers(-500, 500, (6, 3)).astype(">i2")
+    pair = write_idx(tmp_path / "s.gz", shorts, 0x0B), write_idx(tmp_path / "sl.gz", labels[:6], 8)
+    np.testing.assert_array_equal(imported(tmp_path / "s.h5", *pair)["train/x"], shorts)
+
+
+def test_numpy_files(tmp_path: Path) -> None:
+    y = RNG.standard_normal((5000, 2))
+    np.save(tmp_path / "x.npy", np.asfortranarray(X))
+    np.save(tmp_path / "y.npy", y)
+    there = imported(tmp_path / "1.h5", str(tmp_path / "x.npy"), str(tmp_path / "y.npy"))
+    np.testing.assert_array_equal(there["train/x"], X)
+    np.testing.assert_array_equal(there["train/y"], y)
+    images = RNG.integers(0, 256, (50, 3, 3, 2)).astype(np.uint8)
+    np.savez_compressed(tmp_path / "a.npz", x_train=images, y_train=KINDS[:50], x_test=images[:5], y_test=KINDS[:5])
+    there = imported(tmp_path / "2.h5", str(tmp_path / "a.npz"))
+    np.testing.assert_array_equal(there["test/x"], images[:5].reshape(5, 18))
+    assert there["train/y"].tolist() == KINDS[:50].tolist()
+    np.savez(tmp_path / "b.npz", a=X, b=X[:, 0] > 0, flow=X.astype(">f4"))
+    there = imported(tmp_path / "3.h5", str(tmp_path / "b.npz"), x=("flow",), y=("b",))
+    np.testing.assert_array_equal(there["train/x"], X.astype(np.float32))
+    assert there["train/x"].dtype == np.dtype("=f4")
+    np.testing.assert_array_equal(there["train/y"], X[:, 0] > 0)
+
+
+def test_parquet(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(X[:, :3].ravel()), 3)
+    table = pa.table(
+        {"a": X[:, 0], "l": lists, "k": pa.array(KINDS).dictionary_encode(), "n": np.arange(5000, dtype=np.int16)}
+    )
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=700)
+    there = imported(tmp_path / "t.h5", str(tmp_path / "t.parquet"), y=("k",), dtype="float64")
+    np.testing.assert_array_equal(there["train/x"], np.column_stack([X[:, 0], X[:, :3], np.arange(5000)]))
+    assert there["train/y"].tolist() == KINDS.tolist()
+    pq.write_table(pa.table({"a": [1.0, None], "y": [1, 2]}), tmp_path / "gap.parquet")
+    with pytest.raises(DataError, match="row 1: column 'a' is missing"):
+        imported(tmp_path / "gap.h5", str(tmp_path / "gap.parquet"))
+
+
+def test_what_is_imported_can_be_trained_on(tmp_path: Path) -> None:
+    imported(tmp_path / "c.h5", clouds(tmp_path / "c.csv"), y=("kind",), test_fraction=0.2)
+    run = train_on(
+        2, configuration(str(tmp_path / "c.h5"), tmp_path / "run", batch_size=50, epochs=8, learning_rate=0.02)
+    )
+    assert run.state.history["validation_accuracy"][-1] > 0.9
+    assert read_split(OneProcess(), [str(tmp_path / "c.h5")], "test", "x", "y").labels == tuple(sorted(set(KINDS)))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("1,2,x4,4,cirrus", r"line 4: column 'u' is 'x4', expected a number; the row is: '1,2,x4,4,cirrus'"),
+        ("1,2,,4,cirrus", r"line 4: column 'u' is empty; the row is: '1,2,,4,cirrus'"),
+        ("1,nan,3,4,cirrus", r"line 4: column 'temperature' is 'nan', expected a number"),
+        ("1,2,3", r"line 4: expected 5 values, got 3: '1,2,3'"),
+        ("1,2,3,4,", r"line 4 \('1,2,3,4,'\): 'kind' is empty; expected a label or a target"),
+        ('1,2,3,4,"a"b', r"line 4: not CSV in UTF-8"),
+        ("1,2,1e300,4,cirrus", r"1e\+300 is too large for float32; import it with --dtype float64"),
+    ],
+)
+def test_bad_rows_are_named_and_nothing_remains(tmp_path: Path, line: str, message: str) -> None:
+    lines = Path(clouds(tmp_path / "c.csv", 10)).read_text().splitlines()
+    lines[3] = line
+    (tmp_path / "c.csv").write_text("\n".join(lines))
+    (tmp_path / "out.h5").write_text("what was there before")
+    with pytest.raises(DataError, match=message):
+        imported(tmp_path / "out.h5", str(tmp_path / "c.csv"), y=("kind",), overwrite=True)
+    assert (tmp_path / "out.h5").read_text() == "what was there before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.csv", "out.h5"]
+
+
+def test_rows_that_are_no_targets(tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "c.csv", {"a": [1, 2, 3], "y": ["1.5", "high", "2"]})
+    with pytest.raises(DataError, match=r"line 3 \('2,high'\): y is 'high'; targets are finite numbers"):
+        imported(tmp_path / "o.h5", source, kind="targets")
+
+
+def test_sources_that_cannot_be_read(tmp_path: Path) -> None:
+    def refused(message: str, *sources: Any, kind: type[DistbpError] = DataError, **options: Any) -> None:
+        with pytest.raises(kind, match=message):
+            imported(tmp_path / "o.h5", *map(str, sources), **options)
+        assert not (tmp_path / "o.h5").exists()
+
+    source = clouds(tmp_path / "c.csv")
+    refused("nothing.csv: no such file", tmp_path / "nothing.csv")
+    refused("which column has the labels or targets", source, kind=UsageError)
+    refused("no column 'kinds'; it has pressure, temperature", source, y=("kinds",))
+    refused("a split would have none", source, y=("kind",), test_fraction=1e-9, kind=UsageError)
+    (tmp_path / "t.csv.gz").write_bytes(Path(zipped(source)).read_bytes()[:-100])
+    refused("t.csv.gz: cannot be read", tmp_path / "t.csv.gz", y=("kind",))
+    (tmp_path / "e.csv").write_text("")
+    refused("line 1 is empty", tmp_path / "e.csv")
+    (tmp_path / "h.csv").write_text("a,y\n")
+    refused("has no rows", tmp_path / "h.csv")
+    (tmp_path / "d.csv").write_text("a,a,y\n1,2,3\n")
+    refused("the column 'a' twice", tmp_path / "d.csv")
+    (tmp_path / "b.txt").write_text("hello")
+    refused("of no known format", tmp_path / "b.txt")
+    np.save(tmp_path / "p.npy", np.array([{}, {}], object), allow_pickle=True)
+    refused("holds Python objects, which could run code", tmp_path / "p.npy", tmp_path / "p.npy")
+    np.save(tmp_path / "x.npy", X)
+    refused("expected two files of arrays", tmp_path / "x.npy")
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:-1000])
+    np.save(tmp_path / "y.npy", np.arange(5000))
+    refused("ends after row", tmp_path / "cut.npy", tmp_path / "y.npy")
+    np.save(tmp_path / "short.npy", np.arange(50))
+    refused("50 rows of labels or targets, and 5000 or more of inputs", tmp_path / "x.npy", tmp_path / "short.npy")
+    np.save(tmp_path / "sx.npy", X[:50])
+    np.savez(tmp_path / "n.npz", x=np.array([[1.0], [np.inf]]), y=[0, 1])
+    refused("row 1: not finite", tmp_path / "n.npz")
+    (tmp_path / "n2.npz").write_bytes(b"PK nothing")
+    refused("not a NumPy archive", tmp_path / "n2.npz")
+    refused("5000 rows of labels or targets, and 50 of inputs", tmp_path / "sx.npy", tmp_path / "y.npy")
+    (tmp_path / "i.gz").write_bytes(gzip.compress(b"\0\0\x08\x03\0\0\0\x05"))
+    refused("ends inside its header", tmp_path / "i.gz", tmp_path / "i.gz")
+    np.savez(tmp_path / "u.npz", x=np.array([[1], [2]], np.uint8), y=[0, 1])
+    np.savez(tmp_path / "f.npz", x=np.array([[0.5], [2]]), y=[0, 1])
+    refused("inputs of type float64, and uint8 before; choose", tmp_path / "u.npz", tmp_path / "f.npz")
+    with pytest.raises(RunError, match="is read by this command"):
+        imported(Path(source), source, y=("kind",))
+
+
+def test_the_command(runner: Runner, tmp_path: Path) -> None:
+    source = clouds(tmp_path / "c.csv", 100)
+    done = runner.distbp("import", source, "--y", "kind", "--test-fraction", "0.1", "--out", "c.h5")
+    assert done.returncode == 0, done.stderr
+    assert "rows in train" in done.stdout
+    assert "4 inputs (float32), 3 classes" in done.stdout
+    check_error(runner.distbp("import", source, "--y", "kind", "--out", "c.h5"), 1, "exists already")
+    check_error(runner.distbp("import", source, "--out", "d.h5"), 2, "which column has the labels")
+    assert runner.distbp("import", source, "--y", "kind", "--out", "c.h5", "--overwrite").returncode == 0
