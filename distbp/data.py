@@ -20,6 +20,7 @@ from distbp.communicator import Communicator, agree, from_first
 from distbp.errors import DataError
 from distbp.labels import Labels, in_words, union
 from distbp.layout import Layout, find, matching
+from distbp.scaling import Rows
 
 DIGITS = "digits.h5"
 BLOCK_BYTES = 16 * 2**20  # read and checked at a time
@@ -40,7 +41,17 @@ class Split:
     why_not_shared: str = ""
 
     def __len__(self) -> int:
-        return len(self.x)
+        return self.layout.rows
+
+    def rows(self, of: str) -> Rows:
+        """All rows of the inputs, or of the targets."""
+        array = self.x if of == "x" else self.y
+        assert array is not None
+        return array
+
+    def read(self, first: int, last: int) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """x and y of rows first … last - 1."""
+        return self.x[first:last], None if self.y is None else self.y[first:last]
 
     @property
     def name(self) -> str:

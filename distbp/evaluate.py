@@ -40,7 +40,7 @@ class Evaluation:
         longest = min(block_samples(len(data)), piece_samples(problem.network, dtype), len(data))
         self._blocks = list(pieces(0, len(data), longest))
         self._mine = range(*shard(len(self._blocks), comm.rank, comm.size))
-        self._feed = Feed(problem, data, longest, dtype)
+        self._data, self._feed, self._rows = data, Feed(problem, data, longest, dtype), np.arange(longest)
         self._piece = Piece(problem.network, longest, dtype)
 
     def __call__(self, parameters: Parameters) -> Scores:
@@ -49,7 +49,7 @@ class Evaluation:
         for block in self._mine:
             first, last = self._blocks[block]
             piece = self._piece.part(0, last - first)
-            self._feed.fill(piece, np.arange(first, last))
+            self._feed.fill(piece, *self._data.read(first, last), self._rows[: last - first])
             forward(network, parameters, piece)
             sums[:, block] = loss_sum(network, piece), self._problem.metric_sum(piece), last - first
         self._comm.allreduce(sums)

@@ -11,8 +11,8 @@ Each + is rounded once, as IEEE 754 says, and is the same wherever it is compute
 computes which node, in whatever order.  A rank adds up the largest nodes of which it has all grains; what is above them
 is added by whoever is sent them.
 
-Pairwise sums are also accurate: a sum of `count` numbers x is off by at most about log₂ count · u · Σ|x|, u = 2^-24 in
-float32, where one after another it is count · u · Σ|x| (Higham 1993, The accuracy of floating point summation).
+Pairwise sums are also accurate: a sum of `count` numbers x is off by at most about ⌈log₂ count⌉ · u · Σ|x|, where
+u = 2^-24 in float32; one after another, count · u · Σ|x| (Higham 1993, The accuracy of floating point summation).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from distbp.activations import Array
+from distbp.batches import shard
 
 Node = tuple[int, int]  # level k, index i
 
@@ -53,6 +54,26 @@ def largest_nodes(first: int, last: int, count: int) -> list[Node]:
         return [found for child in children(node, count) for found in within(child)]
 
     return within(root(count)) if first < last else []
+
+
+def shares(count: int, size: int) -> list[tuple[int, int]]:
+    """The grains [first, last) of each of `size` ranks, cut where the tree is, as far as that keeps the work even.
+
+    The fewer nodes a rank's grains make, the less it keeps and sends.
+    """
+    even, level = -(-count // size), 0
+    while level < root(count)[0] and _most(count, size, level + 1) <= even + even // 16:
+        level += 1
+    blocks = -(-count // 2**level)
+    cuts = [min(count, shard(blocks, rank, size)[0] << level) for rank in range(size)]
+    return list(zip(cuts, [*cuts[1:], count], strict=True))
+
+
+def _most(count: int, size: int, level: int) -> int:
+    """Grains of the rank that has most, where blocks of 2^level stay together."""
+    blocks = -(-count // 2**level)
+    longest: int = -(-blocks // size) * 2**level
+    return min(count, longest)
 
 
 def add_up(node: Node, count: int, known: Callable[[Node], Array | None]) -> Array:

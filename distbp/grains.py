@@ -6,7 +6,7 @@ a sample may depend on how many samples stand beside it, and on where it stands 
 grain at a time, in memory that begins at a cache line.  Then a grain has the same bits on every rank.
 
 Small products leave part of a CPU's speed unused.  Where this BLAS gives the columns of a product the same bits
-whatever columns stand beside them, the whole grains of a rank go through the products W a and Wᵀ d together.  Whether
+whatever columns stand beside them, whole grains of a rank go through the products W a and Wᵀ d together.  Whether
 it does is tried out for each shape before it is used: how a product is added up follows from its shape, not from the
 numbers in it.
 """
@@ -53,7 +53,6 @@ class Grains:
         step = stride(grain, room.y.dtype)
         self.grains = [room.part(i * step, i * step + m) for i, m in enumerate(lengths)]
         whole = lengths.count(grain)
-        self.used = room.part(0, (len(lengths) - 1) * step + lengths[-1])
         self._forward = [self.grains] * (network.F + 1)
         self._backward = [self.grains] * (network.F + 1)
         if whole > 1 and step == grain:

@@ -66,7 +66,7 @@ class _Outputs:
         dtype, network = state.config.dtype, state.problem.network
         self._comm, self._problem, self._parameters = comm, state.problem, state.parameters
         longest = min(piece_samples(network, dtype), len(data))
-        self._feed = Feed(state.problem, data, longest, dtype)
+        self._data, self._feed, self._rows = data, Feed(state.problem, data, longest, dtype), np.arange(longest)
         self._piece = Piece(network, longest, dtype)
 
     def __call__(self, first: int, last: int) -> NDArray[Any]:
@@ -74,7 +74,7 @@ class _Outputs:
         network, found = self._problem.network, []
         for i, j in pieces(first + start, first + end, self._piece.m):
             piece = self._piece.part(0, j - i)
-            self._feed.fill(piece, np.arange(i, j))
+            self._feed.fill(piece, *self._data.read(i, j), self._rows[: j - i])
             forward(network, self._parameters, piece)
             found.append(unscaled_output(self._problem, piece.a[network.F]).copy())
         return np.concatenate(found) if found else np.empty((0, network.sizes[-1]), self._piece.y.dtype)

@@ -9,6 +9,7 @@ import numpy as np
 
 from distbp.activations import Array
 from distbp.backprop import Piece
+from distbp.batches import pieces
 from distbp.communicator import Communicator, agree
 from distbp.config import AUTO, Config, check
 from distbp.data import Split, check_classes
@@ -17,6 +18,8 @@ from distbp.labels import Labels
 from distbp.losses import LOSSES
 from distbp.network import Network
 from distbp.scaling import Scaling, measure
+
+CHECK_ROWS = 65536
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,11 @@ class Problem:
     def check(self, data: Split) -> None:
         """Raises DataError where data do not fit this network."""
         n = self.network.sizes
-        if data.x.shape[1] != n[1]:
-            raise DataError(f"{data.where('x')} has {data.x.shape[1]} columns, but the network has {n[1]} inputs")
-        if data.y is None:
+        if data.layout.width("x") != n[1]:
+            raise DataError(
+                f"{data.where('x')} has {data.layout.width('x')} columns, but the network has {n[1]} inputs"
+            )
+        if not data.layout.y_name:
             return
         if data.is_labelled:
             if self.labels is None:
@@ -66,12 +71,13 @@ class Problem:
             assert data.labels == self.labels, "read with other labels"
         elif self.labels is not None:
             raise DataError(
-                f"{data.place(0, 'y')}: {data.y.dtype} values, but the network was trained on class labels, "
+                f"{data.place(0, 'y')}: {data.layout.dtype('y')} values, but the network was trained on class labels, "
                 "which are integers or strings"
             )
-        elif data.y.shape[1] != n[self.network.F]:
+        elif data.layout.width("y") != n[self.network.F]:
             raise DataError(
-                f"{data.where('y')} has {data.y.shape[1]} columns, but the network has {n[self.network.F]} outputs"
+                f"{data.where('y')} has {data.layout.width('y')} columns, "
+                f"but the network has {n[self.network.F]} outputs"
             )
         elif self.network.loss.name == "binary_cross_entropy":
             _check_probabilities(data)
@@ -83,11 +89,11 @@ def pose(comm: Communicator, config: Config, data: Split) -> tuple[Config, Probl
     Raises DataError or UsageError, agreed by all ranks.
     """
     config, n_F = agree(comm, lambda: _resolve(config, data))
-    layers = [data.x.shape[1], *config.hidden, n_F]
+    layers = [data.layout.width("x"), *config.hidden, n_F]
     network = Network.of(layers, config.activation, config.output_activation, config.loss)
     regression = not data.is_labelled and config.loss == "mse"
-    input_scaling = measure(comm, data.x, config.scale)
-    target = measure(comm, data.y, config.scale) if regression and data.y is not None else Scaling.none(n_F)
+    input_scaling = measure(comm, data.rows("x"), config.scale)
+    target = measure(comm, data.rows("y"), config.scale) if regression else Scaling.none(n_F)
 
     def check_ranges() -> None:
         _check_range(data, "x", input_scaling, config.dtype)
@@ -98,7 +104,6 @@ def pose(comm: Communicator, config: Config, data: Split) -> tuple[Config, Probl
 
 
 def _resolve(config: Config, data: Split) -> tuple[Config, int]:
-    assert data.y is not None
     loss = config.loss
     if loss == AUTO:
         loss = "cross_entropy" if data.is_labelled else "mse"
@@ -119,22 +124,25 @@ def _resolve(config: Config, data: Split) -> tuple[Config, int]:
         return config, classes
     if loss == "cross_entropy":
         raise DataError(
-            f"{data.where('y')} is of type {data.y.dtype}; --loss cross_entropy needs "
+            f"{data.where('y')} is of type {data.layout.dtype('y')}; --loss cross_entropy needs "
             "class labels, which are integers or strings; for regression use --loss mse"
         )
     if loss == "binary_cross_entropy":
         _check_probabilities(data)
-    return config, data.y.shape[1]
+    return config, data.layout.width("y")
 
 
 def _check_probabilities(data: Split) -> None:
-    assert data.y is not None
-    wrong = ((data.y < 0) | (data.y > 1)).any(axis=1)
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise DataError(
-            f"{data.place(row, 'y')}: {data.y[row].tolist()}; --loss binary_cross_entropy needs targets from 0 to 1"
-        )
+    targets = data.rows("y")
+    for first, last in pieces(0, len(data), CHECK_ROWS):
+        y = targets[first:last]
+        wrong = ((y < 0) | (y > 1)).any(axis=1)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise DataError(
+                f"{data.place(first + row, 'y')}: {y[row].tolist()}; --loss binary_cross_entropy needs targets "
+                "from 0 to 1"
+            )
 
 
 def _check_range(data: Split, of: str, scaling: Scaling, dtype: str) -> None:

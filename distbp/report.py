@@ -45,8 +45,8 @@ class ConsoleReporter:
         self.note(f"distbp {__version__}: {run.comm.describe()} x {threads} thread{plural} ({source})")
         self.note(f"data      {files}")
         self.note(
-            f"          {len(data)} samples to train on ({data.name}){validation}, {data.x.shape[1]} inputs "
-            f"({data.x.dtype}), {kind}; scale: {config.scale}"
+            f"          {len(data)} samples to train on ({data.name}){validation}, {data.layout.width('x')} inputs "
+            f"({data.layout.dtype('x')}), {kind}; scale: {config.scale}"
         )
         self.note(
             f"network   {describe_network(problem.network)}; {problem.network.parameter_count} parameters, "

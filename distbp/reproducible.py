@@ -8,8 +8,14 @@ A step, for a batch of n samples in grains of G (see `distbp.grains`):
    ∂L_T/∂w = (1/n) Σ_i ∂L_i/∂w.  Then the slices are sent to all.
 
 All matrix products have shapes that follow from the network and G, and all other work is element by element, in an
-order that follows from n and G: no bit depends on which rank does what.  (3) moves what an Allreduce moves.  MPI's own
-Allreduce adds in an order that depends on the ranks, the size of the message and the library.
+order that follows from n and G: no bit depends on which rank does what.  MPI's own Allreduce adds in an order that
+depends on the ranks, the size of the message and the library.
+
+(3) moves what an Allreduce moves where the grains of each rank make one node of the tree, as those of 2^k grains on 2^j
+ranks do.  A rank with several nodes keeps and sends a vector of the size of w for each: up to 2 log₂ of its grains.
+
+Where a product is written to, and with what stride, must not change its bits.  BLAS computes it in registers, from
+copies of d and a, and only then stores it.
 
 The losses and metrics of the grains, and the requests to stop and to save, travel in one small Allreduce(MAX), each in
 a place of its own.
@@ -33,7 +39,7 @@ from distbp.batches import shard
 from distbp.communicator import Communicator
 from distbp.exact_sum import total
 from distbp.feed import Feed
-from distbp.grain_tree import Node, add_up, grains_of, largest_nodes, place, root
+from distbp.grain_tree import Node, add_up, grains_of, largest_nodes, place, root, shares
 from distbp.grains import Grains, grain_count, same_bits, stride
 from distbp.network import Parameters, aligned_zeros
 from distbp.reduction import Tally
@@ -53,13 +59,13 @@ class ReproducibleGradient:
         self._network, self._parameters, self._dtype = network, run.state.parameters, dtype
         self._grain = min(int(run.config.grain), run.batch_size)
 
-        most = -(-grain_count(run.batch_size, self._grain) // run.comm.size)  # grains of the rank that has most
+        most = max(last - first for first, last in shares(grain_count(run.batch_size, self._grain), run.comm.size))
         step = stride(self._grain, dtype)
         fit = max(1, ROOM_BYTES // (sample_bytes(network, dtype) * step))
         # of the largest nodes whose grains are worked on together
         self._level = (most - 1).bit_length() if most <= fit else fit.bit_length() - 1
         self._room = Piece(network, min(most, 2**self._level) * step, dtype)
-        self._feed = Feed(run.problem, run.training, self._grain, dtype)
+        self._training, self._feed = run.training, Feed(run.problem, run.training, self._grain, dtype)
         same_bits.cache_clear()  # of a run before, maybe with other BLAS threads
         self._held: dict[tuple[int, int], Grains] = {}
 
@@ -79,7 +85,7 @@ class ReproducibleGradient:
         """Leaves ∂L_B/∂w in `vector`; returns the tally of all ranks."""
         n, comm = len(batch), self._comm
         count = grain_count(n, self._grain)
-        owned = [largest_nodes(*shard(count, rank, comm.size), count) for rank in range(comm.size)]
+        owned = [largest_nodes(*share, count) for share in shares(count, comm.size)]
         message = _Message(count)
         message.requests[:] = stop, save
         sums = [self._node(i, node, count, batch, message) for i, node in enumerate(owned[comm.rank])]
@@ -114,7 +120,7 @@ class ReproducibleGradient:
         cuts = [(i * G, min((i + 1) * G, len(batch))) for i in grains]
         held = self._grains([end - start for start, end in cuts])
         for (start, end), part in zip(cuts, held.grains, strict=True):
-            self._feed.fill(part, batch[start:end])
+            self._feed.fill(part, self._training.x, self._training.y, batch[start:end])
         forward(network, self._parameters, held)
         for i, part in zip(grains, held.grains, strict=True):
             message.losses[i] = loss_sum(network, part)

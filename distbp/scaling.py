@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,17 @@ from distbp.communicator import Communicator
 from distbp.exact_sum import ExactSum, exponent
 
 BLOCK_BYTES = 2 * 2**20  # of float64 that are worked on at a time
+
+
+class Rows(Protocol):
+    """An array (N, columns), or rows that are read from files when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, columns)"""
+
+    def __getitem__(self, rows: slice, /) -> NDArray[Any]:
+        """These rows."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,7 @@ class Scaling:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # the result is checked where it is used
-def measure(comm: Communicator, array: NDArray[Any], method: str) -> Scaling:
+def measure(comm: Communicator, array: Rows, method: str) -> Scaling:
     """The scaling of the columns of `array`, shape (N, columns), which is the same on every rank.
 
     Each rank works on its shard of the blocks of rows; the sums of the blocks are added without rounding (see
@@ -57,12 +68,13 @@ def measure(comm: Communicator, array: NDArray[Any], method: str) -> Scaling:
     if method == "none":
         return Scaling.none(columns)
     longest = max(1, BLOCK_BYTES // (8 * columns))  # rows; it depends on the columns alone
-    blocks = [slice(*rows) for rows in pieces(0, len(array), longest)]
+    blocks = [slice(*rows) for rows in pieces(0, array.shape[0], longest)]
     mine = blocks[slice(*shard(len(blocks), comm.rank, comm.size))]
     low, high = np.full(columns, np.inf), np.full(columns, -np.inf)
     for rows in mine:
-        np.minimum(low, array[rows].min(axis=0), out=low)
-        np.maximum(high, array[rows].max(axis=0), out=high)
+        block = array[rows]
+        np.minimum(low, block.min(axis=0), out=low)
+        np.maximum(high, block.max(axis=0), out=high)
     comm.allreduce(low, "min")
     comm.allreduce(high, "max")
     low += 0.0  # no -0, which MIN and MAX do not tell from 0
@@ -80,8 +92,8 @@ def measure(comm: Communicator, array: NDArray[Any], method: str) -> Scaling:
         return exact.value()
 
     largest = np.array([exponent(bound) for bound in np.maximum(np.abs(low), np.abs(high))])
-    mean = np.where(constant, low, total(largest, lambda block: block) / len(array))
+    mean = np.where(constant, low, total(largest, lambda block: block) / array.shape[0])
     widest = np.array([exponent(width) for width in high - low]) + 1  # the mean, rounded, may lie just outside
     squares = total(2 * widest, lambda block: np.square(block - mean))
-    deviation = np.sqrt(squares / len(array))
+    deviation = np.sqrt(squares / array.shape[0])
     return Scaling(mean, np.where(constant | (deviation == 0.0), 1.0, deviation))

@@ -26,7 +26,7 @@ class ShardGradient:
         largest = max(1, -(-run.batch_size // run.comm.size))
         self._room = Piece(network, min(largest, piece_samples(network, dtype)), dtype)
         self._pieces = {self._room.m: self._room}
-        self._feed = Feed(run.problem, run.training, self._room.m, dtype)
+        self._training, self._feed = run.training, Feed(run.problem, run.training, self._room.m, dtype)
         self._more = (
             Parameters(network, aligned_zeros(network.parameter_count, dtype)) if largest > self._room.m else None
         )
@@ -38,7 +38,7 @@ class ShardGradient:
             self._gradient.vector.fill(0.0)
         for first, last in pieces(0, len(rows), self._room.m):
             piece = self._piece(last - first)
-            self._feed.fill(piece, rows[first:last])
+            self._feed.fill(piece, self._training.x, self._training.y, rows[first:last])
             forward(network, self._parameters, piece)
             tally.loss += loss_sum(network, piece)
             tally.metric += self._problem.metric_sum(piece)

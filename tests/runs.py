@@ -18,7 +18,7 @@ import pytest
 from distbp.communicator import OneProcess, run_threads
 from distbp.config import Config, merge
 from distbp.data import Split
-from distbp.layout import Layout, Part
+from distbp.layout import Column, Layout, Part
 from distbp.run import Run
 from distbp.train import train
 
@@ -48,7 +48,12 @@ def write_data(path: Path, *, train: int = 23, test: int = 11, inputs: int = 4, 
 
 def split_of(x: Any, y: Any = None, labels: Any = None) -> Split:
     """A split that is in no file."""
-    return Split(Layout("train", "x", "y", (Part(0, len(x), (), ()),)), x, y, labels)
+    columns = [
+        (Column("", name, None, len(a), a.size // len(a), a.dtype.str, a.shape[1:], None),) if a is not None else ()
+        for name, a in (("x", x), ("y", y))
+    ]
+    part = Part(0, len(x), *columns)
+    return Split(Layout("train", "x", "" if y is None else "y", (part,)), x, y, labels)
 
 
 def configuration(data: str, out: Path | str, **options: Any) -> Config:

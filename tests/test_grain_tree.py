@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distbp.activations import Array
-from distbp.grain_tree import Node, add_up, children, grains_of, largest_nodes, place, root
+from distbp.grain_tree import Node, add_up, children, grains_of, largest_nodes, place, root, shares
 
 counts = st.integers(1, 70)
 cuts = st.lists(st.integers(0, 70), max_size=9)
@@ -72,6 +72,23 @@ def test_no_sum_is_in_the_way_of_another(level: int, index: int, count: int) -> 
 
     assert add_up(node, count, grain) is not None
     assert memory[0, 0] == sum(2.0**i for i in grains if i < 50)
+
+
+@given(st.integers(1, 3000), st.integers(1, 300))
+def test_shares_are_even_and_follow_the_tree(count: int, size: int) -> None:
+    cut = shares(count, size)
+    assert [first for first, _ in cut[1:]] == [last for _, last in cut[:-1]]
+    assert (cut[0][0], cut[-1][1]) == (0, count)
+    even = -(-count // size)
+    assert max(last - first for first, last in cut) <= even + even // 16
+    if count % size == 0 and (count // size) & (count // size - 1) == 0:
+        assert all(len(largest_nodes(first, last, count)) == 1 for first, last in cut)
+
+
+def test_shares_that_make_few_nodes() -> None:
+    assert shares(64, 3) == [(0, 20), (20, 42), (42, 64)]
+    assert max(len(largest_nodes(*share, 1024)) for share in shares(1024, 7)) <= 6
+    assert shares(2, 4) == [(0, 0), (0, 1), (1, 1), (1, 2)]
 
 
 def test_a_tree_of_five() -> None:

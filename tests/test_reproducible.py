@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from runs import configuration, resumed, split_of, train_on, write_data
 
 from distbp import reproducible
-from distbp.backprop import Piece, errors, forward
+from distbp.backprop import Piece, errors, forward, sample_bytes
 from distbp.batch_gradient import PlainGradient
 from distbp.communicator import Communicator, OneProcess, run_threads
 from distbp.comparison import digest
 from distbp.config import merge
 from distbp.errors import DivergedError, Stopped, UsageError
+from distbp.grains import Grains, stride
 from distbp.machine import machine
 from distbp.network import Network, Parameters, initialize
 from distbp.problem import Problem
@@ -104,20 +105,36 @@ def test_64_ranks_and_grains_that_go_through_products_together(tmp_path: Path) -
     assert all(run == runs[0] for run in runs)
 
 
-def test_small_memory_and_chunks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How many grains are worked on together, and what is exchanged at a time, is a matter of speed."""
+def test_chunks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is exchanged at a time is a matter of speed."""
     data = write_data(tmp_path / "d.h5", train=90)
-    for dtype in ("float32", "float64"):
-        options = dict(hidden=[9, 7], batch_size="all", grain=8, reproducible=True, dtype=dtype)
-        whole = results(train_on(3, configuration(data, tmp_path / f"whole-{dtype}", **options)))
-        with monkeypatch.context() as patch:
-            patch.setattr(reproducible, "CHUNK", 10)
-            chunks = results(train_on(2, configuration(data, tmp_path / f"chunks-{dtype}", **options)))
-            patch.setattr(reproducible, "ROOM_BYTES", 1)
-            for ranks in (1, 2, 5):
-                small = results(train_on(ranks, configuration(data, tmp_path / f"{ranks}-{dtype}", **options)))
-                assert small == whole
-        assert chunks == whole
+    options = dict(hidden=[9, 7], batch_size="all", grain=8, reproducible=True, dtype="float32")
+    whole = results(train_on(3, configuration(data, tmp_path / "whole", **options)))
+    monkeypatch.setattr(reproducible, "CHUNK", 10)
+    assert results(train_on(2, configuration(data, tmp_path / "chunks", **options))) == whole
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("fit", "together"), [(1, {1}), (3, {2}), (4, {4}), (100, {4, 12})])
+def test_small_memory_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, fit: int, together: set[int]
+) -> None:
+    """How many grains are worked on together is a matter of memory."""
+    data = write_data(tmp_path / "d.h5", train=90)
+    options = dict(hidden=[9, 7], batch_size="all", grain=8, reproducible=True, dtype=dtype)
+    whole = results(train_on(5, configuration(data, tmp_path / "whole", **options)))
+    network, seen = Network.of([4, 9, 7, 3], "relu", "softmax", "cross_entropy"), set()
+    monkeypatch.setattr(reproducible, "ROOM_BYTES", fit * sample_bytes(network, dtype) * stride(8, dtype))
+
+    class Watched(Grains):
+        def __init__(self, network: Network, room: Piece, grain: int, lengths: list[int]) -> None:
+            seen.add(len(lengths))
+            super().__init__(network, room, grain, lengths)
+
+    monkeypatch.setattr(reproducible, "Grains", Watched)
+    for ranks in (1, 3):  # 12 grains, and 4 of each rank
+        assert results(train_on(ranks, configuration(data, tmp_path / f"{ranks}", **options))) == whole
+    assert seen == together
 
 
 def test_any_number_of_ranks_with_small_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -396,7 +413,10 @@ def test_a_grain_larger_than_the_batch_takes_no_memory(data_file: str, tmp_path:
 
 
 @pytest.mark.parallel
-def test_real_ranks_have_the_bits_of_one_process(comm: Communicator, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_real_ranks_have_the_bits_of_one_process(
+    comm: Communicator, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reproducible, "CHUNK", 300)  # several, the last one short
     here = tmp_path_factory.mktemp("own")
     shared = Path(comm.broadcast(str(here)))
     data = str(shared / "data.h5")

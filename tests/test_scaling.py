@@ -55,7 +55,7 @@ def test_a_batch_is_scaled_from_any_type(stored: str, dtype: str) -> None:
     data = split_of(x, np.arange(20) % 2, (0, 1))
     piece = Piece(network, 5, dtype)
     rows = np.array([3, 19, 0, 3, 7])
-    Feed(Problem(network, scaling, Scaling.none(2), (0, 1)), data, 8, dtype).fill(piece, rows)
+    Feed(Problem(network, scaling, Scaling.none(2), (0, 1)), data, 8, dtype).fill(piece, data.x, data.y, rows)
     expected = (x[rows].astype(np.float64) - x.mean(axis=0, dtype=np.float64)) / x.std(axis=0, dtype=np.float64)
     np.testing.assert_allclose(piece.a[1].T, expected, rtol=2e-5, atol=2e-6)
     np.testing.assert_array_equal(piece.y, np.eye(2)[:, rows % 2])
@@ -70,7 +70,9 @@ def test_a_large_offset_is_subtracted_before_rounding() -> None:
     (scaling,) = run_threads(1, lambda comm: measure(comm, x, "standardize"))
     piece = Piece(network, 10, "float32")
     data = split_of(x)
-    Feed(Problem(network, scaling, Scaling.none(2), (0, 1)), data, 10, "float32").fill(piece, np.arange(10))
+    Feed(Problem(network, scaling, Scaling.none(2), (0, 1)), data, 10, "float32").fill(
+        piece, data.x, None, np.arange(10)
+    )
     np.testing.assert_allclose(piece.a[1][0], (np.arange(10) - 4.5) / np.arange(10).std(), rtol=1e-6)
 
 
