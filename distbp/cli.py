@@ -166,6 +166,7 @@ def _load(comm: Any, checkpoint: str, data: tuple[str, ...], split: str, *, targ
     from distbp.checkpoint import read
     from distbp.communicator import agree, from_first
     from distbp.data import data_files, read_split
+    from distbp.loading import node_budget
     from distbp.run_directory import find_checkpoint
     from distbp.threads import set_threads
 
@@ -181,6 +182,7 @@ def _load(comm: Any, checkpoint: str, data: tuple[str, ...], split: str, *, targ
         config.y if targets else None,
         labels=state.problem.labels,
         trust_links=trust_links,
+        memory=node_budget(comm, 0),
     )
     agree(comm, lambda: state.problem.check(samples))
     return state, samples

@@ -79,6 +79,22 @@ class Config:
         group=DATA,
     )
 
+    shuffle_window: int | str = option(
+        AUTO,
+        "samples that are shuffled together; auto: all up to 1 GiB of data, else 256 MiB of them",
+        low=1,
+        word=AUTO,
+        group=DATA,
+    )
+    memory: float = option(
+        0.0,
+        "GiB of each node for the data sets; what does not fit is read from its files as it is needed; 0: half of what "
+        "is free",
+        low=0,
+        may_change=True,
+        group=DATA,
+    )
+
     hidden: list[int] = option([128], 'neurons of the hidden layers, "128,64"; "" for no hidden layer', group=NETWORK)
     activation: str = option(
         "relu",

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.batches import pieces, shard
-from distbp.communicator import Communicator, agree, from_first
+from distbp.communicator import Communicator, NodeArray, agree, from_first
 from distbp.errors import DataError
 from distbp.labels import Labels, in_words, union
 from distbp.layout import Layout, find, matching
@@ -31,7 +32,8 @@ class Split:
     """One split, all files end to end.
 
     x: (N, n_1), any numeric dtype.  y: (N,) classes 0 … K-1, where there are `labels`; or (N, n_F) real targets; or
-    None, where not asked for.
+    None, where not asked for.  Where the split is not `in_memory`, x and y are what a `distbp.loader` holds of it.
+    `classes`: those of all rows, in any case.
     """
 
     layout: Layout
@@ -39,6 +41,8 @@ class Split:
     y: NDArray[Any] | None = None
     labels: Labels | None = None
     why_not_shared: str = ""
+    in_memory: bool = True
+    classes: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return self.layout.rows
@@ -46,12 +50,26 @@ class Split:
     def rows(self, of: str) -> Rows:
         """All rows of the inputs, or of the targets."""
         array = self.x if of == "x" else self.y
-        assert array is not None
-        return array
+        return array if self.in_memory and array is not None else _FileRows(self.layout, of)
 
     def read(self, first: int, last: int) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """x and y of rows first … last - 1."""
-        return self.x[first:last], None if self.y is None else self.y[first:last]
+        if self.in_memory:
+            return self.x[first:last], None if self.y is None else self.y[first:last]
+        x = _FileRows(self.layout, "x")[first:last]
+        if not self.layout.y_name:
+            return x, None
+        return x, _FileRows(self.layout, "y")[first:last] if self.classes is None else self.classes[first:last]
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        """Of one row of y."""
+        return () if self.is_labelled else (self.layout.width("y"),)
+
+    @property
+    def y_dtype(self) -> np.dtype[Any]:
+        """Of y as it is held."""
+        return np.dtype(np.int32) if self.is_labelled else self.layout.dtype("y")
 
     @property
     def name(self) -> str:
@@ -70,6 +88,20 @@ class Split:
     def where(self, of: str) -> str:
         """'file.h5: train/x'"""
         return self.layout.place(0, of).removesuffix(", row 0")
+
+
+class _FileRows:
+    """The inputs or targets of a split, read when they are asked for."""
+
+    def __init__(self, layout: Layout, of: str) -> None:
+        self._layout, self._of = layout, of
+        self.shape = (layout.rows, layout.width(of))
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        first, last, _ = rows.indices(self.shape[0])
+        array = np.empty((last - first, self.shape[1]), self._layout.dtype(self._of))
+        self._layout.read(self._of, first, last, array)
+        return array
 
 
 def data_files(paths: Sequence[str]) -> list[str]:
@@ -92,24 +124,21 @@ def read_split(
     *,
     labels: Labels | None = None,
     trust_links: bool = False,
+    memory: float = inf,
 ) -> Split:
     """Reads a split, once for each node, and checks it.  Without `y` no labels are read.
 
-    `labels`: those that are known; otherwise those that are found.  Raises DataError, agreed by all ranks.
+    What takes more than `memory` bytes stays in its files.  `labels`: those that are known; otherwise those that are
+    found.  Raises DataError, agreed by all ranks.
     """
     layout = from_first(comm, lambda: find(paths, split, x, y, trust_links=trust_links))
-    inputs = comm.node_array((layout.rows, layout.width("x")), layout.dtype("x"))
-    agree(comm, lambda: _fill(layout, "x", inputs.array, *shard(layout.rows, inputs.part, inputs.parts)))
+    in_memory = layout.rows * layout.row_bytes() <= memory
+    inputs = _load(comm, layout, "x", in_memory)
+    data = Split(layout, inputs.array, why_not_shared=inputs.why_not, in_memory=in_memory)
     if y is None:
-        comm.node_fence()
-        return Split(layout, inputs.array, why_not_shared=inputs.why_not)
-
-    dtype, width = layout.dtype("y"), layout.width("y")
-    if dtype.kind == "f":
-        targets = comm.node_array((layout.rows, width), dtype)
-        agree(comm, lambda: _fill(layout, "y", targets.array, *shard(layout.rows, targets.part, targets.parts)))
-        comm.node_fence()
-        return Split(layout, inputs.array, targets.array, None, inputs.why_not)
+        return data
+    if layout.dtype("y").kind == "f":
+        return replace(data, y=_load(comm, layout, "y", in_memory).array)
 
     classes = comm.node_array((layout.rows,), np.dtype(np.int32))
     start, stop = shard(layout.rows, classes.part, classes.parts)
@@ -117,7 +146,26 @@ def read_split(
     known = labels or union(comm.allgather(found))
     classes.array[start:stop] = agree(comm, lambda: _number(known, layout, found, which, start))
     comm.node_fence()
-    return Split(layout, inputs.array, classes.array, known, inputs.why_not)
+    return replace(data, y=classes.array, labels=known, classes=classes.array)
+
+
+def _load(comm: Communicator, layout: Layout, of: str, in_memory: bool) -> NodeArray:
+    """Reads and checks all of x or y; it stays in memory, or only the first rows do."""
+    rows, width, dtype = layout.rows, layout.width(of), layout.dtype(of)
+    if in_memory:
+        loaded = comm.node_array((rows, width), dtype)
+        agree(comm, lambda: _fill(layout, of, loaded.array, *shard(rows, loaded.part, loaded.parts)))
+        comm.node_fence()
+        return loaded
+
+    def check() -> None:
+        start, stop = shard(rows, comm.rank, comm.size)
+        room = np.empty((max(1, BLOCK_BYTES // (width * dtype.itemsize)), width), dtype)
+        for first, last in pieces(start, stop, len(room)):
+            _read_checked(layout, of, first, last, room[: last - first])
+
+    agree(comm, check)
+    return NodeArray(np.empty((0, width), dtype), 0, 1)
 
 
 def _blocks(start: int, stop: int, row_bytes: int) -> Iterator[tuple[int, int]]:
@@ -125,16 +173,19 @@ def _blocks(start: int, stop: int, row_bytes: int) -> Iterator[tuple[int, int]]:
 
 
 def _fill(layout: Layout, of: str, array: NDArray[Any], start: int, stop: int) -> None:
-    """Reads rows start … stop - 1 of x or y to where they belong, and checks them."""
+    """Reads rows start … stop - 1 of x or y to where they belong."""
     for first, last in _blocks(start, stop, array.itemsize * array.shape[1]):
-        rows = array[first:last]
-        layout.read(of, first, last, rows)
-        if array.dtype.kind == "f":
-            bad = ~np.isfinite(rows).all(axis=1)
-            if bad.any():
-                row = int(bad.argmax())
-                value = rows[row][~np.isfinite(rows[row])][0]
-                raise DataError(f"{layout.place(first + row, of)}: {value} in the data; remove or replace such rows")
+        _read_checked(layout, of, first, last, array[first:last])
+
+
+def _read_checked(layout: Layout, of: str, first: int, last: int, out: NDArray[Any]) -> None:
+    layout.read(of, first, last, out)
+    if out.dtype.kind == "f":
+        bad = ~np.isfinite(out).all(axis=1)
+        if bad.any():
+            row = int(bad.argmax())
+            value = out[row][~np.isfinite(out[row])][0]
+            raise DataError(f"{layout.place(first + row, of)}: {value} in the data; remove or replace such rows")
 
 
 def _read_labels(layout: Layout, start: int, stop: int) -> tuple[list[Any], NDArray[np.int64]]:

@@ -20,6 +20,8 @@ from numpy.typing import DTypeLike
 
 from distbp.activations import Array
 from distbp.backprop import Piece
+from distbp.batches import shard
+from distbp.grain_tree import shares
 from distbp.network import Network, aligned_zeros
 
 CACHE_LINE = 64
@@ -35,6 +37,14 @@ def default_grain(n: int) -> int:
 def grain_count(n: int, grain: int) -> int:
     """How many grains a batch of n samples has."""
     return -(-n // grain)
+
+
+def sample_shares(n: int, grain: int | None, size: int) -> list[tuple[int, int]]:
+    """The samples [start, end) of a batch of n that each of `size` ranks works on; `grain` in the reproducible mode."""
+    if grain is None:
+        return [shard(n, rank, size) for rank in range(size)]
+    grains = shares(grain_count(n, grain), size)
+    return [(min(n, first * grain), min(n, last * grain)) for first, last in grains]
 
 
 def stride(grain: int, dtype: DTypeLike) -> int:

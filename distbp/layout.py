@@ -90,6 +90,25 @@ class Layout:
         found = np.result_type(*(np.dtype(column.dtype) for column in getattr(self.parts[0], of)))
         return np.dtype(np.uint8) if found.kind == "b" else found.newbyteorder("=")
 
+    def row_bytes(self) -> int:
+        """Of a row of x and y."""
+        bytes_of_y = 4 if self.y_name and self.dtype("y").kind != "f" else 0  # classes are int32
+        if self.y_name and not bytes_of_y:
+            bytes_of_y = self.width("y") * self.dtype("y").itemsize
+        return self.width("x") * self.dtype("x").itemsize + bytes_of_y
+
+    def blocks(self, size: int) -> list[tuple[int, int]]:
+        """All rows, cut into blocks of about `size` bytes: whole chunks of a file, and never of two files."""
+        found = []
+        for part in self.parts:
+            rows = max(1, size // self.row_bytes())
+            chunk = max((column.chunk or 1) for column in part.x)
+            rows = -(-rows // chunk) * chunk
+            found += [
+                (part.first + first, part.first + min(first + rows, part.rows)) for first in range(0, part.rows, rows)
+            ]
+        return found
+
     def place(self, row: int, of: str) -> str:
         """'file.h5: train/pressure,velocity, row 17' for a row of "x" or "y"."""
         part = next(part for part in reversed(self.parts) if part.first <= row)

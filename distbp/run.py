@@ -15,6 +15,8 @@ from distbp.data import Split, data_files, read_split
 from distbp.errors import DataError, UsageError
 from distbp.grains import default_grain, grain_count
 from distbp.layout import split_names
+from distbp.loader import Loader
+from distbp.loading import held_bytes, make_loader, node_budget
 from distbp.machine import differences, machine
 from distbp.network import Parameters, aligned_zeros, initialize
 from distbp.optimizers import Optimizer, make_optimizer
@@ -31,6 +33,7 @@ class Run:
     config: Config
     problem: Problem
     training: Split
+    loader: Loader
     validation: Split | None
     batch_size: int
     steps_per_epoch: int
@@ -66,7 +69,8 @@ def prepare(
     threads = set_threads(comm, config.threads, reproducible=config.reproducible)
     files = from_first(comm, lambda: data_files(config.data))
     config = replace(config, data=files if config.data else [])
-    training = _read(comm, files, config, config.split, stored.problem if stored else None)
+    memory = node_budget(comm, config.memory)
+    training = _read(comm, files, config, config.split, stored.problem if stored else None, memory)
     if comm.rank == 0 and training.why_not_shared:
         note(f"note      each rank holds the data for itself: {training.why_not_shared}")
     if stored:
@@ -75,13 +79,14 @@ def prepare(
         agree(comm, lambda: _check_epochs(stored, config))
     else:
         config, problem = pose(comm, config, training)
-    config, validation = _read_validation(comm, config, files, problem, note)
+    config, validation = _read_validation(comm, config, files, problem, memory - held_bytes(training), note)
 
     batch_size = min(len(training), len(training) if config.batch_size == "all" else int(config.batch_size))
     config = _with_grain(config, batch_size)
     if config.reproducible:
         _note_idle_ranks(comm, config, batch_size, note)
     steps = steps_per_epoch(len(training), batch_size)
+    config, loader, training = make_loader(comm, config, training, batch_size, memory, note)
     vector = aligned_zeros(problem.network.parameter_count, config.dtype)
     if stored:
         vector[:] = stored.vector
@@ -94,7 +99,7 @@ def prepare(
         optimizer = optimizer_of(config).init(vector)
         state = Checkpoint(config, problem, vector, optimizer, Progress(), _columns(problem, {}))
     _record_machine(comm, state, threads[0], note)
-    run = Run(comm, config, problem, training, validation, batch_size, steps, state, directory, threads)
+    run = Run(comm, config, problem, training, loader, validation, batch_size, steps, state, directory, threads)
 
     def first_files() -> None:
         if not stored:
@@ -115,9 +120,13 @@ def _load(directory: RunDirectory, note: Callable[[str], None]) -> Checkpoint:
     return stored
 
 
-def _read(comm: Communicator, files: list[str], config: Config, split: str, problem: Problem | None) -> Split:
+def _read(
+    comm: Communicator, files: list[str], config: Config, split: str, problem: Problem | None, memory: float
+) -> Split:
     labels = problem.labels if problem else None
-    return read_split(comm, files, split, config.x, config.y, labels=labels, trust_links=config.trust_links)
+    return read_split(
+        comm, files, split, config.x, config.y, labels=labels, trust_links=config.trust_links, memory=memory
+    )
 
 
 def _check_same_data(stored: Checkpoint, training: Split) -> None:
@@ -175,7 +184,7 @@ def _note_idle_ranks(comm: Communicator, config: Config, n: int, note: Callable[
 
 
 def _read_validation(
-    comm: Communicator, config: Config, files: list[str], problem: Problem, note: Callable[[str], None]
+    comm: Communicator, config: Config, files: list[str], problem: Problem, memory: float, note: Callable[[str], None]
 ) -> tuple[Config, Split | None]:
     if config.validation_split == AUTO:
         found = from_first(comm, lambda: all("test" in split_names(file) for file in files))
@@ -184,7 +193,7 @@ def _read_validation(
             note('no split "test": no validation, and no best.h5 (see --validation-split)')
     if not config.validation_split:
         return config, None
-    validation = _read(comm, files, config, config.validation_split, problem)
+    validation = _read(comm, files, config, config.validation_split, problem, memory)
     agree(comm, lambda: problem.check(validation))
     return config, validation
 

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from distbp.batch_gradient import BatchGradient, batch_gradient
-from distbp.batches import epoch_order
 from distbp.checkpoint import Progress
 from distbp.communicator import Communicator, on_first
 from distbp.config import Config
@@ -58,7 +57,10 @@ def train(
         reporter.start(run)
     started = time.perf_counter()
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the loss is watched instead
-        _epochs(run, stop_requested, reporter)
+        try:
+            _epochs(run, stop_requested, reporter)
+        finally:
+            run.loader.close()
     if reporter:
         reporter.finish(run, time.perf_counter() - started)
     return run
@@ -79,7 +81,7 @@ def make_schedule(config: Config, steps: int) -> Schedule:
 
 def _epochs(run: Run, stop_requested: Callable[[], bool], reporter: Reporter | None) -> None:
     config, comm, state = run.config, run.comm, run.state
-    progress, w, N = state.progress, state.vector, len(run.training)
+    progress, w = state.progress, state.vector
     gradient = batch_gradient(run)
     guard = DriftGuard(comm, state.parameters, config.drift_steps)
     optimizer, learning_rate = optimizer_of(config), make_schedule(config, run.steps_per_epoch)
@@ -88,10 +90,8 @@ def _epochs(run: Run, stop_requested: Callable[[], bool], reporter: Reporter | N
 
     while progress.epoch < config.epochs:
         started = time.perf_counter() - progress.epoch_seconds
-        order = epoch_order(N, config.seed, progress.epoch)
         done = Tally(progress.epoch_loss, progress.epoch_samples, progress.epoch_metric)
-        for first in range(progress.step % run.steps_per_epoch * run.batch_size, N, run.batch_size):
-            batch = order[first : first + run.batch_size]
+        for batch in run.loader.batches(progress.epoch, progress.step % run.steps_per_epoch):
             save = comm.rank == 0 and 0 < config.checkpoint_minutes * 60 < time.monotonic() - saved_at
             total = gradient(batch, stop=stop_requested(), save=save)  # ∂L_B/∂w over the whole batch, on every rank
             _check_finite(run, total, gradient, len(batch), saved)
@@ -102,7 +102,7 @@ def _epochs(run: Run, stop_requested: Callable[[], bool], reporter: Reporter | N
             guard.after_step(progress.step, saved)
             if reporter:
                 reporter.step(total.samples)
-            if (total.stop or total.save) and first + run.batch_size < N:
+            if (total.stop or total.save) and progress.step % run.steps_per_epoch:
                 progress.epoch_loss, progress.epoch_samples, progress.epoch_metric = (
                     done.loss,
                     done.samples,

@@ -110,6 +110,7 @@ def test_every_option_has_help_and_only_the_named_ones_may_change() -> None:
         "checkpoint_every",
         "checkpoint_minutes",
         "keep",
+        "memory",
         "drift_steps",
         "threads",
     }

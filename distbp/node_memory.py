@@ -1,0 +1,54 @@
+"""How much memory of this node is free: what the kernel says, and what the job's control groups leave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def free_bytes() -> int:
+    """Bytes that this process could still take, before the node or its job is out of memory."""
+    return min(_available(), *_left_in_groups())
+
+
+def _available() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return 2**33
+
+
+def _left_in_groups() -> list[int]:
+    """Limit minus use of each control group above this process (versions 2 and 1)."""
+    left = [2**62]
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return left
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory") and "memory" not in controllers.split(","):
+            continue
+        version = 1 if controllers else 2
+        top = Path("/sys/fs/cgroup/memory" if version == 1 else "/sys/fs/cgroup")
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if version == 1 else ("memory.max", "memory.current")
+        group = top / path.lstrip("/")
+        while True:
+            try:
+                limit, used = ((group / name).read_text().strip() for name in names)
+                if limit != "max":
+                    left.append(max(0, int(limit) - int(used) + _reclaimable(group)))
+            except (OSError, ValueError):
+                pass
+            if group == top or top not in group.parents:
+                break
+            group = group.parent
+    return left
+
+
+def _reclaimable(group: Path) -> int:
+    """File contents that the kernel keeps as long as nobody needs the memory."""
+    found = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    return int(found.get("inactive_file", 0)) + int(found.get("active_file", 0))

@@ -1,0 +1,204 @@
+"""Data that stay in their files: the same samples in the same order as in memory, on any number of ranks."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from runs import configuration, resumed, train_on
+
+from distbp.communicator import Communicator, run_threads
+from distbp.comparison import digest
+from distbp.data import read_split
+from distbp.errors import DataError, Stopped, UsageError
+from distbp.grains import sample_shares
+from distbp.layout import Layout
+from distbp.loader import InMemory, Streamed, streaming_bytes
+from distbp.sample_order import SampleOrder
+from distbp.train import train
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distbp.loading.BLOCK_BYTES", 120)
+    monkeypatch.setattr("distbp.data.BLOCK_BYTES", 500)
+
+
+def several_files(here: Path, *, kind: str = "classes", rows: tuple[int, ...] = (40, 3, 57)) -> str:
+    """A split in files of several layouts; the pattern that finds them."""
+    rng = np.random.default_rng(5)
+    for number, count in enumerate(rows):
+        x = rng.standard_normal((count, 4))
+        y = (x[:, 0] + x[:, 1] > 0).astype(int) if kind == "classes" else np.stack([x[:, 0] * x[:, 1], x[:, 2]], 1)
+        with h5py.File(here / f"part-{number}.h5", "w") as file:
+            packed: dict[str, Any] = {"chunks": (7, 4), "compression": "gzip"} if number == 2 else {}
+            file.create_dataset("train/x", data=x, **packed)
+            file["train/y"] = y
+    return str(here / "part-*.h5")
+
+
+@given(
+    ranks=st.integers(1, 6),
+    n=st.integers(1, 30),
+    window=st.integers(1, 110),
+    grain=st.one_of(st.none(), st.integers(1, 9)),
+    block=st.integers(40, 2000),
+    first=st.integers(0, 3),
+)
+@settings(max_examples=40, deadline=None)
+def test_batches_hold_what_they_hold_in_memory(
+    tmp_path_factory: pytest.TempPathFactory, ranks: int, n: int, window: int, grain: int | None, block: int, first: int
+) -> None:
+    files = [str(path) for path in sorted(Path(several_files(tmp_path_factory.mktemp("d"))).parent.glob("part-*.h5"))]
+    window = max(window, n)
+
+    def on_rank(comm: Communicator) -> bool:
+        whole = read_split(comm, files, "train", "x", "y")
+        data = read_split(comm, files, "train", "x", "y", memory=0)
+        assert not data.in_memory
+        assert data.labels == whole.labels
+        order = SampleOrder(data.layout.blocks(block), window, 3)
+        streamed = Streamed(comm, order, n, data, lambda m: sample_shares(m, grain, comm.size), 2)
+        expected = InMemory(SampleOrder(data.layout.blocks(block), window, 3), n)
+        try:
+            for epoch in (0, 1):
+                begin = min(first, len(data) // n) if epoch == 0 else 0
+                batches = zip(streamed.batches(epoch, begin), expected.batches(epoch, begin), strict=True)
+                for batch, rows in batches:
+                    start, end = sample_shares(len(rows), grain, comm.size)[comm.rank]
+                    x, y = streamed.training.x, streamed.training.y
+                    assert y is not None and whole.y is not None  # noqa: PT018
+                    np.testing.assert_array_equal(x[batch[start:end]], whole.x[rows[start:end]])
+                    np.testing.assert_array_equal(y[batch[start:end]], whole.y[rows[start:end]])
+        finally:
+            streamed.close()
+        return True
+
+    assert all(run_threads(ranks, on_rank))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("reader")]
+
+
+MEMORY = 30_000 / 2**30  # GiB; the data take 36,000 bytes
+MANY = (400, 3, 597)
+STREAMED: dict[str, Any] = dict(
+    batch_size=16, grain=3, reproducible=True, shuffle_window=50, epochs=2, validation_split="train"
+)
+
+
+@pytest.mark.parametrize("kind", ["classes", "targets"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.usefixtures("small_blocks")
+def test_memory_changes_no_bit(tmp_path: Path, kind: str, dtype: str) -> None:
+    options = {**STREAMED, "dtype": dtype}
+    data = several_files(tmp_path, kind=kind, rows=MANY)
+    whole = train_on(1, configuration(data, tmp_path / "whole", **options))
+    assert whole.training.in_memory
+    for ranks in (1, 2, 5):
+        run = train_on(ranks, configuration(data, tmp_path / f"{ranks}", memory=MEMORY, **options))
+        assert not run.training.in_memory
+        assert run.validation is not None
+        assert not run.validation.in_memory
+        assert digest(run.state.parameters) == digest(whole.state.parameters)
+        for column in ("train_loss", "validation_loss"):
+            assert run.state.history[column] == whole.state.history[column]
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_the_plain_mode_streams_too(tmp_path: Path) -> None:
+    options = {**STREAMED, "grain": "auto", "reproducible": False}
+    data = several_files(tmp_path, rows=MANY)
+    for ranks in (1, 3):
+        whole = train_on(ranks, configuration(data, tmp_path / f"whole{ranks}", **options))
+        run = train_on(ranks, configuration(data, tmp_path / f"part{ranks}", memory=MEMORY, **options))
+        assert digest(run.state.parameters) == digest(whole.state.parameters)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_resume_finds_its_place_with_any_memory(tmp_path: Path) -> None:
+    options = {**STREAMED, "epochs": 3}
+    data = several_files(tmp_path, rows=MANY)
+    whole = train_on(1, configuration(data, tmp_path / "whole", **options))
+    config = configuration(data, tmp_path / "parts", memory=MEMORY, **options)
+    asked = iter(range(1, 10**6))
+    with pytest.raises(Stopped):
+        train_on(1, config, stop_requested=lambda: next(asked) == 75)  # 63 steps an epoch
+    run = resumed(2, config, memory=1.0)
+    assert run.training.in_memory
+    assert digest(run.state.parameters) == digest(whole.state.parameters)
+    assert run.config.shuffle_window == 50
+    with pytest.raises(UsageError, match="--shuffle-window: the run has 50"):
+        resumed(1, config, shuffle_window=60)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_what_does_not_fit_is_refused_with_the_sum(tmp_path: Path) -> None:
+    data = several_files(tmp_path, rows=MANY)
+    options = {**STREAMED, "shuffle_window": "auto"}
+    with pytest.raises(UsageError, match=r"windows of 1000 samples needs .* GiB .*smaller --shuffle-window") as error:
+        train_on(2, configuration(data, tmp_path / "run", memory=MEMORY, **options))
+    assert error.value.agreed
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.usefixtures("small_blocks")
+def test_damage_that_one_rank_meets_ends_the_run(tmp_path: Path, ranks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the midst of the second epoch, in the thread of the rank that reads the block."""
+    data = several_files(tmp_path, rows=MANY)
+    read, reads = Layout.read, iter(range(10**9))
+
+    def damaged(layout: Layout, of: str, start: int, stop: int, out: Any) -> None:
+        if threading.current_thread().name.startswith("reader") and start <= 411 < stop and next(reads) >= 2:
+            raise DataError(f"{layout.place(411, of)}: cannot be read")
+        read(layout, of, start, stop, out)
+
+    monkeypatch.setattr(Layout, "read", damaged)
+    with pytest.raises(DataError, match=r"part-2\.h5: train/x, row 8: cannot be read") as error:
+        train_on(ranks, configuration(data, tmp_path / "run", memory=MEMORY, **{**STREAMED, "epochs": 9}))
+    assert error.value.agreed
+    assert (tmp_path / "run" / "checkpoint-0000000063.h5").exists()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("reader")]
+
+
+def test_bad_values_and_statistics_without_memory(tmp_path: Path) -> None:
+    data = several_files(tmp_path, rows=(30, 5, 30))
+    files = [str(tmp_path / f"part-{number}.h5") for number in range(3)]
+    with h5py.File(files[2], "r+") as file:
+        file["train/x"][29, 3] = np.nan
+    for ranks in (1, 4):
+        with pytest.raises(DataError, match=r"part-2\.h5: train/x, row 29: nan"):
+            run_threads(ranks, lambda comm: read_split(comm, files, "train", "x", "y", memory=0))
+    assert data
+
+
+def test_memory_that_streaming_needs() -> None:
+    order = SampleOrder([(first, first + 10) for first in range(0, 1000, 10)], 200, 0)
+
+    def shares(n: int) -> list[tuple[int, int]]:
+        return sample_shares(n, None, 4)
+
+    # two times (12 batches or parts of batches) x 5 samples, and 52 + 1 + 10 rows that are read
+    assert streaming_bytes(order, 20, shares, 4, 100) == (2 * 12 * 5 + 209 // 4 + 1 + 10) * 100
+
+
+@pytest.mark.parallel
+def test_real_ranks_stream(
+    comm: Communicator, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distbp.loading.BLOCK_BYTES", 120)
+    here = tmp_path_factory.mktemp("own")
+    shared = Path(comm.broadcast(str(here)))
+    if comm.rank == 0:
+        several_files(shared, rows=MANY, kind="targets")
+    comm.allgather(None)
+    options = STREAMED
+    data = str(shared / "part-*.h5")
+    together = train(comm, configuration(data, shared / "together", memory=MEMORY, **options))
+    alone = train_on(1, configuration(data, here / "alone", **options))
+    assert not together.training.in_memory
+    assert digest(together.state.parameters) == digest(alone.state.parameters)

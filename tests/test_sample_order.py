@@ -1,0 +1,59 @@
+"""The order of samples: every sample once, whole blocks in a window, and a function of its arguments alone."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distbp.batches import epoch_order
+from distbp.sample_order import SampleOrder
+
+lengths = st.lists(st.integers(1, 9), min_size=1, max_size=30)
+
+
+def blocks_of(lengths: list[int]) -> list[tuple[int, int]]:
+    return list(pairwise([0, *np.cumsum(lengths).tolist()]))
+
+
+@given(lengths, st.integers(1, 300), st.integers(0, 5), st.integers(0, 3))
+def test_each_sample_is_there_once(lengths: list[int], window: int, seed: int, epoch: int) -> None:
+    order = SampleOrder(blocks_of(lengths), window, seed)
+    starts = order.starts(epoch)
+    windows = [order.window(epoch, i) for i in range(len(starts) - 1)]
+    rows = [one.rows() for one in windows]
+    assert sorted(np.concatenate(rows).tolist()) == list(range(sum(lengths)))
+    assert [len(some) for some in rows] == [b - a for a, b in pairwise(starts)]
+    for one, some in zip(windows, rows, strict=True):
+        assert sorted(some.tolist()) == sorted(row for first, last in one.blocks for row in range(first, last))
+        assert len(some) <= order.longest
+    assert all(len(some) >= min(window, sum(lengths)) for some in rows[:-1])
+
+
+def test_up_to_a_window_all_is_shuffled_as_before() -> None:
+    order = SampleOrder(blocks_of([3, 5, 2]), 10, 7)
+    assert order.starts(4) == [0, 10]
+    np.testing.assert_array_equal(order.window(4, 0).rows(), epoch_order(10, 7, 4))
+
+
+def test_epochs_and_windows_differ_and_can_be_asked_for_in_any_order() -> None:
+    blocks = blocks_of([4] * 50)
+    one, other = SampleOrder(blocks, 40, 1), SampleOrder(blocks, 40, 1)
+    forward = [one.window(epoch, index).rows() for epoch in range(3) for index in range(5)]
+    backward = [other.window(epoch, index).rows() for epoch in reversed(range(3)) for index in reversed(range(5))]
+    for a, b in zip(forward, reversed(backward), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert len({rows.tobytes() for rows in forward}) == len(forward)
+    assert forward[0].tobytes() != SampleOrder(blocks, 40, 2).window(0, 0).rows().tobytes()
+
+
+def test_sorted_data_are_mixed() -> None:
+    """Ten classes, one after another: a window of a twentieth of the data, 100 blocks, has them all."""
+    order = SampleOrder(blocks_of([50] * 2000), 5000, 0)
+    for index in range(20):
+        rows = order.window(0, index).rows()
+        window, beginning = (np.bincount(some // 10000, minlength=10) for some in (rows, rows[:1000]))
+        assert window.min() >= 50  # one block or more of each
+        assert np.abs(beginning / 1000 - window / len(rows)).max() < 0.05  # and mixed well within the window
