@@ -7,6 +7,7 @@ set, or several side by side, each a row for a sample; a field of a compound dat
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from distbp.errors import DataError
 
+OPEN_FILES = 16
 BLOCK_BYTES = 16 * 2**20  # read at a time, where what is read is not what is kept
 
 
@@ -60,6 +62,7 @@ class Part:
     rows: int
     x: tuple[Column, ...]
     y: tuple[Column, ...]
+    stamp: tuple[int, int] = (0, 0)  # of the file, see `_stamp`
 
     @property
     def file(self) -> str:
@@ -116,14 +119,52 @@ class Layout:
 
     def read(self, of: str, start: int, stop: int, out: NDArray[Any]) -> None:
         """Fills `out`, shape (stop - start, width), with rows of "x" or "y".  Raises DataError."""
-        for part in self.parts:
+        with Reader(self) as reader:
+            reader.read(of, start, stop, out)
+
+
+class Reader:
+    """Reads rows of a split again and again; a few files stay open until `close`.
+
+    Raises DataError for a file that cannot be read, or is not the one that was there when the layout was found.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._open: dict[str, h5py.File] = {}
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the files."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def read(self, of: str, start: int, stop: int, out: NDArray[Any]) -> None:
+        """Fills `out`, shape (stop - start, width), with rows of "x" or "y"."""
+        for part in self._layout.parts:
             first, last = max(start, part.first), min(stop, part.first + part.rows)
-            if first < last:
-                left = 0
+            if first >= last:
+                continue
+            file, left = self._file(part), 0
+            with _as_data_error(part.file):
                 for column in getattr(part, of):
                     columns = out[first - start : last - start, left : left + column.width]
-                    _read(column, first - part.first, last - part.first, columns)
+                    _read(file, column, first - part.first, last - part.first, columns)
                     left += column.width
+
+    def _file(self, part: Part) -> h5py.File:
+        if _stamp(part.file) != part.stamp:
+            raise DataError(f"{part.file}: has changed since the run began; data must stay as they are while it runs")
+        if part.file not in self._open:
+            if len(self._open) >= OPEN_FILES:
+                self._open.pop(next(iter(self._open))).close()
+            self._open[part.file] = _open(part.file)
+        return self._open[part.file]
 
 
 def matching(patterns: Sequence[str]) -> list[str]:
@@ -140,18 +181,35 @@ def matching(patterns: Sequence[str]) -> list[str]:
 @contextmanager
 def opened(path: str) -> Iterator[h5py.File]:
     """The file, open for reading.  What h5py raises about it, in whatever way, becomes a DataError."""
+    with _open(path) as file, _as_data_error(path):
+        yield file
+
+
+def _open(path: str) -> h5py.File:
     if not Path(path).exists():
         raise DataError(f"{path}: no such file")
     try:
-        file = h5py.File(path, "r", locking="best-effort")
+        return h5py.File(path, "r", locking="best-effort")
     except (OSError, RuntimeError, ValueError) as error:
         reason = "permission denied" if isinstance(error, PermissionError) else "not an HDF5 file, or damaged"
         raise DataError(f"{path}: {reason}; a data set is an HDF5 file with a group per split") from None
+
+
+@contextmanager
+def _as_data_error(path: str) -> Iterator[None]:
     try:
-        with file:
-            yield file
+        yield
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise DataError(f"{path}: cannot be read, the file is damaged or truncated: {error}") from None
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    """Size and time of the last change; (0, 0) where there is no file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
 
 
 def split_names(path: str) -> list[str]:
@@ -167,6 +225,7 @@ def find(paths: Sequence[str], split: str, x: str, y: str | None, *, trust_links
     """
     parts: list[Part] = []
     for path in paths:
+        stamp = _stamp(path)
         with opened(path) as file:
             xs = tuple(_column(file, path, split, name, "--x", trust_links) for name in _separate(x))
             ys = (
@@ -175,7 +234,7 @@ def find(paths: Sequence[str], split: str, x: str, y: str | None, *, trust_links
                 else tuple(_column(file, path, split, name, "--y", trust_links) for name in _separate(y))
             )
         first = parts[-1].first + parts[-1].rows if parts else 0
-        part = Part(first, xs[0].rows, xs, ys)
+        part = Part(first, xs[0].rows, xs, ys, stamp)
         _check_part(part)
         if parts:
             _check_alike(parts[0], part)
@@ -304,23 +363,22 @@ def _check_alike(one: Part, other: Part) -> None:
             )
 
 
-def _read(column: Column, start: int, stop: int, out: NDArray[Any]) -> None:
-    with opened(column.file) as file:
-        dataset = file[column.dataset]
-        rows: Any = dataset
-        if column.field is not None:
-            rows = dataset.fields(column.field)
-        elif column.is_text:
-            rows = dataset.asstr()
-        elif out.flags.c_contiguous and np.dtype(column.dtype).kind != "b":
-            dataset.read_direct(out.reshape(stop - start, *column.shape), np.s_[start:stop])
-            return
-        block = max(1, BLOCK_BYTES // (column.width * max(1, dataset.dtype.itemsize)))
-        if column.chunk:
-            block = -(-block // column.chunk) * column.chunk
-        for first in range(start - start % block, stop, block):
-            low, high = max(first, start), min(first + block, stop)
-            values = np.asarray(rows[low:high])
-            if column.is_text and column.field is not None:
-                values = np.array([v.decode() if isinstance(v, bytes) else v for v in values.ravel()], object)
-            out[low - start : high - start] = values.reshape(high - low, column.width)
+def _read(file: h5py.File, column: Column, start: int, stop: int, out: NDArray[Any]) -> None:
+    dataset = file[column.dataset]
+    rows: Any = dataset
+    if column.field is not None:
+        rows = dataset.fields(column.field)
+    elif column.is_text:
+        rows = dataset.asstr()
+    elif out.flags.c_contiguous and np.dtype(column.dtype).kind != "b":
+        dataset.read_direct(out.reshape(stop - start, *column.shape), np.s_[start:stop])
+        return
+    block = max(1, BLOCK_BYTES // (column.width * max(1, dataset.dtype.itemsize)))
+    if column.chunk:
+        block = -(-block // column.chunk) * column.chunk
+    for first in range(start - start % block, stop, block):
+        low, high = max(first, start), min(first + block, stop)
+        values = np.asarray(rows[low:high])
+        if column.is_text and column.field is not None:
+            values = np.array([v.decode() if isinstance(v, bytes) else v for v in values.ravel()], object)
+        out[low - start : high - start] = values.reshape(high - low, column.width)

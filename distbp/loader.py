@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from distbp.communicator import Communicator, agree
 from distbp.data import Split
+from distbp.layout import Reader
 from distbp.sample_order import SampleOrder
 
 Shares = Callable[[int], list[tuple[int, int]]]  # n -> the part of a batch of n samples that each rank works on
@@ -87,11 +88,14 @@ class Streamed(Loader):
         self._thread = ThreadPoolExecutor(1, "reader")
         self._next: tuple[tuple[int, int], Future[_Plan]] | None = None
         self._stop = False
+        self._reader = Reader(data.layout)
+        self._block_x, self._block_y = (np.empty((order.largest_block, *a.shape[1:]), a.dtype) for a in (x, y))
 
     def close(self) -> None:
         """The thread ends after the block that it reads."""
         self._stop = True
         self._thread.shutdown(cancel_futures=True)
+        self._reader.close()
 
     def _load(self, epoch: int, index: int) -> NDArray[np.int64]:
         """Sends each sample of the window to its rank; meanwhile the thread may not read the next one yet."""
@@ -129,11 +133,14 @@ class Streamed(Loader):
         for first, last in plan.own_blocks:
             if self._stop:
                 break
-            x, y = self.training.read(first, last)
-            where = plan.position[at : at + last - first]
-            self._x[where] = x
-            if y is not None:
-                self._y[where] = y
+            where, count = plan.position[at : at + last - first], last - first
+            self._reader.read("x", first, last, self._block_x[:count])
+            self._x[where] = self._block_x[:count]
+            if self.training.classes is not None:
+                self._y[where] = self.training.classes[first:last]
+            else:
+                self._reader.read("y", first, last, self._block_y[:count])
+                self._y[where] = self._block_y[:count]
             at += last - first
         return plan
 
@@ -191,5 +198,6 @@ def receiving_rows(order: SampleOrder, n: int, shares: Shares) -> int:
 
 
 def streaming_bytes(order: SampleOrder, n: int, shares: Shares, size: int, row_bytes: int) -> int:
-    """Memory that a rank needs: two windows of its own samples, and what it has read of the next one."""
-    return (2 * receiving_rows(order, n, shares) + reading_rows(order, size)) * row_bytes
+    """Memory that a rank needs: two windows of its own samples, what it has read of the next one, and a block."""
+    rows = 2 * receiving_rows(order, n, shares) + reading_rows(order, size) + order.largest_block
+    return rows * row_bytes

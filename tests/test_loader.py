@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from distbp.comparison import digest
 from distbp.data import read_split
 from distbp.errors import DataError, Stopped, UsageError
 from distbp.grains import sample_shares
-from distbp.layout import Layout
+from distbp.layout import Reader
 from distbp.loader import InMemory, Streamed, streaming_bytes
 from distbp.sample_order import SampleOrder
 from distbp.train import train
@@ -150,19 +151,33 @@ def test_what_does_not_fit_is_refused_with_the_sum(tmp_path: Path) -> None:
 def test_damage_that_one_rank_meets_ends_the_run(tmp_path: Path, ranks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the midst of the second epoch, in the thread of the rank that reads the block."""
     data = several_files(tmp_path, rows=MANY)
-    read, reads = Layout.read, iter(range(10**9))
+    read, reads = Reader.read, iter(range(10**9))
 
-    def damaged(layout: Layout, of: str, start: int, stop: int, out: Any) -> None:
+    def damaged(reader: Reader, of: str, start: int, stop: int, out: Any) -> None:
         if threading.current_thread().name.startswith("reader") and start <= 411 < stop and next(reads) >= 2:
-            raise DataError(f"{layout.place(411, of)}: cannot be read")
-        read(layout, of, start, stop, out)
+            raise DataError(f"{reader._layout.place(411, of)}: cannot be read")
+        read(reader, of, start, stop, out)
 
-    monkeypatch.setattr(Layout, "read", damaged)
+    monkeypatch.setattr(Reader, "read", damaged)
     with pytest.raises(DataError, match=r"part-2\.h5: train/x, row 8: cannot be read") as error:
         train_on(ranks, configuration(data, tmp_path / "run", memory=MEMORY, **{**STREAMED, "epochs": 9}))
     assert error.value.agreed
     assert (tmp_path / "run" / "checkpoint-0000000063.h5").exists()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("reader")]
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_file_that_changes_ends_the_run(tmp_path: Path) -> None:
+    data = several_files(tmp_path, rows=MANY)
+
+    def stop() -> bool:
+        os.utime(tmp_path / "part-1.h5", (1, 1))
+        return False
+
+    config = configuration(data, tmp_path / "run", memory=MEMORY, **{**STREAMED, "epochs": 9})
+    with pytest.raises(DataError, match=r"part-1\.h5: has changed since the run began") as error:
+        train_on(2, config, stop_requested=stop)
+    assert error.value.agreed
 
 
 def test_bad_values_and_statistics_without_memory(tmp_path: Path) -> None:
@@ -182,8 +197,8 @@ def test_memory_that_streaming_needs() -> None:
     def shares(n: int) -> list[tuple[int, int]]:
         return sample_shares(n, None, 4)
 
-    # two times (12 batches or parts of batches) x 5 samples, and 52 + 1 + 10 rows that are read
-    assert streaming_bytes(order, 20, shares, 4, 100) == (2 * 12 * 5 + 209 // 4 + 1 + 10) * 100
+    # two times (12 batches or parts of batches) x 5 samples, 52 + 1 + 10 rows that are read, and a block
+    assert streaming_bytes(order, 20, shares, 4, 100) == (2 * 12 * 5 + 209 // 4 + 1 + 10 + 10) * 100
 
 
 @pytest.mark.parallel
