@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from math import inf
 from pathlib import Path
@@ -17,14 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.batches import pieces, shard
-from distbp.communicator import Communicator, NodeArray, agree, from_first
+from distbp.communicator import Communicator, agree, from_first
 from distbp.errors import DataError
 from distbp.labels import Labels, in_words, union
-from distbp.layout import Layout, find, matching
-from distbp.scaling import Rows
+from distbp.layout import Layout, Reader, find, matching
+from distbp.scaling import Extremes, Rows
 
 DIGITS = "digits.h5"
 BLOCK_BYTES = 16 * 2**20  # read and checked at a time
+NOTHING: NDArray[Any] = np.empty((0, 0))
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Split:
     why_not_shared: str = ""
     in_memory: bool = True
     classes: NDArray[np.int32] | None = None
+    extremes: dict[str, Extremes] = field(default_factory=dict)  # of x and y, where they are not in memory
 
     def __len__(self) -> int:
         return self.layout.rows
@@ -132,13 +134,11 @@ def read_split(
     found.  Raises DataError, agreed by all ranks.
     """
     layout = from_first(comm, lambda: find(paths, split, x, y, trust_links=trust_links))
-    in_memory = layout.rows * layout.row_bytes() <= memory
-    inputs = _load(comm, layout, "x", in_memory)
-    data = Split(layout, inputs.array, why_not_shared=inputs.why_not, in_memory=in_memory)
+    data = _load(comm, Split(layout, NOTHING, in_memory=layout.rows * layout.row_bytes() <= memory), "x")
     if y is None:
         return data
     if layout.dtype("y").kind == "f":
-        return replace(data, y=_load(comm, layout, "y", in_memory).array)
+        return _load(comm, data, "y")
 
     classes = comm.node_array((layout.rows,), np.dtype(np.int32))
     start, stop = shard(layout.rows, classes.part, classes.parts)
@@ -149,23 +149,28 @@ def read_split(
     return replace(data, y=classes.array, labels=known, classes=classes.array)
 
 
-def _load(comm: Communicator, layout: Layout, of: str, in_memory: bool) -> NodeArray:
-    """Reads and checks all of x or y; it stays in memory, or only the first rows do."""
+def _load(comm: Communicator, data: Split, of: str) -> Split:
+    """Reads and checks all of x or y; where it does not stay in memory, what remains are the extremes."""
+    layout = data.layout
     rows, width, dtype = layout.rows, layout.width(of), layout.dtype(of)
-    if in_memory:
+    if data.in_memory:
         loaded = comm.node_array((rows, width), dtype)
         agree(comm, lambda: _fill(layout, of, loaded.array, *shard(rows, loaded.part, loaded.parts)))
         comm.node_fence()
-        return loaded
+        data = replace(data, why_not_shared=loaded.why_not)
+        return replace(data, x=loaded.array) if of == "x" else replace(data, y=loaded.array)
+
+    extremes = Extremes(width)
 
     def check() -> None:
-        start, stop = shard(rows, comm.rank, comm.size)
         room = np.empty((max(1, BLOCK_BYTES // (width * dtype.itemsize)), width), dtype)
-        for first, last in pieces(start, stop, len(room)):
-            _read_checked(layout, of, first, last, room[: last - first])
+        with Reader(layout) as reader:
+            for first, last in pieces(*shard(rows, comm.rank, comm.size), len(room)):
+                _read_checked(reader, of, first, last, room[: last - first])
+                extremes.add(room[: last - first])
 
     agree(comm, check)
-    return NodeArray(np.empty((0, width), dtype), 0, 1)
+    return replace(data, extremes={**data.extremes, of: extremes.agree(comm)})
 
 
 def _blocks(start: int, stop: int, row_bytes: int) -> Iterator[tuple[int, int]]:
@@ -174,26 +179,28 @@ def _blocks(start: int, stop: int, row_bytes: int) -> Iterator[tuple[int, int]]:
 
 def _fill(layout: Layout, of: str, array: NDArray[Any], start: int, stop: int) -> None:
     """Reads rows start … stop - 1 of x or y to where they belong."""
-    for first, last in _blocks(start, stop, array.itemsize * array.shape[1]):
-        _read_checked(layout, of, first, last, array[first:last])
+    with Reader(layout) as reader:
+        for first, last in _blocks(start, stop, array.itemsize * array.shape[1]):
+            _read_checked(reader, of, first, last, array[first:last])
 
 
-def _read_checked(layout: Layout, of: str, first: int, last: int, out: NDArray[Any]) -> None:
-    layout.read(of, first, last, out)
+def _read_checked(reader: Reader, of: str, first: int, last: int, out: NDArray[Any]) -> None:
+    reader.read(of, first, last, out)
     if out.dtype.kind == "f":
         bad = ~np.isfinite(out).all(axis=1)
         if bad.any():
             row = int(bad.argmax())
             value = out[row][~np.isfinite(out[row])][0]
-            raise DataError(f"{layout.place(first + row, of)}: {value} in the data; remove or replace such rows")
+            raise DataError(f"{reader.layout.place(first + row, of)}: {value} in the data; remove or replace such rows")
 
 
 def _read_labels(layout: Layout, start: int, stop: int) -> tuple[list[Any], NDArray[np.int64]]:
     """The labels of these rows, each once, and which of them each row has."""
     dtype = layout.dtype("y")
     values = np.empty((stop - start, 1), dtype)
-    for first, last in _blocks(start, stop, dtype.itemsize):
-        layout.read("y", first, last, values[first - start : last - start])
+    with Reader(layout) as reader:
+        for first, last in _blocks(start, stop, dtype.itemsize):
+            reader.read("y", first, last, values[first - start : last - start])
     labels, which = np.unique(values, return_inverse=True)
     found: list[Any] = labels.tolist()
     for i, label in enumerate(found):

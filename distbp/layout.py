@@ -130,7 +130,7 @@ class Reader:
     """
 
     def __init__(self, layout: Layout) -> None:
-        self._layout = layout
+        self.layout = layout
         self._open: dict[str, h5py.File] = {}
 
     def __enter__(self) -> Reader:
@@ -146,7 +146,7 @@ class Reader:
 
     def read(self, of: str, start: int, stop: int, out: NDArray[Any]) -> None:
         """Fills `out`, shape (stop - start, width), with rows of "x" or "y"."""
-        for part in self._layout.parts:
+        for part in self.layout.parts:
             first, last = max(start, part.first), min(stop, part.first + part.rows)
             if first >= last:
                 continue

@@ -92,8 +92,8 @@ def pose(comm: Communicator, config: Config, data: Split) -> tuple[Config, Probl
     layers = [data.layout.width("x"), *config.hidden, n_F]
     network = Network.of(layers, config.activation, config.output_activation, config.loss)
     regression = not data.is_labelled and config.loss == "mse"
-    input_scaling = measure(comm, data.rows("x"), config.scale)
-    target = measure(comm, data.rows("y"), config.scale) if regression else Scaling.none(n_F)
+    input_scaling = measure(comm, data.rows("x"), config.scale, data.extremes.get("x"))
+    target = measure(comm, data.rows("y"), config.scale, data.extremes.get("y")) if regression else Scaling.none(n_F)
 
     def check_ranges() -> None:
         _check_range(data, "x", input_scaling, config.dtype)

@@ -8,7 +8,6 @@ minmax: shift = minimum, spread = maximum - minimum, so that values go from 0 to
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -55,45 +54,64 @@ class Scaling:
         return np.asarray(scaled * self.spread + self.shift)
 
 
+class Extremes:
+    """The lowest and highest value of each column, of blocks of rows."""
+
+    def __init__(self, columns: int) -> None:
+        self.low, self.high = np.full(columns, np.inf), np.full(columns, -np.inf)
+
+    def add(self, block: NDArray[Any]) -> None:
+        """More rows."""
+        np.minimum(self.low, block.min(axis=0), out=self.low)
+        np.maximum(self.high, block.max(axis=0), out=self.high)
+
+    def agree(self, comm: Communicator) -> Extremes:
+        """Those of all ranks, on all ranks."""
+        comm.allreduce(self.low, "min")
+        comm.allreduce(self.high, "max")
+        self.low += 0.0  # no -0, which MIN and MAX do not tell from 0
+        self.high += 0.0
+        return self
+
+
 @np.errstate(over="ignore", invalid="ignore")  # the result is checked where it is used
-def measure(comm: Communicator, array: Rows, method: str) -> Scaling:
+def measure(comm: Communicator, array: Rows, method: str, extremes: Extremes | None = None) -> Scaling:
     """The scaling of the columns of `array`, shape (N, columns), which is the same on every rank.
 
     Each rank works on its shard of the blocks of rows; the sums of the blocks are added without rounding (see
-    `distbp.exact_sum`), so that the bits do not depend on the number of ranks.  The deviations are summed in a second
-    pass, after the mean is known: a sum of squares minus a square of sums would lose all digits of a column such as
-    1e8 ± 1.
+    `distbp.exact_sum`), so that the bits do not depend on the number of ranks.  `extremes`: those of all rows, if they
+    are known.
+
+    With u = x - middle, where the middle is that between the extremes: mean = middle + E[u], variance = E[u²] - E[u]².
+    (With u = x all digits of a column such as 1e8 ± 1 would be lost.  Here E[u]² is at most N/4 times the variance.)
     """
-    columns = array.shape[1]
+    columns, N = array.shape[1], array.shape[0]
     if method == "none":
         return Scaling.none(columns)
     longest = max(1, BLOCK_BYTES // (8 * columns))  # rows; it depends on the columns alone
-    blocks = [slice(*rows) for rows in pieces(0, array.shape[0], longest)]
+    blocks = [slice(*rows) for rows in pieces(0, N, longest)]
     mine = blocks[slice(*shard(len(blocks), comm.rank, comm.size))]
-    low, high = np.full(columns, np.inf), np.full(columns, -np.inf)
-    for rows in mine:
-        block = array[rows]
-        np.minimum(low, block.min(axis=0), out=low)
-        np.maximum(high, block.max(axis=0), out=high)
-    comm.allreduce(low, "min")
-    comm.allreduce(high, "max")
-    low += 0.0  # no -0, which MIN and MAX do not tell from 0
-    high += 0.0
+    if extremes is None:
+        extremes = Extremes(columns)
+        for rows in mine:
+            extremes.add(array[rows])
+        extremes.agree(comm)
+    low, high = extremes.low, extremes.high
     constant = low == high
     if method == "minmax":
         return Scaling(low, np.where(constant, 1.0, high - low))
 
-    def total(exponents: Any, of_block: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[np.float64]:
-        """Σ over all rows; |of_block(rows)| < 2^exponents."""
-        exact = ExactSum(exponents + (longest - 1).bit_length(), len(blocks))
-        for rows in mine:
-            exact.add(of_block(array[rows].astype(np.float64)).sum(axis=0))
-        comm.allreduce(exact.sums)
-        return exact.value()
-
-    largest = np.array([exponent(bound) for bound in np.maximum(np.abs(low), np.abs(high))])
-    mean = np.where(constant, low, total(largest, lambda block: block) / array.shape[0])
-    widest = np.array([exponent(width) for width in high - low]) + 1  # the mean, rounded, may lie just outside
-    squares = total(2 * widest, lambda block: np.square(block - mean))
-    deviation = np.sqrt(squares / array.shape[0])
+    middle = low / 2.0 + high / 2.0
+    widest = np.array([exponent(width) for width in high - low])  # |u| < 2^widest
+    bits = (longest - 1).bit_length()
+    first, second = ExactSum(widest + bits, len(blocks)), ExactSum(2 * widest + bits, len(blocks))
+    for rows in mine:
+        u = array[rows] - middle
+        first.add(u.sum(axis=0))
+        second.add(np.square(u, out=u).sum(axis=0))
+    comm.allreduce(first.sums)
+    comm.allreduce(second.sums)
+    offset = first.value() / N
+    mean = np.where(constant, low, np.clip(middle + offset, low, high))
+    deviation = np.sqrt(np.maximum(second.value() / N - np.square(offset), 0.0))
     return Scaling(mean, np.where(constant | (deviation == 0.0), 1.0, deviation))

@@ -155,7 +155,7 @@ def test_damage_that_one_rank_meets_ends_the_run(tmp_path: Path, ranks: int, mon
 
     def damaged(reader: Reader, of: str, start: int, stop: int, out: Any) -> None:
         if threading.current_thread().name.startswith("reader") and start <= 411 < stop and next(reads) >= 2:
-            raise DataError(f"{reader._layout.place(411, of)}: cannot be read")
+            raise DataError(f"{reader.layout.place(411, of)}: cannot be read")
         read(reader, of, start, stop, out)
 
     monkeypatch.setattr(Reader, "read", damaged)
