@@ -19,6 +19,7 @@ from distbp.communicator import Communicator
 from distbp.exact_sum import ExactSum, exponent
 
 BLOCK_BYTES = 2 * 2**20  # of float64 that are worked on at a time
+BLOCK_ROWS = 1024  # at most: inside a block sums are rounded, those of the blocks are not
 
 
 class Rows(Protocol):
@@ -88,7 +89,7 @@ def measure(comm: Communicator, array: Rows, method: str, extremes: Extremes | N
     columns, N = array.shape[1], array.shape[0]
     if method == "none":
         return Scaling.none(columns)
-    longest = max(1, BLOCK_BYTES // (8 * columns))  # rows; it depends on the columns alone
+    longest = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (8 * columns)))  # it depends on the columns alone
     blocks = [slice(*rows) for rows in pieces(0, N, longest)]
     mine = blocks[slice(*shard(len(blocks), comm.rank, comm.size))]
     if extremes is None:
