@@ -1,8 +1,9 @@
 """The order of the samples of an epoch: a function of (seed, epoch, how the files are laid out, window) alone.
 
 Up to `window` samples are shuffled as a whole.  A larger split is cut into blocks of neighbouring rows, whole chunks of
-its files; the blocks are shuffled, then dealt out to windows, and the samples of each window are shuffled.  So a window
-can be read block by block, and each sample stands beside those of many blocks.
+its files, and the blocks are dealt out to windows; the samples of each window are shuffled.  So a window can be read
+block by block.  Of each K neighbouring blocks, each of the K windows gets one, by lot: so that every window has its
+part of everything that comes one after another in the files, such as classes in turn, or the time of a simulation.
 """
 
 from __future__ import annotations
@@ -34,18 +35,17 @@ class Window:
 
 
 class SampleOrder:
-    """The windows of every epoch.  `blocks` (first, last) are all rows of the split, in order."""
+    """The windows of every epoch, `window` samples or more in each.  `blocks` (first, last) are all rows, in order."""
 
     def __init__(self, blocks: Sequence[tuple[int, int]], window: int, seed: int) -> None:
-        self._blocks, self._window, self._seed = list(blocks), window, seed
-        self.N = self._blocks[-1][1]
-        self.largest_block = max(last - first for first, last in self._blocks)
+        self._blocks, self._seed, self.N = list(blocks), seed, blocks[-1][1]
+        lengths = np.array([last - first for first, last in blocks])
+        self.largest_block = int(lengths.max())
+        self.count = max(1, self.N // window)  # K
+        while self.count > 1 and _sizes(lengths, self.count)[0] < window:
+            self.count -= 1 + self.count // 64
+        self.longest = _sizes(lengths, self.count)[1]  # samples that a window may have
         self._dealt: dict[int, list[list[tuple[int, int]]]] = {}
-
-    @property
-    def longest(self) -> int:
-        """Samples that a window may have."""
-        return self.N if self._window >= self.N else min(self.N, self._window + self.largest_block - 1)
 
     def starts(self, epoch: int) -> list[int]:
         """Place in the epoch where each window begins, and N."""
@@ -55,23 +55,26 @@ class SampleOrder:
     def window(self, epoch: int, index: int) -> Window:
         """One window of an epoch; no other needs to be known for it."""
         blocks = self._deal(epoch)[index]
-        if self._window >= self.N:
+        if self.count == 1:
             return Window(blocks, epoch_order(self.N, self._seed, epoch))
         rng = np.random.default_rng([self._seed, SHUFFLE_STREAM, epoch, index + 1])
         return Window(blocks, rng.permutation(sum(last - first for first, last in blocks)))
 
     def _deal(self, epoch: int) -> list[list[tuple[int, int]]]:
-        """The blocks of each window: each has `window` samples or a few more, but the last one."""
-        if self._window >= self.N:
-            return [self._blocks]
+        """The blocks of each window, in the order of the files."""
         if epoch not in self._dealt:
-            windows: list[list[tuple[int, int]]] = [[]]
-            count = 0
-            for i in epoch_order(len(self._blocks), self._seed, epoch).tolist():
-                if count >= self._window:
-                    windows.append([])
-                    count = 0
-                windows[-1].append(self._blocks[i])
-                count += self._blocks[i][1] - self._blocks[i][0]
+            rng, K = np.random.default_rng([self._seed, SHUFFLE_STREAM, epoch]), self.count
+            windows: list[list[tuple[int, int]]] = [[] for _ in range(K)]
+            for first in range(0, len(self._blocks), K):
+                neighbours = self._blocks[first : first + K]
+                for block, index in zip(neighbours, rng.permutation(K).tolist(), strict=False):
+                    windows[index].append(block)
             self._dealt = {**{e: dealt for e, dealt in self._dealt.items() if e == epoch - 1}, epoch: windows}
         return self._dealt[epoch]
+
+
+def _sizes(lengths: NDArray[np.int64], K: int) -> tuple[int, int]:
+    """How few, and how many, samples a window may have; lots decide."""
+    whole = len(lengths) // K * K
+    groups, rest = lengths[:whole].reshape(-1, K), lengths[whole:]
+    return int(groups.min(axis=1).sum()), int(groups.max(axis=1).sum() + rest.max(initial=0))

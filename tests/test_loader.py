@@ -197,8 +197,8 @@ def test_memory_that_streaming_needs() -> None:
     def shares(n: int) -> list[tuple[int, int]]:
         return sample_shares(n, None, 4)
 
-    # two times (12 batches or parts of batches) x 5 samples, 52 + 1 + 10 rows that are read, and a block
-    assert streaming_bytes(order, 20, shares, 4, 100) == (2 * 12 * 5 + 209 // 4 + 1 + 10 + 10) * 100
+    # two times (12 batches or parts of batches) x 5 samples, 50 + 1 + 10 rows that are read, and a block
+    assert streaming_bytes(order, 20, shares, 4, 100) == (2 * 12 * 5 + 200 // 4 + 1 + 10 + 10) * 100
 
 
 @pytest.mark.parallel

@@ -29,7 +29,7 @@ def test_each_sample_is_there_once(lengths: list[int], window: int, seed: int, e
     for one, some in zip(windows, rows, strict=True):
         assert sorted(some.tolist()) == sorted(row for first, last in one.blocks for row in range(first, last))
         assert len(some) <= order.longest
-    assert all(len(some) >= min(window, sum(lengths)) for some in rows[:-1])
+    assert all(len(some) >= min(window, sum(lengths)) for some in rows)
 
 
 def test_up_to_a_window_all_is_shuffled_as_before() -> None:
@@ -49,11 +49,20 @@ def test_epochs_and_windows_differ_and_can_be_asked_for_in_any_order() -> None:
     assert forward[0].tobytes() != SampleOrder(blocks, 40, 2).window(0, 0).rows().tobytes()
 
 
-def test_sorted_data_are_mixed() -> None:
-    """Ten classes, one after another: a window of a twentieth of the data, 100 blocks, has them all."""
+def test_every_window_has_its_part_of_what_comes_in_turn() -> None:
+    """Ten classes, one after another: each window of 100 blocks has ten blocks of each, or nearly so."""
     order = SampleOrder(blocks_of([50] * 2000), 5000, 0)
+    assert order.count == 20
     for index in range(20):
         rows = order.window(0, index).rows()
         window, beginning = (np.bincount(some // 10000, minlength=10) for some in (rows, rows[:1000]))
-        assert window.min() >= 50  # one block or more of each
-        assert np.abs(beginning / 1000 - window / len(rows)).max() < 0.05  # and mixed well within the window
+        assert window.tolist() == [500] * 10
+        assert np.abs(beginning - 100).max() < 40
+
+
+def test_blocks_of_very_different_size() -> None:
+    order = SampleOrder(blocks_of([1] * 40 + [900] + [7] * 100), 300, 0)
+    for epoch in range(5):
+        sizes = np.diff(order.starts(epoch))
+        assert sizes.min() >= 300
+        assert sizes.max() <= order.longest
