@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,9 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.errors import DataError
-from distbp.source_files import opened, shown
+from distbp.source_files import is_packed, opened, shown
 
 BLOCK_BYTES = 8 * 2**20
+DAMAGE = (  # what NumPy's and Python's readers raise about damaged files
+    ValueError,
+    EOFError,
+    OSError,
+    TypeError,
+    KeyError,
+    SyntaxError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    RuntimeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+)
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}  # of LeCun's MNIST page
 
 
@@ -36,7 +55,10 @@ class Array:
         with self.open() as file:
             for first in range(0, self.shape[0], rows):
                 count = min(rows, self.shape[0] - first)
-                content = file.read(count * row)
+                try:
+                    content = file.read(count * row)
+                except DAMAGE as error:
+                    raise DataError(f"{self.name}: cannot be read after row {first}: {error}") from None
                 if len(content) != count * row:
                     raise DataError(
                         f"{self.name}: ends after row {first + len(content) // max(1, row)} of {self.shape[0]}"
@@ -111,7 +133,10 @@ class _Rows:
 def _flat(rows: NDArray[Any]) -> NDArray[Any]:
     flat = rows.reshape(len(rows), -1)
     if flat.dtype.kind in "SU":
-        return np.array([[v.decode() if isinstance(v, bytes) else v for v in row] for row in flat.tolist()], object)
+        try:
+            return np.array([[v.decode() if isinstance(v, bytes) else v for v in row] for row in flat.tolist()], object)
+        except (UnicodeDecodeError, ValueError):
+            raise DataError("strings that are not UTF-8; expected labels as text or numbers") from None
     return flat.view(np.uint8) if flat.dtype.kind == "b" else flat.astype(flat.dtype.newbyteorder("="), copy=False)
 
 
@@ -120,6 +145,8 @@ def npy(path: str) -> Array:
     with opened(path) as file:
         shape, fortran, dtype = _npy_header(path, file)
         start = file.tell()
+    if not is_packed(path):
+        _check_shape(path, shape, dtype, os.path.getsize(path) - start)
 
     @contextmanager
     def at_values() -> Iterator[IO[bytes]]:
@@ -145,13 +172,10 @@ def npz(path: str) -> dict[str, Array]:
                 def at_values(member: str = member, name: str = name) -> Iterator[IO[bytes]]:
                     with zipfile.ZipFile(path) as archive, archive.open(member) as file:
                         _npy_header(name, file)
-                        try:
-                            yield file
-                        except zipfile.BadZipFile as error:
-                            raise DataError(f"{name}: {error}") from None
+                        yield file
 
                 arrays[member.removesuffix(".npy")] = Array(name, shape, dtype, at_values, fortran)
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
+    except DAMAGE as error:
         raise DataError(f"{path}: not a NumPy archive: {error}") from None
     return arrays
 
@@ -161,11 +185,23 @@ def _npy_header(name: str, file: Any) -> tuple[tuple[int, ...], bool, np.dtype[A
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(file)
-    except (ValueError, EOFError) as error:
-        raise DataError(f"{name}: not a NumPy array: {error}") from None
+    except DAMAGE as error:
+        raise DataError(f"{name}: not a NumPy array: {str(error) or type(error).__name__}") from None
     if dtype.hasobject:
         raise DataError(f"{name} holds Python objects, which could run code; save it as numbers or strings")
+    _check_shape(name, shape, dtype)
     return shape, fortran, dtype
+
+
+def _check_shape(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], available: int = 2**62) -> None:
+    """Raises DataError for a shape that no array has, or that needs more bytes than there are."""
+    needed = prod(shape) * dtype.itemsize
+    if len(shape) > 32 or any(size < 0 for size in shape) or dtype.itemsize == 0 or needed > 2**62:
+        raise DataError(f"{name}: its header says {len(shape)} dimensions, {shown(str(shape))}; the file is damaged")
+    if needed > available:
+        raise DataError(
+            f"{name}: its header says {needed} bytes of values, and there are {available}; it is cut or damaged"
+        )
 
 
 def is_idx(path: str) -> bool:
@@ -180,9 +216,12 @@ def idx(path: str) -> Array:
     with opened(path) as file:
         magic = file.read(4)
         dtype, dimensions = np.dtype(IDX_TYPES[magic[2]]), magic[3]
-        sizes = np.frombuffer(file.read(4 * dimensions), ">u4")
-    if len(sizes) != dimensions:
+        header = file.read(4 * dimensions)
+    if len(header) != 4 * dimensions:
         raise DataError(f"{path}: ends inside its header")
+    sizes = np.frombuffer(header, ">u4")
+    available = 2**62 if is_packed(path) else os.path.getsize(path) - 4 - len(header)
+    _check_shape(path, tuple(sizes.tolist()), dtype, available)
 
     @contextmanager
     def at_values() -> Iterator[IO[bytes]]:

@@ -64,6 +64,9 @@ class Communicator(Protocol):
     def node_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NodeArray:
         """An array for the ranks of a node, to be filled once and then only read."""
 
+    def node_copies(self, size: int) -> int:
+        """How many copies of an array of so many bytes a node will have: 1, or one for each rank on it."""
+
     def node_fence(self) -> None:
         """After it, the ranks of a node see what each of them has written to their arrays before it."""
 
@@ -106,6 +109,10 @@ class OneProcess:
     def node_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NodeArray:
         """An array of its own."""
         return NodeArray(np.empty(shape, dtype), 0, 1)
+
+    def node_copies(self, size: int) -> int:
+        """Its own."""
+        return 1
 
     def node_fence(self) -> None:
         """Nobody else is there."""
@@ -167,6 +174,10 @@ class ThreadRank:
     def node_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NodeArray:
         """Rank 0's array."""
         return NodeArray(self.broadcast(np.empty(shape, dtype) if self.rank == 0 else None), self.rank, self.size)  # type: ignore[arg-type]
+
+    def node_copies(self, size: int) -> int:
+        """Rank 0's."""
+        return 1
 
     def node_fence(self) -> None:
         """Threads see each other's memory; they only wait."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.errors import DataError
-from distbp.source_files import BLOCK_ROWS, opened, shown
+from distbp.source_files import BLOCK_CELLS, check_names, opened, shown
 
 
 class CSVTable:
@@ -29,9 +29,7 @@ class CSVTable:
         if not first:
             raise DataError(f"{path}: line 1 is empty; expected {'the names of the columns' if header else 'values'}")
         self.columns = [name.strip() for name in first] if header else [str(i) for i in range(len(first))]
-        twice = {name for name in self.columns if self.columns.count(name) > 1}
-        if twice:
-            raise DataError(f"{path}: line 1 has the column {min(twice)!r} twice; columns need different names")
+        check_names(f"{path}: line 1", self.columns)
 
     @contextmanager
     def _lines(self) -> Iterator[Any]:
@@ -49,15 +47,15 @@ class CSVTable:
 
     def blocks(self, columns: Sequence[str], *, numbers: bool) -> Iterator[NDArray[Any]]:
         """See `Table`; numbers are float64."""
-        chosen = [self.columns.index(name) for name in columns]
+        number = {name: i for i, name in enumerate(self.columns)}
+        chosen = [number[name] for name in columns]
         with self._lines() as reader:
             if self._header:
                 next(reader)
+            filled = (row for row in reader if row)  # without empty lines
             while True:
                 rows, lines = [], []
-                for row in islice(reader, BLOCK_ROWS):
-                    if not row:
-                        continue  # an empty line
+                for row in islice(filled, max(1, BLOCK_CELLS // len(self.columns))):
                     if len(row) != len(self.columns):
                         raise DataError(
                             f"{self.name}, line {reader.line_num}: expected {len(self.columns)} values, "

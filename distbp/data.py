@@ -45,6 +45,7 @@ class Split:
     in_memory: bool = True
     classes: NDArray[np.int32] | None = None
     extremes: dict[str, Extremes] = field(default_factory=dict)  # of x and y, where they are not in memory
+    files: dict[str, Rows] = field(default_factory=dict)  # likewise
 
     def __len__(self) -> int:
         return self.layout.rows
@@ -52,16 +53,16 @@ class Split:
     def rows(self, of: str) -> Rows:
         """All rows of the inputs, or of the targets."""
         array = self.x if of == "x" else self.y
-        return array if self.in_memory and array is not None else _FileRows(self.layout, of)
+        return array if self.in_memory and array is not None else self.files[of]
 
     def read(self, first: int, last: int) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """x and y of rows first … last - 1."""
         if self.in_memory:
             return self.x[first:last], None if self.y is None else self.y[first:last]
-        x = _FileRows(self.layout, "x")[first:last]
-        if not self.layout.y_name:
-            return x, None
-        return x, _FileRows(self.layout, "y")[first:last] if self.classes is None else self.classes[first:last]
+        x = self.files["x"][first:last]
+        if self.classes is not None:
+            return x, self.classes[first:last]
+        return x, self.files["y"][first:last] if "y" in self.files else None
 
     @property
     def y_shape(self) -> tuple[int, ...]:
@@ -96,14 +97,20 @@ class _FileRows:
     """The inputs or targets of a split, read when they are asked for."""
 
     def __init__(self, layout: Layout, of: str) -> None:
-        self._layout, self._of = layout, of
+        self._reader, self._of, self._dtype = Reader(layout), of, layout.dtype(of)
         self.shape = (layout.rows, layout.width(of))
+        self._ahead = max(1, BLOCK_BYTES // (self.shape[1] * self._dtype.itemsize))
+        self._first, self._held = 0, np.empty((0, self.shape[1]), self._dtype)
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
+        """Rows first … last - 1; what follows them is read along, for it will be asked for next."""
         first, last, _ = rows.indices(self.shape[0])
-        array = np.empty((last - first, self.shape[1]), self._layout.dtype(self._of))
-        self._layout.read(self._of, first, last, array)
-        return array
+        if first < self._first or last > self._first + len(self._held):
+            end = min(max(last, first + self._ahead), self.shape[0])
+            self._held = np.empty((end - first, self.shape[1]), self._dtype)
+            self._reader.read(self._of, first, end, self._held)
+            self._first = first
+        return self._held[first - self._first : last - self._first]
 
 
 def data_files(paths: Sequence[str]) -> list[str]:
@@ -134,7 +141,9 @@ def read_split(
     found.  Raises DataError, agreed by all ranks.
     """
     layout = from_first(comm, lambda: find(paths, split, x, y, trust_links=trust_links))
-    data = _load(comm, Split(layout, NOTHING, in_memory=layout.rows * layout.row_bytes() <= memory), "x")
+    needed = layout.rows * layout.row_bytes()
+    copies = max(comm.allgather(comm.node_copies(needed)))
+    data = _load(comm, Split(layout, NOTHING, in_memory=needed * copies <= memory), "x")
     if y is None:
         return data
     if layout.dtype("y").kind == "f":
@@ -170,7 +179,8 @@ def _load(comm: Communicator, data: Split, of: str) -> Split:
                 extremes.add(room[: last - first])
 
     agree(comm, check)
-    return replace(data, extremes={**data.extremes, of: extremes.agree(comm)})
+    files = {**data.files, of: _FileRows(layout, of)}
+    return replace(data, files=files, extremes={**data.extremes, of: extremes.agree(comm)})
 
 
 def _blocks(start: int, stop: int, row_bytes: int) -> Iterator[tuple[int, int]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def import_data(
         test_rows = _draw(kinds["train"], options.test_fraction, options.seed)
     else:
         test_rows = np.zeros(0, bool)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    temporary = out.with_name(f".{out.name[:200]}.{os.getpid()}.tmp")
     try:
         try:
             with h5py.File(temporary, "x", locking=False) as file:
@@ -90,11 +91,14 @@ def import_data(
         except OSError as error:
             raise RunError(f"{out}: cannot be written: {error}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return imported
 
 
 def _check_out(out: Path, sources: Sequence[str], overwrite: bool) -> None:
+    if len(os.fsencode(out.name)) > 255:
+        raise RunError(f"--out: a name of {len(out.name)} characters is too long for a file")
     if not out.name or out.is_dir():
         raise RunError(f"--out {out}: expected the name of a file to write")
     if any(out.resolve() == Path(name).resolve() for name in sources):
@@ -188,6 +192,8 @@ class _Column:
             self._ends.append(sum(map(len, blocks)))
         if not blocks:
             raise DataError(f"{tables[0].name}: has no rows; a split needs at least one sample")
+        if len({block.shape[1] for block in blocks}) > 1:
+            raise DataError(f"{', '.join(table.name for table in tables)}: {self.name} has not as many columns in all")
         self.values = np.concatenate(blocks)
 
     def place(self, row: int) -> str:
@@ -199,8 +205,11 @@ class _Column:
         """(N,), if all of it is whole numbers."""
         values = self.values[:, 0]
         if values.dtype.kind in "iub":
+            if values.dtype.kind == "u" and (values > np.iinfo(np.int64).max).any():
+                row = int((values > np.iinfo(np.int64).max).argmax())
+                raise DataError(f"{self.place(row)}: {self.name} is {values[row]}, which is too large for a label")
             return values.astype(np.int64)
-        if values.dtype.kind == "f":
+        if values.dtype.kind == "f" or not all(isinstance(value, str | int) for value in values.tolist()):
             return None
         try:
             return np.array([int(value) for value in values.tolist()], np.int64)
@@ -217,11 +226,23 @@ class _Column:
 
     def texts(self) -> NDArray[Any]:
         """(N,) strings.  Raises DataError where one is empty."""
+        if self.values.dtype.kind == "f":
+            raise DataError(f"{self.first_bad()}; labels are whole numbers or text")
         found = np.array([str(value).strip() for value in self.values[:, 0].tolist()], object)
-        if (found == "").any():
-            row = int((found == "").argmax())
-            raise DataError(f"{self.place(row)}: {self.name!r} is empty; expected a label or a target")
+        for row, text in enumerate(found.tolist()):
+            if not text:
+                raise DataError(f"{self.place(row)}: {self.name!r} is empty; expected a label or a target")
+            if "\0" in text or not text.isprintable():
+                raise DataError(f"{self.place(row)}: {self.name!r} is {shown(text)}; expected text that can be printed")
         return found
+
+    def mostly_numbers(self) -> bool:
+        """Whether nine of ten values are numbers: then text among them is a mistake, not a label."""
+        good = 0
+        for cells in self.values.tolist():
+            with suppress(ValueError, TypeError):
+                good += bool(np.isfinite(float(cells[0])))
+        return good > 0.9 * len(self.values)
 
     def first_bad(self) -> str:
         """A value that is no finite number, and where it is."""
@@ -253,6 +274,9 @@ def _as_kind(raw: dict[str, _Column], kind: str) -> dict[str, NDArray[Any]]:
         if kind == "targets" or not one_column:
             bad = next(column for column, values in zip(columns, found, strict=True) if values is None)
             raise DataError(f"{bad.first_bad()}; targets are finite numbers")
+    for column in columns if kind == "auto" else ():
+        if column.mostly_numbers():
+            raise DataError(f"{column.first_bad()}, and nearly all others are numbers; if it is a label: --kind labels")
     return {split: column.texts() for split, column in raw.items()}
 
 
@@ -332,6 +356,8 @@ def _stored_dtype(table: Table, read: np.dtype[Any], wanted: str) -> np.dtype[An
 
 
 def _check_block(table: Table, block: NDArray[Any], width: int, dtype: np.dtype[Any], wanted: str) -> None:
+    if block.shape[1] == 0:
+        raise DataError(f"{table.name}: the inputs have no columns")
     if block.shape[1] != width:
         raise DataError(f"{table.name}: has {block.shape[1]} inputs, and the sources before it have {width}")
     if wanted == "auto" and not table.is_text and not np.can_cast(block.dtype, dtype):

@@ -10,7 +10,7 @@ import glob
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class Part:
     rows: int
     x: tuple[Column, ...]
     y: tuple[Column, ...]
-    stamp: tuple[int, int] = (0, 0)  # of the file, see `_stamp`
+    bytes: int = 0  # of the file
 
     @property
     def file(self) -> str:
@@ -78,6 +78,7 @@ class Layout:
     x_name: str
     y_name: str
     parts: tuple[Part, ...]
+    changed: dict[str, int] = field(default_factory=dict)  # when each file was, as this node saw it first
 
     @property
     def rows(self) -> int:
@@ -132,6 +133,9 @@ class Reader:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self._open: dict[str, h5py.File] = {}
+        self._changed: dict[
+            str, int
+        ] = {}  # when each file was, at first; copies on other nodes have times of their own
 
     def __enter__(self) -> Reader:
         return self
@@ -158,7 +162,8 @@ class Reader:
                     left += column.width
 
     def _file(self, part: Part) -> h5py.File:
-        if _stamp(part.file) != part.stamp:
+        size, changed = _stamp(part.file)
+        if size != part.bytes or changed != self.layout.changed.setdefault(part.file, changed):
             raise DataError(f"{part.file}: has changed since the run began; data must stay as they are while it runs")
         if part.file not in self._open:
             if len(self._open) >= OPEN_FILES:
@@ -225,16 +230,16 @@ def find(paths: Sequence[str], split: str, x: str, y: str | None, *, trust_links
     """
     parts: list[Part] = []
     for path in paths:
-        stamp = _stamp(path)
+        size, _ = _stamp(path)
         with opened(path) as file:
-            xs = tuple(_column(file, path, split, name, "--x", trust_links) for name in _separate(x))
+            xs = tuple(_column(file, path, split, name, "--x", trust_links) for name in _separate(x, "--x"))
             ys = (
                 ()
                 if y is None
-                else tuple(_column(file, path, split, name, "--y", trust_links) for name in _separate(y))
+                else tuple(_column(file, path, split, name, "--y", trust_links) for name in _separate(y, "--y"))
             )
         first = parts[-1].first + parts[-1].rows if parts else 0
-        part = Part(first, xs[0].rows, xs, ys, stamp)
+        part = Part(first, xs[0].rows, xs, ys, size)
         _check_part(part)
         if parts:
             _check_alike(parts[0], part)
@@ -242,8 +247,11 @@ def find(paths: Sequence[str], split: str, x: str, y: str | None, *, trust_links
     return Layout(split, x, y or "", tuple(parts))
 
 
-def _separate(names: str) -> list[str]:
-    return [name.strip() for name in names.split(",") if name.strip()]
+def _separate(names: str, option: str) -> list[str]:
+    found = [name.strip() for name in names.split(",") if name.strip()]
+    if not found:
+        raise DataError(f"{option} {names!r}: expected the name of a data set inside the split, or several with commas")
+    return found
 
 
 def _column(file: h5py.File, path: str, split: str, name: str, option: str, trust_links: bool) -> Column:
@@ -318,7 +326,7 @@ def _follow(file: h5py.File, path: str, name: str, trust_links: bool) -> Any:
             )
         try:
             item = item[step]
-        except (KeyError, OSError):
+        except (KeyError, OSError, RuntimeError):
             raise DataError(f"{path}: {name} is a link, and what it points to is not there") from None
     return item
 
@@ -370,7 +378,7 @@ def _read(file: h5py.File, column: Column, start: int, stop: int, out: NDArray[A
         rows = dataset.fields(column.field)
     elif column.is_text:
         rows = dataset.asstr()
-    elif out.flags.c_contiguous and np.dtype(column.dtype).kind != "b":
+    elif out.flags.c_contiguous and np.dtype(column.dtype).kind != "b" and not dataset.dtype.shape:
         dataset.read_direct(out.reshape(stop - start, *column.shape), np.s_[start:stop])
         return
     block = max(1, BLOCK_BYTES // (column.width * max(1, dataset.dtype.itemsize)))

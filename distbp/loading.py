@@ -31,9 +31,12 @@ def node_budget(comm: Communicator, gib: float) -> float:
     return float(free[0])
 
 
-def held_bytes(data: Split) -> int:
+def held_bytes(data: Split | None) -> int:
     """What a split takes of a node's memory."""
-    return data.layout.rows * data.layout.row_bytes() if data.in_memory else 0
+    if data is None:
+        return 0
+    classes = 4 if data.is_labelled else 0  # these are in memory in any case
+    return data.layout.rows * (data.layout.row_bytes() if data.in_memory else classes)
 
 
 def make_loader(

@@ -110,6 +110,12 @@ class MPIRank:
         array = np.asarray(memory)[:size].view(dtype).reshape(shape)
         return NodeArray(array, node.rank, node.size)
 
+    def node_copies(self, size: int) -> int:
+        """1, unless there is too little memory to share."""
+        node = self._of_node()
+        free: int = node.bcast(_free_bytes(SHARED_MEMORY))
+        return 1 if free >= size + MARGIN_BYTES else int(node.size)
+
     def node_fence(self) -> None:
         """MPI_Win_sync on both sides of a barrier: what was written before it is seen after it (MPI 4.1, 12.7)."""
         for window in self._windows:

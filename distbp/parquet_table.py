@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.errors import DataError
-from distbp.source_files import BLOCK_ROWS
+from distbp.source_files import BLOCK_ROWS, check_names
 
 
 class ParquetTable:
@@ -28,6 +28,7 @@ class ParquetTable:
         except (pyarrow.ArrowException, OSError) as error:
             raise DataError(f"{path}: not a Parquet file: {error}") from None
         self.columns = self._file.schema_arrow.names
+        check_names(path, self.columns)
 
     def blocks(self, columns: Sequence[str], *, numbers: bool) -> Iterator[NDArray[Any]]:
         """See `Table`."""
@@ -57,13 +58,24 @@ class ParquetTable:
         if isinstance(column, pyarrow.FixedSizeListArray):
             values = np.asarray(column.flatten()).reshape(len(column), -1)
         elif isinstance(column, pyarrow.ListArray):
-            values = np.array(column.to_pylist())
+            rows = column.to_pylist()
+            lengths = [len(row) for row in rows]
+            if len(set(lengths)) > 1:
+                row = next(i for i, length in enumerate(lengths) if length != lengths[0])
+                raise DataError(
+                    f"{self.name}, row {done + row}: column {name!r} has {lengths[row]} values, and {lengths[0]} before"
+                )
+            values = np.array(rows)
         elif isinstance(column, pyarrow.DictionaryArray):
             values = np.array(column.to_pylist(), object)[:, None]
         else:
             values = column.to_numpy(zero_copy_only=False)[:, None]
         if values.dtype.kind == "b":
             values = values.view(np.uint8)
+        if values.dtype.kind not in "iufOSU" or (
+            values.dtype.kind == "O" and not isinstance(values[0, 0], str | int | float)
+        ):
+            raise DataError(f"{self.name}: column {name!r} is of type {kind}; expected numbers or strings")
         if numbers and values.dtype.kind not in "iuf":
             raise DataError(f"{self.name}, row {done}: column {name!r} is of type {kind}; expected numbers")
         if numbers and values.dtype.kind == "f" and not np.isfinite(values).all():

@@ -86,7 +86,7 @@ def prepare(
     if config.reproducible:
         _note_idle_ranks(comm, config, batch_size, note)
     steps = steps_per_epoch(len(training), batch_size)
-    config, loader, training = make_loader(comm, config, training, batch_size, memory, note)
+    config, loader, training = make_loader(comm, config, training, batch_size, memory - held_bytes(validation), note)
     vector = aligned_zeros(problem.network.parameter_count, config.dtype)
     if stored:
         vector[:] = stored.vector

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any, Protocol
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from distbp.errors import DataError
 
 BLOCK_ROWS = 4096
+BLOCK_CELLS = 2**20
 LONGEST_SHOWN = 120
 
 
@@ -34,18 +36,29 @@ class Table(Protocol):
         """'file.csv, line 18' for a row, counted from 0."""
 
 
+def is_packed(path: str) -> bool:
+    """Whether a file is gzipped."""
+    with open(path, "rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
 @contextmanager
 def opened(path: str) -> Iterator[IO[bytes]]:
     """The file, unpacked if it is gzipped.  What goes wrong becomes a DataError."""
     try:
-        with open(path, "rb") as plain:
-            packed = plain.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rb") if packed else open(path, "rb") as file:
+        with gzip.open(path, "rb") if is_packed(path) else open(path, "rb") as file:
             yield file  # type: ignore[misc]
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
+
+
+def check_names(where: str, columns: Sequence[str]) -> None:
+    """Raises DataError where two columns have one name."""
+    name, count = Counter(columns).most_common(1)[0] if columns else ("", 0)
+    if count > 1:
+        raise DataError(f"{where} has the column {name!r} twice; columns need different names")
 
 
 def shown(text: str) -> str:

@@ -371,3 +371,15 @@ def test_probabilities_of_every_split_are_checked(tmp_path: Path) -> None:
     write(Path(path), np.zeros((2, 2)), [[0.5], [50.0]], "test")
     with pytest.raises(DataError, match=r"test/y, row 1: \[50\.0\].*from 0 to 1"):
         train_on(1, configuration(path, tmp_path / "run", loss="binary_cross_entropy"))
+
+
+def test_rows_of_an_array_type_and_names_that_are_none(tmp_path: Path) -> None:
+    values = np.arange(60, dtype=np.float32).reshape(20, 3)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("train/x", (20,), np.dtype(("f4", (3,))))
+        file["train/x"][...] = values
+        file["train/y"] = np.arange(20) % 2
+    np.testing.assert_array_equal(read(str(tmp_path / "a.h5")).x, values)
+    for option in ("x", "y"):
+        with pytest.raises(DataError, match=f"--{option} ' ,': expected the name of a data set"):
+            read(str(tmp_path / "a.h5"), **{option: " ,"})

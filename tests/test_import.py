@@ -218,7 +218,7 @@ def test_sources_that_cannot_be_read(tmp_path: Path) -> None:
     refused("expected two files of arrays", tmp_path / "x.npy")
     (tmp_path / "cut.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:-1000])
     np.save(tmp_path / "y.npy", np.arange(5000))
-    refused("ends after row", tmp_path / "cut.npy", tmp_path / "y.npy")
+    refused("its header says 160000 bytes of values, and there are 159000", tmp_path / "cut.npy", tmp_path / "y.npy")
     np.save(tmp_path / "short.npy", np.arange(50))
     refused("50 rows of labels or targets, and 5000 or more of inputs", tmp_path / "x.npy", tmp_path / "short.npy")
     np.save(tmp_path / "sx.npy", X[:50])
@@ -234,6 +234,78 @@ def test_sources_that_cannot_be_read(tmp_path: Path) -> None:
     refused("inputs of type float64, and uint8 before; choose", tmp_path / "u.npz", tmp_path / "f.npz")
     with pytest.raises(RunError, match="is read by this command"):
         imported(Path(source), source, y=("kind",))
+
+
+def test_empty_lines_end_nothing(tmp_path: Path) -> None:
+    rows = [f"{i},{i % 2}" for i in range(110)]
+    (tmp_path / "b.csv").write_text("\n".join(["a,y", *rows[:10], *[""] * 9000, *rows[10:]]))
+    assert imported(tmp_path / "b.h5", str(tmp_path / "b.csv"))["train/x"][:, 0].tolist() == list(range(110))
+
+
+def test_values_that_are_neither_labels_nor_targets(tmp_path: Path) -> None:
+    """What would become wrong labels without a word."""
+    x = np.zeros((20, 1))
+    for y, message in (
+        (np.array([2**63 + 1] * 20, np.uint64), "row 0: y is 9223372036854775809, which is too large for a label"),
+        (np.where(np.arange(20) == 7, np.nan, 1.5), "row 7: y is 'nan', and nearly all others are numbers"),
+        (np.array(["a\0b"] * 20), "expected text that can be printed"),
+        (np.array(["\ud800"] * 20), "expected text that can be printed"),
+        (np.array([b"\xff\xfe"] * 20), "strings that are not UTF-8"),
+    ):
+        np.savez(tmp_path / "y.npz", x=x, y=y)
+        with pytest.raises(DataError, match=message):
+            imported(tmp_path / "y.h5", str(tmp_path / "y.npz"))
+    source = write_csv(tmp_path / "c.csv", {"a": range(20), "y": [*[1.5] * 19, "n/a"]})
+    with pytest.raises(
+        DataError, match=r"line 21 \('19,n/a'\): y is 'n/a', and nearly all others are numbers; .*--kind labels"
+    ):
+        imported(tmp_path / "c.h5", source)
+    assert "n/a" in imported(tmp_path / "c.h5", source, kind="labels")["train/y"]
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    from datetime import date
+    from decimal import Decimal
+
+    for values in ([Decimal("1.2"), Decimal("1.7")], [date(2020, 1, 1), date(2021, 1, 1)]):
+        pq.write_table(pa.table({"a": [1.0, 2.0], "y": pa.array(values)}), tmp_path / "o.parquet")
+        with pytest.raises(DataError, match=r"column 'y' is of type (decimal|date).*; expected numbers or strings"):
+            imported(tmp_path / "o.h5", str(tmp_path / "o.parquet"))
+    pq.write_table(pa.table({"a": pa.array([[1.0], [1.0, 2.0]]), "y": [0, 1]}), tmp_path / "r.parquet")
+    with pytest.raises(DataError, match="row 1: column 'a' has 2 values, and 1 before"):
+        imported(tmp_path / "r.h5", str(tmp_path / "r.parquet"))
+
+
+def npy_with(shape: str, content: bytes = b"\0" * 64) -> bytes:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    header += b" " * (-(len(header) + 11) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(
+            npy_with(shape)
+            for shape in ("(4, 2**60)", "(4, 1152921504606846976)", "(4, -2)", "(4L, ", "(" * 2000, "()")
+        ),
+        npy_with("(" + "1, " * 70 + ")"),
+        npy_with("(4, 17179869184)"),
+        b"\0\0\x0d\x46" + b"\0\0\0\1" * 70,
+        b"\0\0\x0d\x04" + b"\xff" * 16,
+        b"\0\0\x0d\x04" + b"\xff" * 7,
+        b"PK\x03\x04 and nothing",
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_files_that_lie_about_themselves(tmp_path: Path, content: bytes, packed: bool) -> None:
+    name = "x.npy" if content[:1] == b"\x93" else "x.npz" if content[:1] == b"P" else "x.idx"
+    if packed and name == "x.npz":
+        return
+    (tmp_path / name).write_bytes(gzip.compress(content) if packed else content)
+    np.save(tmp_path / "y.npy", np.arange(4))
+    sources = [str(tmp_path / name)] + ([str(tmp_path / "y.npy")] if name != "x.npz" else [])
+    with pytest.raises(DataError) as error:
+        imported(tmp_path / "o.h5", *sources)
+    assert name in str(error.value)
 
 
 def test_the_command(runner: Runner, tmp_path: Path) -> None:
