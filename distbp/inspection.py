@@ -89,16 +89,29 @@ def _describe_data(path: Path) -> Iterator[str]:
     splits = split_names(str(path))
     with opened(str(path)) as file:
         yield f"{path}: " + (f"data set with the splits {', '.join(splits)}" if splits else "HDF5 file without splits")
-        for prefix, group in [("", file), *((f"{split}/", file[split]) for split in splits)]:
-            for name, item in group.items():
-                if isinstance(item, h5py.Dataset):
-                    layout = f"chunks {item.chunks}" if item.chunks else "contiguous"
-                    packed = f", {item.compression}" if item.compression else ""
-                    yield f"  {prefix}{name}  {item.shape} {item.dtype}, {layout}{packed}{_values(item)}"
+        groups = [split for split in splits if isinstance(file[split], h5py.Group)]
+        for prefix, group in [("", file), *((f"{split}/", file[split]) for split in groups)]:
+            for name in group:
+                if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                    yield f"  {prefix}{name}  a link, not followed (see --trust-links of distbp train)"
+                elif isinstance(group[name], h5py.Dataset):
+                    yield f"  {prefix}{name}  {_layout(group[name])}{_labels(group[name])}"
 
 
-def _values(item: h5py.Dataset) -> str:
-    if item.ndim != 1 or item.dtype.kind not in "iu" or item.size == 0:
+def _layout(item: h5py.Dataset) -> str:
+    layout = f"chunks {item.chunks}" if item.chunks else "contiguous"
+    packed = f", {item.compression}" if item.compression else ""
+    kind = "string" if h5py.check_string_dtype(item.dtype) else str(item.dtype)
+    if item.dtype.names:
+        kind = "table of " + ", ".join(item.dtype.names)
+    return f"{item.shape} {kind}, {layout}{packed}"
+
+
+def _labels(item: h5py.Dataset) -> str:
+    """What classes a data set of labels has, and how many samples the rarest and the commonest have."""
+    is_text = h5py.check_string_dtype(item.dtype) is not None
+    if item.ndim != 1 or item.size == 0 or not (is_text or item.dtype.kind in "iu"):
         return ""
-    labels = item[()]
-    return f", {len(np.unique(labels))} labels from {labels.min()} to {labels.max()}"
+    labels, counts = np.unique(item.asstr()[()].astype(object) if is_text else item[()], return_counts=True)
+    span = f"{labels.min()!s} to {labels.max()!s}"
+    return f", {len(labels)} labels from {span}, {counts.min()} to {counts.max()} samples each"
