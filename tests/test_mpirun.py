@@ -8,7 +8,9 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from runs import BIN, Runner, check_error, write_data
@@ -190,3 +192,23 @@ def test_killed_five_times_and_resumed_on_other_numbers_of_ranks(runner: Runner)
             rows.append([{c: v for c, v in row.items() if "second" not in c} for row in csv.DictReader(file)])
     assert rows[0] == rows[1]
     assert [row["epoch"] for row in rows[0]] == [str(epoch) for epoch in range(1, 31)]
+
+
+@pytest.mark.parametrize("damage", ["a chunk", "the end"])
+def test_damage_that_one_rank_meets_ends_the_job(runner: Runner, tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "damaged.h5"
+    rng = np.random.default_rng(0)
+    with h5py.File(path, "w") as file:
+        packed: dict[str, Any] = {"chunks": (10, 4), "compression": "gzip"} if damage == "a chunk" else {}
+        file["train/y"] = np.arange(300) % 3
+        x = file.create_dataset("train/x", data=rng.standard_normal((300, 4)), **packed)
+        where = x.id.get_chunk_info(29).byte_offset if damage == "a chunk" else x.id.get_offset()
+    with open(path, "rb+") as raw:
+        if damage == "a chunk":
+            raw.seek(where)
+            raw.write(b"\xff" * 40)
+        else:
+            raw.truncate(where + 300 * 32 - 100)
+    result = runner.distbp("train", str(path), "--validation-split", "", "--epochs", "1", ranks=3)
+    check_error(result, 1, "damaged.h5: ")
+    assert not (runner.directory / "run" / "metrics.csv").exists()
