@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "PMIX_RANK", "PALS_RANKID", "ALPS_APP_PE")
 INTERRUPTED = 130
+LAST_WORDS_SECONDS = 0.2  # for the launcher to pass on what a rank has said: at an abort it throws the rest away
 
 
 class Launch:
@@ -125,6 +126,7 @@ class Launch:
         if text:
             say(text)
         if self.comm is not None and self.comm.size > 1:
+            time.sleep(LAST_WORDS_SECONDS)
             self.comm.abort(code)  # type: ignore[attr-defined]
             os._exit(code)
         return code
