@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.errors import DataError
+from distbp.finite import first_not_finite
 from distbp.source_files import is_packed, opened, shown
 
 BLOCK_BYTES = 8 * 2**20
@@ -79,9 +80,8 @@ class ArrayTable:
         for array in arrays.values():
             if not array.shape:
                 raise DataError(f"{array.name} is a single value, expected rows")
-            if array.dtype.kind not in "biufSU" or array.dtype.itemsize > 8 * (
-                1 if array.dtype.kind in "biuf" else 1000
-            ):
+            longest = 8 if array.dtype.kind in "biuf" else 8000
+            if array.dtype.kind not in "biufSU" or array.dtype.itemsize > longest:
                 raise DataError(f"{array.name} is of type {array.dtype}; expected integers, real numbers or strings")
 
     def blocks(self, columns: Sequence[str], *, numbers: bool) -> Iterator[NDArray[Any]]:
@@ -100,8 +100,8 @@ class ArrayTable:
         while done < arrays[0].shape[0]:
             parts = [stream.take(count) for stream in streams]
             block = np.concatenate([_flat(part) for part in parts], axis=1) if len(parts) > 1 else _flat(parts[0])
-            if numbers and block.dtype.kind == "f" and not np.isfinite(block).all():
-                row = int((~np.isfinite(block)).any(axis=1).argmax())
+            row = first_not_finite(block) if numbers else None
+            if row is not None:
                 raise DataError(f"{self.name}, row {done + row}: not finite: {shown(str(block[row].tolist()))}")
             yield block
             done += len(block)

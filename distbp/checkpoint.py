@@ -33,6 +33,7 @@ from distbp.errors import CheckpointError, DistbpError
 from distbp.labels import from_array, to_array
 from distbp.machine import Machine
 from distbp.network import Network, Parameters
+from distbp.new_file import replace_synced
 from distbp.problem import Problem
 from distbp.scaling import Scaling
 
@@ -98,21 +99,6 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
         replace_synced(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def replace_synced(temporary: Path, path: Path) -> None:
-    """Renames a finished file, after its content and before its name are on the disk."""
-    _sync(temporary, os.O_RDWR)
-    os.replace(temporary, path)
-    _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-
-
-def _sync(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read(path: Path) -> Checkpoint:

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.errors import DataError
-from distbp.source_files import BLOCK_CELLS, check_names, opened, shown
+from distbp.source_files import check_names, opened, shown
+
+BLOCK_CELLS = 2**20
 
 
 class CSVTable:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from distbp.batches import pieces, shard
 from distbp.communicator import Communicator, agree, from_first
 from distbp.errors import DataError
+from distbp.finite import first_not_finite
 from distbp.labels import Labels, in_words, union
 from distbp.layout import Layout, Reader, find, matching
 from distbp.scaling import Extremes, Rows
@@ -166,7 +167,7 @@ def _load(comm: Communicator, data: Split, of: str) -> Split:
         loaded = comm.node_array((rows, width), dtype)
         agree(comm, lambda: _fill(layout, of, loaded.array, *shard(rows, loaded.part, loaded.parts)))
         comm.node_fence()
-        data = replace(data, why_not_shared=loaded.why_not)
+        data = replace(data, why_not_shared=data.why_not_shared or loaded.why_not)
         return replace(data, x=loaded.array) if of == "x" else replace(data, y=loaded.array)
 
     extremes = Extremes(width)
@@ -196,12 +197,10 @@ def _fill(layout: Layout, of: str, array: NDArray[Any], start: int, stop: int) -
 
 def _read_checked(reader: Reader, of: str, first: int, last: int, out: NDArray[Any]) -> None:
     reader.read(of, first, last, out)
-    if out.dtype.kind == "f":
-        bad = ~np.isfinite(out).all(axis=1)
-        if bad.any():
-            row = int(bad.argmax())
-            value = out[row][~np.isfinite(out[row])][0]
-            raise DataError(f"{reader.layout.place(first + row, of)}: {value} in the data; remove or replace such rows")
+    row = first_not_finite(out)
+    if row is not None:
+        value = out[row][~np.isfinite(out[row])][0]
+        raise DataError(f"{reader.layout.place(first + row, of)}: {value} in the data; remove or replace such rows")
 
 
 def _read_labels(layout: Layout, start: int, stop: int) -> tuple[list[Any], NDArray[np.int64]]:

@@ -6,7 +6,6 @@ which are written block by block.  The file appears when it is complete.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.array_table import Array, ArrayTable, idx, is_idx, npy, npz
-from distbp.checkpoint import replace_synced
 from distbp.csv_table import CSVTable
 from distbp.errors import DataError, RunError, UsageError
+from distbp.new_file import check_out, replace_synced, temporary_name
 from distbp.parquet_table import ParquetTable
 from distbp.source_files import Table, shown
 
@@ -64,7 +63,7 @@ def import_data(
     progress: Progress = lambda stage, rows: None,
 ) -> Imported:
     """Writes `out`.  `test`: sources of a split "test".  Raises DataError, UsageError or RunError."""
-    _check_out(out, [*train, *test], options.overwrite)
+    check_out(out, [*train, *test], overwrite=options.overwrite)
     sources = _sources(train, test, options)
     if "test" in sources and options.test_fraction:
         raise UsageError("--test-fraction: there are sources for the test split already; leave one of them out")
@@ -82,7 +81,7 @@ def import_data(
         test_rows = _draw(kinds["train"], options.test_fraction, options.seed)
     else:
         test_rows = np.zeros(0, bool)
-    temporary = out.with_name(f".{out.name[:200]}.{os.getpid()}.tmp")
+    temporary = temporary_name(out)
     try:
         try:
             with h5py.File(temporary, "x", locking=False) as file:
@@ -94,19 +93,6 @@ def import_data(
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
     return imported
-
-
-def _check_out(out: Path, sources: Sequence[str], overwrite: bool) -> None:
-    if len(os.fsencode(out.name)) > 255:
-        raise RunError(f"--out: a name of {len(out.name)} characters is too long for a file")
-    if not out.name or out.is_dir():
-        raise RunError(f"--out {out}: expected the name of a file to write")
-    if any(out.resolve() == Path(name).resolve() for name in sources):
-        raise RunError(f"{out}: is read by this command; choose another --out")
-    if out.exists() and not overwrite:
-        raise RunError(f"{out}: exists already; choose another --out, or add --overwrite")
-    if not out.parent.is_dir():
-        raise RunError(f"{out}: the directory {out.parent} does not exist")
 
 
 def _sources(train: Sequence[str], test: Sequence[str], options: ImportOptions) -> dict[str, list[Table]]:

@@ -118,11 +118,6 @@ class Layout:
         part = next(part for part in reversed(self.parts) if part.first <= row)
         return f"{part.file}: {self.split}/{self.x_name if of == 'x' else self.y_name}, row {row - part.first}"
 
-    def read(self, of: str, start: int, stop: int, out: NDArray[Any]) -> None:
-        """Fills `out`, shape (stop - start, width), with rows of "x" or "y".  Raises DataError."""
-        with Reader(self) as reader:
-            reader.read(of, start, stop, out)
-
 
 class Reader:
     """Reads rows of a split again and again; a few files stay open until `close`.
@@ -133,9 +128,6 @@ class Reader:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self._open: dict[str, h5py.File] = {}
-        self._changed: dict[
-            str, int
-        ] = {}  # when each file was, at first; copies on other nodes have times of their own
 
     def __enter__(self) -> Reader:
         return self

@@ -118,8 +118,7 @@ class Streamed(Loader):
                 [count * width for count in plan.receive],
             )
         self._next = None
-        more = index + 2 < len(self._order.starts(epoch))
-        following = (epoch, index + 1) if more else (epoch + 1, 0)
+        following = (epoch, index + 1) if index + 1 < self._order.count else (epoch + 1, 0)
         if following[0] < self._last_epoch:
             self._next = following, self._thread.submit(self._read, *following)
         return plan.places + base

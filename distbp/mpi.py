@@ -99,9 +99,8 @@ class MPIRank:
         node, size = self._of_node(), prod(shape) * dtype.itemsize
         if node.size == 1:
             return NodeArray(np.empty(shape, dtype), 0, 1)
-        free = node.bcast(_free_bytes(SHARED_MEMORY))
-        if free < size + MARGIN_BYTES:  # the file system would be full in the midst of writing: a bus error
-            why_not = f"{SHARED_MEMORY} has {free / 2**20:.0f} MiB free, and {size / 2**20:.0f} are needed"
+        why_not = self._why_not_shared(size)
+        if why_not:
             return NodeArray(np.empty(shape, dtype), 0, 1, why_not)
         window = self._window.Allocate_shared(size if node.rank == 0 else 0, dtype.itemsize, comm=node)
         window.Lock_all()
@@ -112,9 +111,14 @@ class MPIRank:
 
     def node_copies(self, size: int) -> int:
         """1, unless there is too little memory to share."""
-        node = self._of_node()
-        free: int = node.bcast(_free_bytes(SHARED_MEMORY))
-        return 1 if free >= size + MARGIN_BYTES else int(node.size)
+        return int(self._of_node().size) if self._why_not_shared(size) else 1
+
+    def _why_not_shared(self, size: int) -> str:
+        """Where the memory to share would be full in the midst of writing, which is a bus error; else ""."""
+        free = self._of_node().bcast(_free_bytes(SHARED_MEMORY))
+        if free >= size + MARGIN_BYTES:
+            return ""
+        return f"{SHARED_MEMORY} has {free / 2**20:.0f} MiB free, and {size / 2**20:.0f} are needed"
 
     def node_fence(self) -> None:
         """MPI_Win_sync on both sides of a barrier: what was written before it is seen after it (MPI 4.1, 12.7)."""

@@ -9,7 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.errors import DataError
-from distbp.source_files import BLOCK_ROWS, check_names
+from distbp.finite import first_not_finite
+from distbp.source_files import check_names
+
+BLOCK_ROWS = 4096
 
 
 class ParquetTable:
@@ -78,7 +81,7 @@ class ParquetTable:
             raise DataError(f"{self.name}: column {name!r} is of type {kind}; expected numbers or strings")
         if numbers and values.dtype.kind not in "iuf":
             raise DataError(f"{self.name}, row {done}: column {name!r} is of type {kind}; expected numbers")
-        if numbers and values.dtype.kind == "f" and not np.isfinite(values).all():
-            row = int((~np.isfinite(values)).any(axis=1).argmax())
-            raise DataError(f"{self.name}, row {done + row}: column {name!r} is {values[row].tolist()}")
+        bad = first_not_finite(values) if numbers else None
+        if bad is not None:
+            raise DataError(f"{self.name}, row {done + bad}: column {name!r} is {values[bad].tolist()}")
         return values

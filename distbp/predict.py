@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,13 @@ from numpy.typing import NDArray
 
 from distbp.backprop import Piece, forward, piece_samples
 from distbp.batches import pieces, shard
-from distbp.checkpoint import Checkpoint, replace_synced
+from distbp.checkpoint import Checkpoint
 from distbp.communicator import Communicator, on_first
 from distbp.data import Split
 from distbp.errors import RunError
 from distbp.feed import Feed
 from distbp.labels import to_array
+from distbp.new_file import check_out, replace_synced, temporary_name
 from distbp.problem import Problem, unscaled_output
 
 BLOCK = 65536  # samples that are predicted before they are written
@@ -39,8 +39,8 @@ def predict(
     For a classifier: `class` (N,), labels; `probability` (N, K); and `classes` (K,), the labels of its columns.  For
     targets: `y` (N, n_F), in their units.
     """
-    on_first(comm, lambda: _check_out(out, overwrite, inputs))
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    on_first(comm, lambda: check_out(out, inputs, overwrite=overwrite))
+    temporary = temporary_name(out)
     outputs = _Outputs(comm, state, data)
     try:
         file = on_first(comm, lambda: _create(temporary))
@@ -78,17 +78,6 @@ class _Outputs:
             forward(network, self._parameters, piece)
             found.append(unscaled_output(self._problem, piece.a[network.F]).copy())
         return np.concatenate(found) if found else np.empty((0, network.sizes[-1]), self._piece.y.dtype)
-
-
-def _check_out(out: Path, overwrite: bool, inputs: tuple[str, ...]) -> None:
-    if not out.name or out.is_dir():
-        raise RunError(f"--out {out}: expected the name of a file to write")
-    if any(out.resolve() == Path(name).resolve() for name in inputs):
-        raise RunError(f"{out}: is read by this command; choose another --out")
-    if out.exists() and not overwrite:
-        raise RunError(f"{out}: exists already; choose another --out, or add --overwrite")
-    if not out.parent.is_dir():
-        raise RunError(f"{out}: the directory {out.parent} does not exist")
 
 
 def _create(temporary: Path) -> h5py.File:

@@ -12,9 +12,10 @@ from typing import Any
 import tomli_w
 
 from distbp import __version__, checkpoint
-from distbp.checkpoint import Checkpoint, replace_synced
+from distbp.checkpoint import Checkpoint
 from distbp.config import Config, as_dict
 from distbp.errors import CheckpointError, RunError
+from distbp.new_file import replace_synced
 
 CHECKPOINT_NAME = re.compile(r"checkpoint-(\d{10})\.h5")
 LEFTOVER = re.compile(r"\.(checkpoint-\d{10}\.h5|best\.h5|metrics\.csv|config\.toml)\.\d+\.tmp")

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from distbp.errors import DataError
 
-BLOCK_ROWS = 4096
-BLOCK_CELLS = 2**20
 LONGEST_SHOWN = 120
 
 

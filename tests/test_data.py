@@ -12,11 +12,11 @@ import pytest
 from runs import configuration, train_on, write_data
 
 from distbp import checkpoint
-from distbp.communicator import OneProcess, run_threads
+from distbp.communicator import NodeArray, OneProcess, run_threads
 from distbp.data import check_classes, data_files, digits_path, read_split
 from distbp.errors import DataError, DistbpError
 from distbp.inspection import describe
-from distbp.layout import find
+from distbp.layout import Reader, find
 from distbp.predict import predict
 
 
@@ -242,7 +242,8 @@ def test_rows_of_several_files_are_read_where_they_belong(tmp_path: Path, chunks
     for start in range(0, 23, 4):
         for stop in range(start + 1, 24, 5):
             out = np.empty((stop - start, 4), np.float32)
-            layout.read("x", start, stop, out)
+            with Reader(layout) as reader:
+                reader.read("x", start, stop, out)
             np.testing.assert_array_equal(out, whole[start:stop])
 
 
@@ -401,3 +402,12 @@ def test_inspect_says_what_is_there(tmp_path: Path) -> None:
         "table  (50,) table of cell, force, kind",
     ):
         assert words in lines, lines
+
+
+def test_inputs_that_could_not_be_shared_are_told_though_targets_could(tmp_path: Path) -> None:
+    class Crowded(OneProcess):
+        def node_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NodeArray:
+            return NodeArray(np.empty(shape, dtype), 0, 1, "no room" if shape[1] == 4 else "")
+
+    path = write_data(tmp_path / "d.h5", kind="targets")
+    assert read_split(Crowded(), [path], "train", "x", "y").why_not_shared == "no room"

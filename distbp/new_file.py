@@ -1,0 +1,43 @@
+"""Files that are written under a temporary name first, so that under their own name they are whole or absent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from distbp.errors import RunError
+
+
+def check_out(out: Path, inputs: Sequence[str], *, overwrite: bool) -> None:
+    """Raises RunError where a command cannot write its `--out`; `inputs` are what it reads."""
+    if len(os.fsencode(out.name)) > 255:
+        raise RunError(f"--out: a name of {len(out.name)} characters is too long for a file")
+    if not out.name or out.is_dir():
+        raise RunError(f"--out {out}: expected the name of a file to write")
+    if any(out.resolve() == Path(name).resolve() for name in inputs):
+        raise RunError(f"{out}: is read by this command; choose another --out")
+    if out.exists() and not overwrite:
+        raise RunError(f"{out}: exists already; choose another --out, or add --overwrite")
+    if not out.parent.is_dir():
+        raise RunError(f"{out}: the directory {out.parent} does not exist")
+
+
+def temporary_name(path: Path) -> Path:
+    """In the same directory, hidden, and of this process; not longer than names may be."""
+    return path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
+
+
+def replace_synced(temporary: Path, path: Path) -> None:
+    """Renames a finished file, after its content and before its name are on the disk."""
+    _sync(temporary, os.O_RDWR)
+    os.replace(temporary, path)
+    _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
