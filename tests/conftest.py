@@ -8,6 +8,7 @@ wait for it runs into the time limit, which ends the job.  Rank 0 alone prints.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,10 @@ def comm() -> Communicator:
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
+    if LAUNCH.launched:  # ranks that tidy up one directory of old runs at once trip over each other
+        own = Path(tempfile.gettempdir()) / f"distbp-tests-{os.getuid()}-rank-{LAUNCH.rank}"
+        own.mkdir(mode=0o700, exist_ok=True)
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(own)
     if LAUNCH.rank > 0:
         config.pluginmanager.get_plugin("terminalreporter")._tw._file = open(os.devnull, "w")  # noqa: SIM115
 
