@@ -63,6 +63,7 @@ def data_file(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def runner(tmp_path: Path) -> Runner:
+def runner(tmp_path: Path) -> Iterator[Runner]:
     """Starts the command `distbp`, in one process or under mpirun, in a directory of its own."""
-    return Runner(tmp_path)
+    with tempfile.TemporaryDirectory(prefix="distbp-", ignore_cleanup_errors=True) as scratch:
+        yield Runner(tmp_path, Path(scratch))

@@ -92,10 +92,14 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 class Runner:
-    """Starts commands in `directory`, each with a time limit: a hang is a failure."""
+    """Starts commands in `directory`, each with a time limit: a hang is a failure.
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    Their temporary files go to `scratch`, a new directory with a short name: what an Open MPI that was killed leaves in
+    TMPDIR/ompi.PID keeps a later one that happens to get the same process id from starting.
+    """
+
+    def __init__(self, directory: Path, scratch: Path) -> None:
+        self.directory, self.scratch = directory, scratch
 
     def start(self, *command: str, ranks: int = 0, **extra: str) -> subprocess.Popen[str]:
         """Starts a command, under mpirun if there are ranks."""
@@ -103,7 +107,7 @@ class Runner:
         return subprocess.Popen(
             [*launcher, *command],
             cwd=self.directory,
-            env=environment(**extra),
+            env=environment(**{"TMPDIR": str(self.scratch), **extra}),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -111,7 +111,7 @@ def test_resume_from_another_directory_and_under_another_name(runner: Runner, da
     assert runner.distbp("train", os.path.basename(data_file), *SMALL).returncode == 0
     (runner.directory / "elsewhere").mkdir()
     (runner.directory / "run").rename(runner.directory / "elsewhere" / "moved")
-    other = Runner(runner.directory / "elsewhere")
+    other = Runner(runner.directory / "elsewhere", runner.scratch)
     result = other.distbp("train", "--resume", "--out", "moved", "--epochs", "3")
     assert result.returncode == 0, result.stderr
     assert "resuming moved/checkpoint-0000000008.h5: 2 epochs, 8 steps done" in result.stdout
