@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 
 from distbp.batches import pieces, shard
 from distbp.communicator import Communicator, agree, from_first
+from distbp.data_file import matching
 from distbp.errors import DataError
 from distbp.finite import first_not_finite
 from distbp.labels import Labels, in_words, union
-from distbp.layout import Layout, Reader, find, matching
+from distbp.layout import Layout, find
+from distbp.reader import Reader
 from distbp.scaling import Extremes, Rows
 
 DIGITS = "digits.h5"

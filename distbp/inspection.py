@@ -12,8 +12,8 @@ import numpy as np
 from distbp import checkpoint
 from distbp.comparison import differences, digest
 from distbp.config import as_dict
+from distbp.data_file import opened, split_names
 from distbp.labels import in_words
-from distbp.layout import opened, split_names
 from distbp.run_directory import find_checkpoint
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from distbp.communicator import Communicator, agree
 from distbp.data import Split
-from distbp.layout import Reader
+from distbp.reader import Reader
 from distbp.sample_order import SampleOrder
 
 Shares = Callable[[int], list[tuple[int, int]]]  # n -> the part of a batch of n samples that each rank works on

@@ -12,9 +12,9 @@ from distbp.checkpoint import Checkpoint, Progress
 from distbp.communicator import Communicator, agree, from_first, on_first
 from distbp.config import AUTO, Config, resume
 from distbp.data import Split, data_files, read_split
+from distbp.data_file import split_names
 from distbp.errors import DataError, UsageError
 from distbp.grains import default_grain, grain_count
-from distbp.layout import split_names
 from distbp.loader import Loader
 from distbp.loading import held_bytes, make_loader, node_budget
 from distbp.machine import differences, machine

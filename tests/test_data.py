@@ -16,8 +16,9 @@ from distbp.communicator import NodeArray, OneProcess, run_threads
 from distbp.data import check_classes, data_files, digits_path, read_split
 from distbp.errors import DataError, DistbpError
 from distbp.inspection import describe
-from distbp.layout import Reader, find
+from distbp.layout import find
 from distbp.predict import predict
+from distbp.reader import Reader
 
 
 def write(path: Path, x: Any, y: Any, split: str = "train") -> str:
@@ -249,7 +250,7 @@ def test_rows_of_several_files_are_read_where_they_belong(tmp_path: Path, chunks
 
 def test_large_blocks_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = simulation(tmp_path / "s.h5")
-    monkeypatch.setattr("distbp.layout.BLOCK_BYTES", 40)
+    monkeypatch.setattr("distbp.reader.BLOCK_BYTES", 40)
     monkeypatch.setattr("distbp.data.BLOCK_BYTES", 100)
     data = read(str(tmp_path / "s.h5"), x="pressure,velocity", y="cells.kind")
     np.testing.assert_array_equal(data.x, np.column_stack([expected["pressure"], expected["velocity"]]))

@@ -19,8 +19,8 @@ from distbp.comparison import digest
 from distbp.data import read_split
 from distbp.errors import DataError, Stopped, UsageError
 from distbp.grains import sample_shares
-from distbp.layout import Reader
 from distbp.loader import InMemory, Streamed, streaming_bytes
+from distbp.reader import Reader
 from distbp.sample_order import SampleOrder
 from distbp.train import train
 
