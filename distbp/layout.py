@@ -30,6 +30,8 @@ class Column:
     dtype: str
     shape: tuple[int, ...]
     chunk: int | None  # rows of a chunk, where there are chunks
+    offset: int | None = None  # byte of the file where the first row begins, where rows lie plainly one after another
+    stride: int = 0  # bytes from a row to the next
 
     @property
     def name(self) -> str:
@@ -111,6 +113,15 @@ class Layout:
             ]
         return found
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether every number lies in its file as it is in memory, at a known place."""
+        return all(
+            column.offset is not None
+            for part in self.parts
+            for column in (*part.x, *(part.y if self.y_name and self.dtype("y").kind == "f" else ()))
+        )
+
     def place(self, row: int, of: str) -> str:
         """'file.h5: train/pressure,velocity, row 17' for a row of "x" or "y"."""
         part = next(part for part in reversed(self.parts) if part.first <= row)
@@ -171,7 +182,23 @@ def _column(file: h5py.File, path: str, split: str, name: str, option: str, trus
     if prod(shape) == 0:
         raise DataError(f"{where} has no columns")
     chunk = dataset.chunks[0] if dataset.chunks else None
-    return Column(path, inside, field, len(dataset), prod(shape), dtype.str, shape, chunk)
+    offset, stride = _plain(dataset, field)
+    return Column(path, inside, field, len(dataset), prod(shape), dtype.str, shape, chunk, offset, stride)
+
+
+def _plain(dataset: h5py.Dataset, field: str | None) -> tuple[int | None, int]:
+    """Where the first row begins and how far apart rows are, if they lie in the file as NumPy has them in memory."""
+    if field is not None and dataset.ndim > 1:
+        return None, 0
+    if dataset.chunks or dataset.is_virtual or dataset.external is not None or dataset.dtype.hasobject:
+        return None, 0
+    if dataset.id.get_space_status() != h5py.h5d.SPACE_STATUS_ALLOCATED:  # never written
+        return None, 0
+    begin, stored = dataset.id.get_offset(), dataset.id.get_type()
+    if begin is None or not stored.equal(h5py.h5t.py_create(dataset.dtype, logical=True)):
+        return None, 0
+    stride = prod(dataset.shape[1:]) * dataset.dtype.itemsize
+    return begin + (dataset.dtype.fields[field][1] if field else 0), stride
 
 
 def _find(

@@ -7,13 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from distbp.block_loader import BlockLoader, block_loader_bytes
 from distbp.communicator import Communicator
 from distbp.config import AUTO, Config
 from distbp.data import Split
 from distbp.errors import UsageError
 from distbp.grains import sample_shares
-from distbp.loader import InMemory, Loader, Streamed, streaming_bytes
+from distbp.loader import InMemory, Loader
 from distbp.node_memory import free_bytes
+from distbp.row_loader import RowLoader, most_samples
 from distbp.sample_order import SampleOrder
 
 BLOCK_BYTES = 2**20  # read at a time, and shuffled as one
@@ -44,7 +46,8 @@ def make_loader(
 ) -> tuple[Config, Loader, Split]:
     """The configuration with its shuffle window, the loader of the training split, and the split as steps find it.
 
-    Raises UsageError, the same on all ranks, where two windows do not fit in `memory`.
+    Where two windows do not fit in `memory`, single rows are read, if they can be; otherwise UsageError is raised, the
+    same on all ranks.
     """
     layout = data.layout
     window = config.shuffle_window
@@ -62,19 +65,34 @@ def make_loader(
     def shares(n: int) -> list[tuple[int, int]]:
         return sample_shares(n, grain, comm.size)
 
-    own = streaming_bytes(order, n, shares, comm.size, layout.row_bytes())
-    needed = own * len(comm.node_ranks())
-    if needed > memory:
+    row_bytes, node_ranks = layout.row_bytes(), max(len(ranks) for ranks in comm.allgather(comm.node_ranks()))
+    needed = node_ranks * block_loader_bytes(order, n, shares, comm.size, row_bytes)
+    if needed <= memory:
+        if comm.rank == 0:
+            note(
+                f"note      the training data stay in their files, and windows of {window} samples are shuffled; "
+                f"{needed / GIB:.3g} GiB of memory on a node (see --memory)"
+            )
+        blocks = BlockLoader(comm, order, n, data, shares, config.epochs)
+        return config, blocks, blocks.training
+
+    # Two windows of some batches each, of this rank's samples; and the order of all samples.
+    batch_bytes, order_bytes = 2 * node_ranks * most_samples(order.N, n, shares) * row_bytes, 16 * node_ranks * order.N
+    batches = int((min(memory, 2 * WINDOW_BYTES) - order_bytes) // batch_bytes)
+    if batches < 1 or not layout.is_plain:
         refused = UsageError(
             f"--memory: reading windows of {window} samples needs {needed / GIB:.3g} GiB on a node, and there are "
             f"{memory / GIB:.3g} GiB for data; allow more, or choose a smaller --shuffle-window when the run begins"
+            + ("" if layout.is_plain else ", or write them uncompressed with distbp import")
         )
         refused.agreed = True
         raise refused
+    batches = min(batches, -(-order.N // n))
     if comm.rank == 0:
         note(
-            f"note      the training data stay in their files, and windows of {window} samples are shuffled; "
-            f"{needed / GIB:.3g} GiB of memory on a node (see --memory)"
+            f"note      the training data stay in their files, and are read row by row: windows of {window} samples "
+            f"would need {needed / GIB:.3g} GiB of memory on a node. That is slow from a cold file: allow more "
+            "--memory, or choose a smaller --shuffle-window when the run begins"
         )
-    loader = Streamed(comm, order, n, data, shares, config.epochs)
-    return config, loader, loader.training
+    rows = RowLoader(comm, order, n, data, shares, config.epochs, batches)
+    return config, rows, rows.training

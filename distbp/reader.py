@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import h5py
@@ -50,6 +51,21 @@ class Reader:
                     _read(file, column, first - part.first, last - part.first, columns)
                     left += column.width
 
+    def read_rows(self, of: str, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Fills `out`, shape (len(rows), width), with these rows of "x" or "y", in rising order.
+
+        They must lie plainly in their files, see `Layout.is_plain`.
+        """
+        for part in self.layout.parts:
+            first, last = np.searchsorted(rows, [part.first, part.first + part.rows])
+            if first < last:
+                file, left = self._file(part), 0
+                with damage_reported(part.file):
+                    for column in getattr(part, of):
+                        columns = out[first:last, left : left + column.width]
+                        _read_plain(file.id.get_vfd_handle(), column, rows[first:last] - part.first, columns)
+                        left += column.width
+
     def _file(self, part: Part) -> h5py.File:
         size, changed = stamp(part.file)
         if size != part.bytes or changed != self.layout.changed.setdefault(part.file, changed):
@@ -80,3 +96,21 @@ def _read(file: h5py.File, column: Column, start: int, stop: int, out: NDArray[A
         if column.is_text and column.field is not None:
             values = np.array([v.decode() if isinstance(v, bytes) else v for v in values.ravel()], object)
         out[low - start : high - start] = values.reshape(high - low, column.width)
+
+
+def _read_plain(descriptor: int, column: Column, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+    """Neighbouring rows are read at once, with what lies between their fields."""
+    assert column.offset is not None
+    dtype, length = np.dtype(column.dtype), column.width * np.dtype(column.dtype).itemsize
+    direct = out.flags.c_contiguous and out.dtype == dtype and column.stride == length
+    raw = out if direct else np.empty((len(rows), column.stride), np.uint8)
+    view = raw.reshape(-1).view(np.uint8).data
+    begins = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
+    for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(rows)], strict=True):
+        wanted = (end - begin - 1) * column.stride + length
+        place = view[begin * column.stride : begin * column.stride + wanted]
+        if os.preadv(descriptor, [place], column.offset + int(rows[begin]) * column.stride) != wanted:
+            raise DataError(f"{column.file}: {column.name} ends before row {rows[end - 1]}; the file is truncated")
+    if not direct:
+        values = np.lib.stride_tricks.as_strided(raw, (len(rows), length), (column.stride, 1))
+        out[:] = np.ascontiguousarray(values).view(dtype).reshape(len(rows), column.width)

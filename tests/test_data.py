@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -412,3 +414,48 @@ def test_inputs_that_could_not_be_shared_are_told_though_targets_could(tmp_path:
 
     path = write_data(tmp_path / "d.h5", kind="targets")
     assert read_split(Crowded(), [path], "train", "x", "y").why_not_shared == "no room"
+
+
+def test_single_rows_are_those_of_whole_blocks(tmp_path: Path) -> None:
+    """Read from where they lie in the file: any byte order and width, fields of a table, after a user block."""
+    rng, path = np.random.default_rng(0), str(tmp_path / "d.h5")
+    table = np.zeros(50, np.dtype([("a", ">i2"), ("b", "f4", (2, 2)), ("flag", "?"), ("z", "u1")], align=True))
+    table["a"], table["b"], table["flag"] = (
+        rng.integers(-99, 99, 50),
+        rng.normal(size=(50, 2, 2)),
+        rng.integers(0, 2, 50),
+    )
+    with h5py.File(path, "w", userblock_size=1024) as file:
+        file["t/table"] = table
+        file["t/image"] = rng.integers(0, 255, (50, 3, 5), np.uint8)
+        file["t/big"] = rng.normal(size=(50, 2)).astype(">f8")
+        file["t/half"] = rng.normal(size=50).astype(np.float16)
+        file["t/flag"] = rng.integers(0, 2, 50).astype(bool)
+        file["t/grid"] = np.zeros((50, 3), table.dtype)
+        file.create_dataset("t/chunked", data=rng.normal(size=50), chunks=(5,))
+        file.create_dataset("t/unwritten", (50,), "f4")
+    for names in ("image", "big", "half", "flag", "table.a", "table.b,big,table.flag", "image,half"):
+        layout = find([path], "t", names, None)
+        assert layout.is_plain, names
+        rows = np.array([0, 1, 2, 7, 30, 31, 49])
+        whole, some = (np.empty((count, layout.width("x")), layout.dtype("x")) for count in (50, 7))
+        with Reader(layout) as reader:
+            reader.read("x", 0, 50, whole)
+            reader.read_rows("x", rows, some)
+        np.testing.assert_array_equal(some, whole[rows], err_msg=names)
+    for names in ("chunked", "unwritten", "grid.a", "image,chunked"):
+        assert not find([path], "t", names, None).is_plain, names
+
+
+def test_a_row_beyond_the_end_of_a_truncated_file(tmp_path: Path) -> None:
+    path = str(tmp_path / "d.h5")
+    with h5py.File(path, "w") as file:
+        file["t/x"] = np.arange(9000.0)
+    layout = find([path], "t", "x", None)
+    out, size = np.empty((1, 1)), os.path.getsize(path) - 10_000
+    with Reader(layout) as reader:
+        reader.read_rows("x", np.array([5]), out)
+        os.truncate(path, size)
+        reader.layout = replace(layout, parts=(replace(layout.parts[0], bytes=size),), changed={})
+        with pytest.raises(DataError, match=r"t/x ends before row 8000; the file is truncated"):
+            reader.read_rows("x", np.array([8000]), out)

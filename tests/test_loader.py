@@ -14,13 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import configuration, resumed, train_on
 
+from distbp.block_loader import BlockLoader, block_loader_bytes
 from distbp.communicator import Communicator, run_threads
 from distbp.comparison import digest
 from distbp.data import read_split
 from distbp.errors import DataError, Stopped, UsageError
 from distbp.grains import sample_shares
-from distbp.loader import InMemory, Streamed, streaming_bytes
+from distbp.loader import InMemory
 from distbp.reader import Reader
+from distbp.row_loader import RowLoader
 from distbp.sample_order import SampleOrder
 from distbp.train import train
 
@@ -31,15 +33,17 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("distbp.data.BLOCK_BYTES", 500)
 
 
-def several_files(here: Path, *, kind: str = "classes", rows: tuple[int, ...] = (40, 3, 57)) -> str:
+def several_files(
+    here: Path, *, kind: str = "classes", rows: tuple[int, ...] = (40, 3, 57), packed: bool = True
+) -> str:
     """A split in files of several layouts; the pattern that finds them."""
     rng = np.random.default_rng(5)
     for number, count in enumerate(rows):
         x = rng.standard_normal((count, 4))
         y = (x[:, 0] + x[:, 1] > 0).astype(int) if kind == "classes" else np.stack([x[:, 0] * x[:, 1], x[:, 2]], 1)
         with h5py.File(here / f"part-{number}.h5", "w") as file:
-            packed: dict[str, Any] = {"chunks": (7, 4), "compression": "gzip"} if number == 2 else {}
-            file.create_dataset("train/x", data=x, **packed)
+            layout: dict[str, Any] = {"chunks": (7, 4), "compression": "gzip"} if packed and number == 2 else {}
+            file.create_dataset("train/x", data=x, **layout)
             file["train/y"] = y
     return str(here / "part-*.h5")
 
@@ -51,12 +55,24 @@ def several_files(here: Path, *, kind: str = "classes", rows: tuple[int, ...] = 
     grain=st.one_of(st.none(), st.integers(1, 9)),
     block=st.integers(40, 2000),
     first=st.integers(0, 3),
+    batches_ahead=st.integers(0, 5),
+    kind=st.sampled_from(["classes", "targets"]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_batches_hold_what_they_hold_in_memory(
-    tmp_path_factory: pytest.TempPathFactory, ranks: int, n: int, window: int, grain: int | None, block: int, first: int
+    tmp_path_factory: pytest.TempPathFactory,
+    ranks: int,
+    n: int,
+    window: int,
+    grain: int | None,
+    block: int,
+    first: int,
+    batches_ahead: int,
+    kind: str,
 ) -> None:
-    files = [str(path) for path in sorted(Path(several_files(tmp_path_factory.mktemp("d"))).parent.glob("part-*.h5"))]
+    """Read in blocks; or, with batches ahead, row by row."""
+    made = several_files(tmp_path_factory.mktemp("d"), kind=kind, packed=not batches_ahead)
+    files = [str(path) for path in sorted(Path(made).parent.glob("part-*.h5"))]
     window = max(window, n)
 
     def on_rank(comm: Communicator) -> bool:
@@ -65,14 +81,21 @@ def test_batches_hold_what_they_hold_in_memory(
         assert not data.in_memory
         assert data.labels == whole.labels
         order = SampleOrder(data.layout.blocks(block), window, 3)
-        streamed = Streamed(comm, order, n, data, lambda m: sample_shares(m, grain, comm.size), 2)
+
+        def shares(m: int) -> list[tuple[int, int]]:
+            return sample_shares(m, grain, comm.size)
+
+        streamed: Any = BlockLoader(comm, order, n, data, shares, 2)
+        if batches_ahead:
+            assert data.layout.is_plain
+            streamed = RowLoader(comm, order, n, data, shares, 2, batches_ahead)
         expected = InMemory(SampleOrder(data.layout.blocks(block), window, 3), n)
         try:
             for epoch in (0, 1):
                 begin = min(first, len(data) // n) if epoch == 0 else 0
                 batches = zip(streamed.batches(epoch, begin), expected.batches(epoch, begin), strict=True)
                 for batch, rows in batches:
-                    start, end = sample_shares(len(rows), grain, comm.size)[comm.rank]
+                    start, end = shares(len(rows))[comm.rank]
                     x, y = streamed.training.x, streamed.training.y
                     assert y is not None and whole.y is not None  # noqa: PT018
                     np.testing.assert_array_equal(x[batch[start:end]], whole.x[rows[start:end]])
@@ -138,12 +161,24 @@ def test_a_resume_finds_its_place_with_any_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_what_does_not_fit_is_refused_with_the_sum(tmp_path: Path) -> None:
-    data = several_files(tmp_path, rows=MANY)
+def test_a_window_too_large_for_memory_is_read_row_by_row(tmp_path: Path) -> None:
     options = {**STREAMED, "shuffle_window": "auto"}
-    with pytest.raises(UsageError, match=r"windows of 1000 samples needs .* GiB .*smaller --shuffle-window") as error:
-        train_on(2, configuration(data, tmp_path / "run", memory=MEMORY, **options))
-    assert error.value.agreed
+    data = several_files(tmp_path, rows=MANY, packed=False)
+    whole = train_on(1, configuration(data, tmp_path / "whole", **options))
+    run = train_on(1, configuration(data, tmp_path / "rows", memory=MEMORY, **options))
+    assert isinstance(run.loader, RowLoader)
+    assert digest(run.state.parameters) == digest(whole.state.parameters)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_what_does_not_fit_is_refused_with_the_sum(tmp_path: Path) -> None:
+    options = {**STREAMED, "shuffle_window": "auto"}
+    for packed, memory, advice in ((True, MEMORY, "uncompressed with distbp import"), (False, 1e-5, "when the run")):
+        data = several_files(tmp_path, rows=MANY, packed=packed)
+        words = rf"windows of 1000 samples needs .* GiB .*smaller --shuffle-window.*{advice}"
+        with pytest.raises(UsageError, match=words) as error:
+            train_on(2, configuration(data, tmp_path / f"run{packed}", memory=memory, **options))
+        assert error.value.agreed
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
@@ -197,8 +232,8 @@ def test_memory_that_streaming_needs() -> None:
     def shares(n: int) -> list[tuple[int, int]]:
         return sample_shares(n, None, 4)
 
-    # two times (12 batches or parts of batches) x 5 samples, 50 + 1 + 10 rows that are read, and a block
-    assert streaming_bytes(order, 20, shares, 4, 100) == (2 * 12 * 5 + 200 // 4 + 1 + 10 + 10) * 100
+    # two times (12 batches or parts of batches) x 5 samples, 50 + 1 + 10 rows that are sent, and a block
+    assert block_loader_bytes(order, 20, shares, 4, 100) == (2 * 12 * 5 + 200 // 4 + 1 + 10 + 10) * 100
 
 
 @pytest.mark.parallel
