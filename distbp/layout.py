@@ -182,7 +182,8 @@ def _column(file: h5py.File, path: str, split: str, name: str, option: str, trus
     if prod(shape) == 0:
         raise DataError(f"{where} has no columns")
     chunk = dataset.chunks[0] if dataset.chunks else None
-    offset, stride = _plain(dataset, field)
+    elsewhere = dtype.kind == "O" or dataset.file != file  # not numbers, or behind a trusted link
+    offset, stride = (None, 0) if elsewhere else _plain(dataset, field)
     return Column(path, inside, field, len(dataset), prod(shape), dtype.str, shape, chunk, offset, stride)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import h5py
@@ -48,7 +49,11 @@ class Reader:
             with damage_reported(part.file):
                 for column in getattr(part, of):
                     columns = out[first - start : last - start, left : left + column.width]
-                    _read(file, column, first - part.first, last - part.first, columns)
+                    rows = first - part.first, last - part.first
+                    if column.offset is None:
+                        _read(file, column, *rows, columns)
+                    else:
+                        _read_plain(file.id.get_vfd_handle(), column, [rows], last - first, columns)
                     left += column.width
 
     def read_rows(self, of: str, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
@@ -59,11 +64,14 @@ class Reader:
         for part in self.layout.parts:
             first, last = np.searchsorted(rows, [part.first, part.first + part.rows])
             if first < last:
-                file, left = self._file(part), 0
+                own = rows[first:last] - part.first
+                begins = own[np.diff(own, prepend=-2) != 1]
+                ends = own[np.diff(own, append=2**62) != 1] + 1
+                file, left, runs = self._file(part), 0, list(zip(begins.tolist(), ends.tolist(), strict=True))
                 with damage_reported(part.file):
                     for column in getattr(part, of):
                         columns = out[first:last, left : left + column.width]
-                        _read_plain(file.id.get_vfd_handle(), column, rows[first:last] - part.first, columns)
+                        _read_plain(file.id.get_vfd_handle(), column, runs, last - first, columns)
                         left += column.width
 
     def _file(self, part: Part) -> h5py.File:
@@ -98,19 +106,24 @@ def _read(file: h5py.File, column: Column, start: int, stop: int, out: NDArray[A
         out[low - start : high - start] = values.reshape(high - low, column.width)
 
 
-def _read_plain(descriptor: int, column: Column, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
-    """Neighbouring rows are read at once, with what lies between their fields."""
+def _read_plain(
+    descriptor: int, column: Column, runs: Iterable[tuple[int, int]], count: int, out: NDArray[Any]
+) -> None:
+    """Runs of neighbouring rows, `count` in all, one after another; with what lies between their fields."""
     assert column.offset is not None
     dtype, length = np.dtype(column.dtype), column.width * np.dtype(column.dtype).itemsize
     direct = out.flags.c_contiguous and out.dtype == dtype and column.stride == length
-    raw = out if direct else np.empty((len(rows), column.stride), np.uint8)
-    view = raw.reshape(-1).view(np.uint8).data
-    begins = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
-    for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(rows)], strict=True):
-        wanted = (end - begin - 1) * column.stride + length
-        place = view[begin * column.stride : begin * column.stride + wanted]
-        if os.preadv(descriptor, [place], column.offset + int(rows[begin]) * column.stride) != wanted:
-            raise DataError(f"{column.file}: {column.name} ends before row {rows[end - 1]}; the file is truncated")
+    raw = out if direct else np.empty((count, column.stride), np.uint8)
+    view, begin = raw.reshape(-1).view(np.uint8).data, 0
+    for first, last in runs:
+        end = begin + (last - first - 1) * column.stride + length
+        place, at = view[begin:end], column.offset + first * column.stride
+        while place:
+            done = os.preadv(descriptor, [place], at)
+            if not done:
+                raise DataError(f"{column.file}: {column.name} ends before row {last - 1}; the file is truncated")
+            place, at = place[done:], at + done
+        begin += (last - first) * column.stride
     if not direct:
-        values = np.lib.stride_tricks.as_strided(raw, (len(rows), length), (column.stride, 1))
-        out[:] = np.ascontiguousarray(values).view(dtype).reshape(len(rows), column.width)
+        values = np.lib.stride_tricks.as_strided(raw, (count, length), (column.stride, 1))
+        out[:] = np.ascontiguousarray(values).view(dtype).reshape(count, column.width)
