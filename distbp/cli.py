@@ -318,28 +318,34 @@ def inspect(launch: Launch, file: tuple[str, ...], digest: bool, diff: bool) -> 
     show_default=True,
     help="none trains fastest",
 )
+@click.option(
+    "--split", default="", help="splits (groups) to take of HDF5 sources, with commas between  [default: all]"
+)
+@trust_links_option
 @click.option("--overwrite", is_flag=True, help="replace the file if it exists")
 @click.pass_obj
 def import_command(
     launch: Launch, /, source: tuple[str, ...], out: Path, test: tuple[str, ...], **options: Any
 ) -> None:
-    """Writes an HDF5 data set from SOURCEs: CSV, TSV, NPY, NPZ, IDX (MNIST's format), Parquet.
+    """Writes an HDF5 data set from SOURCEs: CSV, TSV, NPY, NPZ, IDX (MNIST's format), Parquet, HDF5.
 
     \b
     distbp import measurements.csv --y quality --test-fraction 0.2 --out data.h5
     distbp import train-images-idx3-ubyte.gz train-labels-idx1-ubyte.gz \\
         --test t10k-images-idx3-ubyte.gz --test t10k-labels-idx1-ubyte.gz --out mnist.h5
+    distbp import simulation.h5 --x pressure,velocity --y drag --test-fraction 0.1 --out data.h5
 
     Several sources are one split, end to end; IDX and NPY files come in pairs, inputs and labels. An NPZ file has
-    arrays x and y, or x_train, y_train, x_test, y_test. CSV, TSV, NPY and IDX may be gzipped.
+    arrays x and y, or x_train, y_train, x_test, y_test. CSV, TSV, NPY and IDX may be gzipped. The groups of an HDF5
+    file (netCDF-4 is one) are splits; one with data sets in no group is as a whole (--split /) the split train.
     """
     if not launch.only_first():
         return
     from distbp.import_data import ImportOptions, import_data
     from distbp.progress import RowProgress
 
-    for name in ("x", "y"):
-        options[name] = tuple(column.strip() for column in options[name].split(",") if column.strip())
+    for name, option in (("x", "x"), ("y", "y"), ("splits", "split")):
+        options[name] = tuple(one.strip() for one in options.pop(option).split(",") if one.strip())
     progress = RowProgress()
     try:
         done = import_data(source, test, out, ImportOptions(**options), progress)

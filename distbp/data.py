@@ -22,7 +22,7 @@ from distbp.data_file import matching
 from distbp.errors import DataError
 from distbp.finite import first_not_finite
 from distbp.labels import Labels, in_words, union
-from distbp.layout import Layout, find
+from distbp.layout import Layout, check_kinds, find
 from distbp.reader import Reader
 from distbp.scaling import Extremes, Rows
 
@@ -143,7 +143,7 @@ def read_split(
     What takes more than `memory` bytes stays in its files.  `labels`: those that are known; otherwise those that are
     found.  Raises DataError, agreed by all ranks.
     """
-    layout = from_first(comm, lambda: find(paths, split, x, y, trust_links=trust_links))
+    layout = from_first(comm, lambda: check_kinds(find(paths, split, x, y, trust_links=trust_links)))
     needed = layout.rows * layout.row_bytes()
     copies = max(comm.allgather(comm.node_copies(needed)))
     data = _load(comm, Split(layout, NOTHING, in_memory=needed * copies <= memory), "x")

@@ -69,9 +69,9 @@ def split_names(path: str) -> list[str]:
 
 def follow(file: h5py.File, path: str, name: str, trust_links: bool) -> Any:
     """What is there under a name, or None; every step must be stored in this file, unless links are trusted."""
-    item: Any = file
-    for step in name.split("/"):
-        link = item.get(step, getlink=True) if step and isinstance(item, h5py.Group) else None
+    item: Any = file  # that is "/"
+    for step in filter(None, name.split("/")):
+        link = item.get(step, getlink=True) if isinstance(item, h5py.Group) else None
         if link is None:
             return None
         if isinstance(link, h5py.HardLink):

@@ -125,7 +125,12 @@ class Layout:
     def place(self, row: int, of: str) -> str:
         """'file.h5: train/pressure,velocity, row 17' for a row of "x" or "y"."""
         part = next(part for part in reversed(self.parts) if part.first <= row)
-        return f"{part.file}: {self.split}/{self.x_name if of == 'x' else self.y_name}, row {row - part.first}"
+        return f"{part.file}: {inside(self.split, self.x_name if of == 'x' else self.y_name)}, row {row - part.first}"
+
+
+def inside(split: str, name: str) -> str:
+    """train/x; and x where the split is the whole file, "/"."""
+    return f"{split}/{name}".lstrip("/")
 
 
 def find(paths: Sequence[str], split: str, x: str | None, y: str | None, *, trust_links: bool = False) -> Layout:
@@ -160,8 +165,8 @@ def _separate(names: str | None, option: str) -> list[str]:
 
 
 def _column(file: h5py.File, path: str, split: str, name: str, option: str, trust_links: bool) -> Column:
-    dataset, inside, field = _find(file, path, split, name, option, trust_links)
-    where = f"{path}: {split}/{name}"
+    dataset, place, field = _find(file, path, split, name, option, trust_links)
+    where = f"{path}: {inside(split, name)}"
     if not trust_links and (dataset.is_virtual or dataset.external is not None):
         raise DataError(
             f"{where} keeps its values in other files; copy them into this one, or, if you know where "
@@ -184,7 +189,7 @@ def _column(file: h5py.File, path: str, split: str, name: str, option: str, trus
     chunk = dataset.chunks[0] if dataset.chunks else None
     elsewhere = dtype.kind == "O" or dataset.file != file  # not numbers, or behind a trusted link
     offset, stride = (None, 0) if elsewhere else _plain(dataset, field)
-    return Column(path, inside, field, len(dataset), prod(shape), dtype.str, shape, chunk, offset, stride)
+    return Column(path, place, field, len(dataset), prod(shape), dtype.str, shape, chunk, offset, stride)
 
 
 def _plain(dataset: h5py.Dataset, field: str | None) -> tuple[int | None, int]:
@@ -216,18 +221,18 @@ def _find(
     if not isinstance(group, h5py.Group):
         there = ", ".join(names_in(file, h5py.Group)) or "none"
         raise DataError(f"{path}: no split {split!r}; the splits (groups) of this file are: {there}")
-    found = follow(file, path, f"{split}/{name}", trust_links)
+    found = follow(file, path, inside(split, name), trust_links)
     if isinstance(found, h5py.Dataset):
-        return found, f"{split}/{name}", None
+        return found, inside(split, name), None
     table, _, field = name.rpartition(".")
-    found = follow(file, path, f"{split}/{table}", trust_links)
+    found = follow(file, path, inside(split, table), trust_links)
     if isinstance(found, h5py.Dataset) and field in (found.dtype.names or ()):
-        return found, f"{split}/{table}", field
+        return found, inside(split, table), field
     here: list[str] = []
     for one in names_in(group, h5py.Dataset):
         here += [f"{one}.{field}" for field in group[one].dtype.names] if group[one].dtype.names else [one]
     raise DataError(
-        f"{path}: no data set {split}/{name}; those in {split} are: {', '.join(here) or 'none'} (see --x and --y)"
+        f"{path}: no data set {inside(split, name)}; those in {split} are: {', '.join(here) or 'none'} (see {option})"
     )
 
 
@@ -240,11 +245,16 @@ def _check_part(part: Part) -> None:
                 f"{first.file}: {first.name} has {first.rows} rows and {column.name} has "
                 f"{column.rows}; each sample needs one row in both"
             )
+
+
+def check_kinds(layout: Layout) -> Layout:
+    """The layout, if x are numbers, and y labels or targets.  Raises DataError."""
+    part = layout.parts[0]
     for column in part.x:
         if column.is_text:
             raise DataError(f"{column.file}: {column.name} is of type string; expected integers or real numbers")
     if len(part.y) == 1 and part.y[0].is_text and part.y[0].width == 1:
-        return
+        return layout
     for column in part.y:
         if column.is_text:
             raise DataError(f"{column.file}: {column.name}: expected one string a sample, the name of its class")
@@ -255,6 +265,7 @@ def _check_part(part: Part) -> None:
             f"{part.file}: {names} has integers in {width} columns; class labels are (N,), "
             "real targets are floating-point numbers"
         )
+    return layout
 
 
 def _check_alike(one: Part, other: Part) -> None:

@@ -153,6 +153,90 @@ def test_parquet(tmp_path: Path) -> None:
         imported(tmp_path / "gap.h5", str(tmp_path / "gap.parquet"))
 
 
+def simulation(path: Path) -> str:
+    """Data sets in no group, as programs write them, and some that are no samples."""
+    with h5py.File(path, "w") as file:
+        file["pressure"], file["flow/velocity"] = X[:, 0], X[:, 1:].astype(">f4")
+        file["drag"], file["kind"] = X[:, 0] * X[:, 1], np.array([kind.encode() + b"\xc3\xa4" for kind in KINDS])
+        table = np.zeros(5000, [("cell", "i4"), ("flux", "f8")])
+        table["cell"], table["flux"] = np.arange(5000) % 7, X[:, 2]
+        file["cells"], file["time"] = table, np.arange(10.0)
+        file["flow/again"] = file["flow"]  # in circles
+    return str(path)
+
+
+def test_hdf5_without_splits(tmp_path: Path) -> None:
+    source = simulation(tmp_path / "sim.h5")
+    x = ("pressure", "flow/velocity", "cells.cell")
+    found = imported(tmp_path / "a.h5", source, x=x, y=("drag", "cells.flux"))
+    wanted = np.column_stack([X[:, 0], X[:, 1:].astype("f4"), np.arange(5000) % 7])
+    np.testing.assert_array_equal(found["train/x"], wanted)
+    np.testing.assert_array_equal(found["train/y"], np.column_stack([X[:, 0] * X[:, 1], X[:, 2]]))
+    found = imported(tmp_path / "b.h5", source, x=("pressure",), y=("kind",), test=(source,))
+    assert found["test/y"].tolist() == [f"{kind}ä" for kind in KINDS]
+    found = imported(tmp_path / "c.h5", source, x=("pressure",), y=("cells.cell", "cells.cell"), kind="targets")
+    assert found["train/y"].dtype == np.float64
+    for options, message in (
+        ({"y": ("drag",)}, r"has \d+ rows and .* has \d+; each sample needs one row in both"),
+        ({"x": ("kind",), "y": ("drag",)}, r"sim\.h5: kind is of type string; expected numbers"),
+        ({"x": ("depth",), "y": ("drag",)}, r"no column 'depth'; it has cells\.cell, cells\.flux, drag, flow/velocity"),
+        ({"x": ("pressure",)}, r"which column has the labels or targets\? Name it with --y"),
+        ({"y": ("drag",), "splits": ("train",)}, r"no split 'train' \(--split\)"),
+    ):
+        with pytest.raises(DistbpError, match=message):
+            imported(tmp_path / "d.h5", source, **options)  # type: ignore[arg-type]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "b.h5", "c.h5", "sim.h5"]
+
+
+def test_hdf5_with_splits_is_laid_out_anew(tmp_path: Path) -> None:
+    source = str(tmp_path / "odd.h5")
+    images = RNG.integers(0, 255, (300, 5, 4), np.uint8)
+    with h5py.File(source, "w") as file:
+        for split, count in (("train", 200), ("check", 100)):
+            file.create_dataset(f"{split}/x", data=images[:count], chunks=(1, 5, 2), compression="gzip")
+            file[f"{split}/y"] = np.arange(count) % 3
+    found = imported(tmp_path / "a.h5", source)
+    assert sorted(found) == ["check/x", "check/y", "train/x", "train/y"]
+    np.testing.assert_array_equal(found["train/x"], images[:200].reshape(200, 20))
+    assert found["train/x"].dtype == np.uint8
+    np.testing.assert_array_equal(found["check/y"], np.arange(100) % 3)
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file["train/x"].chunks is None
+    found = imported(tmp_path / "b.h5", source, splits=("train",), test_fraction=0.25)
+    assert {name: len(values) for name, values in found.items()}["test/x"] == 50
+    with pytest.raises(DataError, match=r"which split is for testing\? It has check, train"):
+        imported(tmp_path / "c.h5", source, test=(source,))
+    with pytest.raises(UsageError, match=r"--test: .*b\.h5: test is a split for testing already"):
+        imported(tmp_path / "c.h5", str(tmp_path / "b.h5"), test=(str(tmp_path / "b.h5"),))
+    found = imported(tmp_path / "c.h5", source, test=(str(tmp_path / "b.h5"),), splits=("train",))
+    assert {name: len(values) for name, values in found.items()} == {
+        "train/x": 200,
+        "train/y": 200,
+        "test/x": 50,
+        "test/y": 50,
+    }
+    with pytest.raises(UsageError, match="--test-fraction: is taken of the split train; the splits are check"):
+        imported(tmp_path / "d.h5", source, splits=("check",), test_fraction=0.5)
+
+
+def test_hdf5_that_cannot_be_imported(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "nan.h5", "w") as file:
+        file["train/x"], file["train/y"] = X.copy(), KINDS.astype("S")
+        file["train/x"][4321, 1] = np.nan
+        file["train/linked"] = h5py.ExternalLink("other.h5", "/x")
+    with pytest.raises(DataError, match=r"nan\.h5: train, row 4321: nan in x"):
+        imported(tmp_path / "out.h5", str(tmp_path / "nan.h5"), x=("x",))
+    with pytest.raises(DataError, match=r"no column 'linked'"):
+        imported(tmp_path / "out.h5", str(tmp_path / "nan.h5"), x=("linked",))
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = X
+    found = imported(tmp_path / "out.h5", str(tmp_path / "nan.h5"), x=("linked",), trust_links=True)
+    np.testing.assert_array_equal(found["train/x"], X)
+    (tmp_path / "cut.h5").write_bytes((tmp_path / "other.h5").read_bytes()[:9000])
+    with pytest.raises(DataError, match=r"cut\.h5: not an HDF5 file, or damaged"):
+        imported(tmp_path / "second.h5", str(tmp_path / "cut.h5"), y=("x",))
+
+
 def test_what_is_imported_can_be_trained_on(tmp_path: Path) -> None:
     imported(tmp_path / "c.h5", clouds(tmp_path / "c.csv"), y=("kind",), test_fraction=0.2)
     run = train_on(
