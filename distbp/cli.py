@@ -164,7 +164,7 @@ def _given(
 def _load(comm: Any, checkpoint: str, data: tuple[str, ...], split: str, *, targets: bool, trust_links: bool) -> Any:
     """A checkpoint, which rank 0 reads, and a split to use it on: DATA, or the run's own data."""
     from distbp.checkpoint import read
-    from distbp.communicator import agree, from_first
+    from distbp.communicator import from_first
     from distbp.data import data_files, read_split
     from distbp.loading import node_budget
     from distbp.run_directory import find_checkpoint
@@ -184,7 +184,7 @@ def _load(comm: Any, checkpoint: str, data: tuple[str, ...], split: str, *, targ
         trust_links=trust_links,
         memory=node_budget(comm, 0),
     )
-    agree(comm, lambda: state.problem.check(samples))
+    state.problem.check(comm, samples)
     return state, samples
 
 
@@ -253,16 +253,30 @@ def predict(
 @click.argument("file", nargs=-1, required=True)
 @click.option("--digest", is_flag=True, help="print a hash of the parameters (SHA-256) of each checkpoint")
 @click.option("--diff", is_flag=True, help="say where two checkpoints differ, and by how many ulps; exit code 1 if so")
+@click.option("--x", default="x", show_default=True, help="of a data set: names of the inputs, with commas between")
+@click.option("--y", default="y", show_default=True, help="of a data set: names of the labels or targets")
+@click.option(
+    "--statistics/--no-statistics",
+    default=True,
+    show_default=True,
+    help="of a data set: read all of it, for ranges, means, classes, gaps",
+)
+@trust_links_option
 @click.pass_obj
-def inspect(launch: Launch, file: tuple[str, ...], digest: bool, diff: bool) -> None:
-    """Says what is in each FILE: a data set, a checkpoint, or a run directory (then its best.h5)."""
+def inspect(launch: Launch, /, file: tuple[str, ...], digest: bool, diff: bool, **look: Any) -> None:
+    """Says what is in each FILE: a data set, a checkpoint, or a run directory (then its best.h5).
+
+    Of a data set: layout, statistics, what distbp train makes of it, and advice where its layout is slow to read.
+    """
     if digest and diff:
         raise click.UsageError("--digest and --diff: expected one of them")
     if diff and len(file) != 2:
         raise click.UsageError(f"--diff: expected two checkpoints, got {len(file)}")
     if not launch.only_first():
         return
+    from distbp.data_inspection import View
     from distbp.inspection import describe, describe_difference, describe_digest
+    from distbp.progress import RowProgress
 
     if diff:
         differences = list(describe_difference(*file))
@@ -272,9 +286,13 @@ def inspect(launch: Launch, file: tuple[str, ...], digest: bool, diff: bool) -> 
             raise click.exceptions.Exit(1)
         click.echo(f"{file[0]} and {file[1]} hold the same")
         return
-    for name in file:
-        for line in describe_digest(name) if digest else describe(name):
-            click.echo(line)
+    progress = RowProgress()
+    try:
+        for name in file:
+            for line in describe_digest(name) if digest else describe(name, View(**look, progress=progress)):
+                click.echo(line)
+    finally:
+        progress.close()
 
 
 @cli.command("import")

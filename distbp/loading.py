@@ -13,6 +13,7 @@ from distbp.config import AUTO, Config
 from distbp.data import Split
 from distbp.errors import UsageError
 from distbp.grains import sample_shares
+from distbp.layout import Layout
 from distbp.loader import InMemory, Loader
 from distbp.node_memory import free_bytes
 from distbp.row_loader import RowLoader, most_samples
@@ -41,6 +42,12 @@ def held_bytes(data: Split | None) -> int:
     return data.layout.rows * (data.layout.row_bytes() if data.in_memory else classes)
 
 
+def default_window(layout: Layout) -> int:
+    """How many samples are shuffled together: all, or windows of a size that belongs to the data alone."""
+    is_small = layout.rows * layout.row_bytes() <= WHOLE_BYTES
+    return layout.rows if is_small else max(1, WINDOW_BYTES // layout.row_bytes())
+
+
 def make_loader(
     comm: Communicator, config: Config, data: Split, n: int, memory: float, note: Callable[[str], None]
 ) -> tuple[Config, Loader, Split]:
@@ -50,11 +57,8 @@ def make_loader(
     same on all ranks.
     """
     layout = data.layout
-    window = config.shuffle_window
-    if window == AUTO:
-        whole = layout.rows * layout.row_bytes() <= WHOLE_BYTES
-        window = layout.rows if whole else WINDOW_BYTES // layout.row_bytes()
-    window = min(max(int(window), n), layout.rows)
+    window = default_window(layout) if config.shuffle_window == AUTO else int(config.shuffle_window)
+    window = min(max(window, n), layout.rows)
     config = replace(config, shuffle_window=window)
     order = SampleOrder(layout.blocks(BLOCK_BYTES), window, config.seed)
     if data.in_memory:

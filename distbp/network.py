@@ -41,6 +41,12 @@ class Network:
         """σ of layer l."""
         return self.output_activation if l == self.F else self.activation
 
+    def describe(self) -> str:
+        """64-128-10, relu, softmax, cross_entropy"""
+        sizes = "-".join(map(str, self.sizes[1:]))
+        hidden = f"{self.activation.name}, " if self.F > 2 else ""
+        return f"{sizes}, {hidden}{self.output_activation.name}, {self.loss.name}"
+
     @property
     def parameter_count(self) -> int:
         """Σ_l n_l n_{l-1} + n_l"""

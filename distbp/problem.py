@@ -9,7 +9,7 @@ import numpy as np
 
 from distbp.activations import Array
 from distbp.backprop import Piece
-from distbp.batches import pieces
+from distbp.batches import pieces, shard
 from distbp.communicator import Communicator, agree
 from distbp.config import AUTO, Config, check
 from distbp.data import Split, check_classes
@@ -56,8 +56,13 @@ class Problem:
         """The metric of n samples from the sum over them."""
         return float(np.sqrt(total / n)) if self.metric == "rmse" else total / n
 
-    def check(self, data: Split) -> None:
-        """Raises DataError where data do not fit this network."""
+    def check(self, comm: Communicator, data: Split) -> None:
+        """Raises DataError, agreed by all ranks, where data do not fit this network."""
+        agree(comm, lambda: self._check_columns(data))
+        if data.layout.y_name and not data.is_labelled and self.network.loss.name == "binary_cross_entropy":
+            _check_probabilities(comm, data)
+
+    def _check_columns(self, data: Split) -> None:
         n = self.network.sizes
         if data.layout.width("x") != n[1]:
             raise DataError(
@@ -79,8 +84,6 @@ class Problem:
                 f"{data.where('y')} has {data.layout.width('y')} columns, "
                 f"but the network has {n[self.network.F]} outputs"
             )
-        elif self.network.loss.name == "binary_cross_entropy":
-            _check_probabilities(data)
 
 
 def pose(comm: Communicator, config: Config, data: Split) -> tuple[Config, Problem]:
@@ -88,9 +91,10 @@ def pose(comm: Communicator, config: Config, data: Split) -> tuple[Config, Probl
 
     Raises DataError or UsageError, agreed by all ranks.
     """
-    config, n_F = agree(comm, lambda: _resolve(config, data))
-    layers = [data.layout.width("x"), *config.hidden, n_F]
-    network = Network.of(layers, config.activation, config.output_activation, config.loss)
+    config, network = agree(comm, lambda: network_for(config, data))
+    if not data.is_labelled and config.loss == "binary_cross_entropy":
+        _check_probabilities(comm, data)
+    n_F = network.sizes[network.F]
     regression = not data.is_labelled and config.loss == "mse"
     input_scaling = measure(comm, data.rows("x"), config.scale, data.extremes.get("x"))
     target = measure(comm, data.rows("y"), config.scale, data.extremes.get("y")) if regression else Scaling.none(n_F)
@@ -101,6 +105,16 @@ def pose(comm: Communicator, config: Config, data: Split) -> tuple[Config, Probl
 
     agree(comm, check_ranges)
     return config, Problem(network, input_scaling, target, data.labels)
+
+
+def network_for(config: Config, data: Split) -> tuple[Config, Network]:
+    """The network for the columns and classes of a split, and the configuration with what its "auto" meant.
+
+    Raises DataError or UsageError.
+    """
+    config, n_F = _resolve(config, data)
+    layers = [data.layout.width("x"), *config.hidden, n_F]
+    return config, Network.of(layers, config.activation, config.output_activation, config.loss)
 
 
 def _resolve(config: Config, data: Split) -> tuple[Config, int]:
@@ -127,22 +141,25 @@ def _resolve(config: Config, data: Split) -> tuple[Config, int]:
             f"{data.where('y')} is of type {data.layout.dtype('y')}; --loss cross_entropy needs "
             "class labels, which are integers or strings; for regression use --loss mse"
         )
-    if loss == "binary_cross_entropy":
-        _check_probabilities(data)
     return config, data.layout.width("y")
 
 
-def _check_probabilities(data: Split) -> None:
-    targets = data.rows("y")
-    for first, last in pieces(0, len(data), CHECK_ROWS):
-        y = targets[first:last]
-        wrong = ((y < 0) | (y > 1)).any(axis=1)
-        if wrong.any():
-            row = int(wrong.argmax())
-            raise DataError(
-                f"{data.place(first + row, 'y')}: {y[row].tolist()}; --loss binary_cross_entropy needs targets "
-                "from 0 to 1"
-            )
+def _check_probabilities(comm: Communicator, data: Split) -> None:
+    """Raises DataError, agreed by all ranks, where targets are not from 0 to 1; each rank looks at its shard."""
+
+    def check() -> None:
+        targets = data.rows("y")
+        for first, last in pieces(*shard(len(data), comm.rank, comm.size), CHECK_ROWS):
+            y = targets[first:last]
+            wrong = ((y < 0) | (y > 1)).any(axis=1)
+            if wrong.any():
+                row = int(wrong.argmax())
+                raise DataError(
+                    f"{data.place(first + row, 'y')}: {y[row].tolist()}; --loss binary_cross_entropy needs targets "
+                    "from 0 to 1"
+                )
+
+    agree(comm, check)
 
 
 def _check_range(data: Split, of: str, scaling: Scaling, dtype: str) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 from distbp import __version__
 from distbp.comparison import digest
 from distbp.grains import grain_count
-from distbp.inspection import describe_network
 from distbp.run import Run
 
 LINE_SECONDS = 60.0
@@ -49,8 +48,7 @@ class ConsoleReporter:
             f"({data.layout.dtype('x')}), {kind}; scale: {config.scale}"
         )
         self.note(
-            f"network   {describe_network(problem.network)}; {problem.network.parameter_count} parameters, "
-            f"{config.dtype}"
+            f"network   {problem.network.describe()}; {problem.network.parameter_count} parameters, {config.dtype}"
         )
         self.note(
             f"training  {config.optimizer}, learning rate {config.learning_rate:g} ({config.schedule}), "

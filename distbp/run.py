@@ -75,6 +75,7 @@ def prepare(
         note(f"note      each rank holds the data for itself: {training.why_not_shared}")
     if stored:
         problem = stored.problem
+        problem.check(comm, training)
         agree(comm, lambda: _check_same_data(stored, training))
         agree(comm, lambda: _check_epochs(stored, config))
     else:
@@ -130,7 +131,6 @@ def _read(
 
 
 def _check_same_data(stored: Checkpoint, training: Split) -> None:
-    stored.problem.check(training)
     progress = stored.progress
     if progress.samples != progress.epoch * len(training) + progress.epoch_samples:
         raise DataError(
@@ -194,7 +194,7 @@ def _read_validation(
     if not config.validation_split:
         return config, None
     validation = _read(comm, files, config, config.validation_split, problem, memory)
-    agree(comm, lambda: problem.check(validation))
+    problem.check(comm, validation)
     return config, validation
 
 

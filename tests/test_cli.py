@@ -64,7 +64,8 @@ def test_train_evaluate_predict_inspect(runner: Runner, data_file: str) -> None:
         assert words in described
     described = runner.distbp("inspect", data_file).stdout
     assert "train/x  (23, 4) float64, contiguous" in described
-    assert "train/y  (23,) int64, contiguous, 3 labels from 0 to 2" in described
+    assert "train/y  (23,) int64, contiguous\n    3 labels, samples of each: 0: " in described
+    assert f"distbp train {data_file}\n  4-128-3, relu, softmax, cross_entropy; 1027 parameters" in described
     assert "probability  (11, 3)" in runner.distbp("inspect", "p.h5").stdout
 
 

@@ -17,7 +17,6 @@ from distbp import checkpoint
 from distbp.communicator import NodeArray, OneProcess, run_threads
 from distbp.data import check_classes, data_files, digits_path, read_split
 from distbp.errors import DataError, DistbpError
-from distbp.inspection import describe
 from distbp.layout import find
 from distbp.predict import predict
 from distbp.reader import Reader
@@ -388,23 +387,6 @@ def test_rows_of_an_array_type_and_names_that_are_none(tmp_path: Path) -> None:
     for option in ("x", "y"):
         with pytest.raises(DataError, match=f"--{option} ' ,': expected the name of a data set"):
             read(str(tmp_path / "a.h5"), **{option: " ,"})
-
-
-def test_inspect_says_what_is_there(tmp_path: Path) -> None:
-    simulation(tmp_path / "s.h5")
-    with h5py.File(tmp_path / "s.h5", "a") as file:
-        file["train/kind"] = np.array(["wet", "dry", "wet"] * 16 + ["dry"] * 2, object)
-        file["train/far"] = h5py.ExternalLink("nowhere.h5", "/x")
-    lines = "\n".join(describe(str(tmp_path / "s.h5")))
-    for words in (
-        "data set with the splits train, table",
-        "train/pressure  (50,) float64, chunks (7,), gzip",
-        "train/cells  (50,) table of cell, force, kind, contiguous",
-        "train/kind  (50,) string, contiguous, 2 labels from dry to wet, 18 to 32 samples each",
-        "train/far  a link, not followed",
-        "table  (50,) table of cell, force, kind",
-    ):
-        assert words in lines, lines
 
 
 def test_inputs_that_could_not_be_shared_are_told_though_targets_could(tmp_path: Path) -> None:
