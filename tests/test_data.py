@@ -69,7 +69,7 @@ def test_missing_files_and_names_say_what_there_is(tmp_path: Path, data_file: st
         read(str(tmp_path / "text.h5"))
     with pytest.raises(DataError, match=r"no split 'validation'.*test, train"):
         read(data_file, split="validation")
-    with pytest.raises(DataError, match=r"no data set train/labels; those in train are: x, y \(see --x and --y\)"):
+    with pytest.raises(DataError, match=r"no data set train/labels; those in train are: x, y \(see --y\)"):
         read(data_file, y="labels")
 
 

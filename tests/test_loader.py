@@ -174,7 +174,8 @@ def test_a_window_too_large_for_memory_is_read_row_by_row(tmp_path: Path) -> Non
 def test_what_does_not_fit_is_refused_with_the_sum(tmp_path: Path) -> None:
     options = {**STREAMED, "shuffle_window": "auto"}
     for packed, memory, advice in ((True, MEMORY, "uncompressed with distbp import"), (False, 1e-5, "when the run")):
-        data = several_files(tmp_path, rows=MANY, packed=packed)
+        (tmp_path / f"{packed}").mkdir()
+        data = several_files(tmp_path / f"{packed}", rows=MANY, packed=packed)
         words = rf"windows of 1000 samples needs .* GiB .*smaller --shuffle-window.*{advice}"
         with pytest.raises(UsageError, match=words) as error:
             train_on(2, configuration(data, tmp_path / f"run{packed}", memory=memory, **options))
