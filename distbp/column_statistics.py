@@ -78,5 +78,8 @@ class LabelCounts:
 
     def add(self, block: NDArray[Any]) -> None:
         """More labels, integers or strings."""
+        if block.dtype.kind == "O":  # a look-up for each is faster than to sort strings
+            self.counts.update(block.ravel().tolist())
+            return
         labels, counts = np.unique(block, return_counts=True)
         self.counts.update(dict(zip(labels.tolist(), counts.tolist(), strict=True)))

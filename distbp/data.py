@@ -28,6 +28,7 @@ from distbp.scaling import Extremes, Rows
 
 DIGITS = "digits.h5"
 BLOCK_BYTES = 16 * 2**20  # read and checked at a time
+LABEL_ROWS = 2**18  # likewise
 NOTHING: NDArray[Any] = np.empty((0, 0))
 
 
@@ -208,18 +209,27 @@ def _read_checked(reader: Reader, of: str, first: int, last: int, out: NDArray[A
 def _read_labels(layout: Layout, start: int, stop: int) -> tuple[list[Any], NDArray[np.int64]]:
     """The labels of these rows, each once, and which of them each row has."""
     dtype = layout.dtype("y")
-    values = np.empty((stop - start, 1), dtype)
+    numbers: dict[Any, int] = {}
+    which = np.empty(stop - start, np.int64)
     with Reader(layout) as reader:
-        for first, last in _blocks(start, stop, dtype.itemsize):
-            reader.read("y", first, last, values[first - start : last - start])
-    labels, which = np.unique(values, return_inverse=True)
-    found: list[Any] = labels.tolist()
-    for i, label in enumerate(found):
+        for first, last in pieces(start, stop, LABEL_ROWS):
+            values = np.empty((last - first, 1), dtype)
+            reader.read("y", first, last, values)
+            which[first - start : last - start] = _numbered(values.ravel(), numbers)
+    for label, i in numbers.items():
         if label == "" or (dtype.kind == "u" and label > np.iinfo(np.int64).max):
             row = start + int((which == i).argmax())
             what = "an empty string" if label == "" else f"label {label}"
             raise DataError(f"{layout.place(row, 'y')}: {what}, which is no label; remove or replace such rows")
-    return found, which.ravel()
+    return list(numbers), which
+
+
+def _numbered(labels: NDArray[Any], numbers: dict[Any, int]) -> NDArray[np.int64]:
+    """The number of each label; new ones get the next."""
+    if labels.dtype.kind == "O":  # a look-up for each is faster than to sort strings
+        return np.fromiter((numbers.setdefault(label, len(numbers)) for label in labels), np.int64, len(labels))
+    found, which = np.unique(labels, return_inverse=True)
+    return np.array([numbers.setdefault(label, len(numbers)) for label in found.tolist()], np.int64)[which]
 
 
 def _number(
