@@ -161,33 +161,6 @@ def _given(
     return given, origin, notes
 
 
-def _load(comm: Any, checkpoint: str, data: tuple[str, ...], split: str, *, targets: bool, trust_links: bool) -> Any:
-    """A checkpoint, which rank 0 reads, and a split to use it on: DATA, or the run's own data."""
-    from distbp.checkpoint import read
-    from distbp.communicator import agree, from_first
-    from distbp.data import data_files, read_split
-    from distbp.loading import node_budget
-    from distbp.run_directory import find_checkpoint
-    from distbp.threads import set_threads
-
-    state = from_first(comm, lambda: read(find_checkpoint(checkpoint)))
-    config = state.config
-    set_threads(comm, 0, reproducible=config.reproducible)
-    files = from_first(comm, lambda: data_files(data or config.data))
-    samples = read_split(
-        comm,
-        files,
-        split,
-        config.x,
-        config.y if targets else None,
-        labels=state.problem.labels,
-        trust_links=trust_links,
-        memory=node_budget(comm, 0),
-    )
-    agree(comm, lambda: state.problem.check(samples))
-    return state, samples
-
-
 trust_links_option = click.option("--trust-links", is_flag=True, help=FIELDS["trust_links"].metadata["help"])
 
 
@@ -205,8 +178,9 @@ def evaluate(launch: Launch, checkpoint: str, data: tuple[str, ...], split: str,
     """
     comm = launch.connect()
     from distbp.evaluate import Evaluation
+    from distbp.trained import load
 
-    state, samples = _load(comm, checkpoint, data, split, targets=True, trust_links=trust_links)
+    state, samples = load(comm, checkpoint, data, split, targets=True, trust_links=trust_links)
     scores = Evaluation(comm, state.problem, samples, state.config.dtype)(state.parameters)
     if comm.rank == 0:
         click.echo(
@@ -239,8 +213,9 @@ def predict(
     """
     comm = launch.connect()
     from distbp.predict import predict as predict_split
+    from distbp.trained import load
 
-    state, samples = _load(comm, checkpoint, data, split, targets=False, trust_links=trust_links)
+    state, samples = load(comm, checkpoint, data, split, targets=False, trust_links=trust_links)
     with click.progressbar(
         length=len(samples), label="predicting", hidden=comm.rank > 0 or not sys.stderr.isatty(), file=sys.stderr
     ) as bar:

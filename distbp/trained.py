@@ -1,0 +1,37 @@
+"""A network that was trained, and a split to use it on: what `distbp evaluate` and `distbp predict` begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from distbp.checkpoint import Checkpoint, read
+from distbp.communicator import Communicator, agree, from_first
+from distbp.data import Split, data_files, read_split
+from distbp.loading import node_budget
+from distbp.run_directory import find_checkpoint
+from distbp.threads import set_threads
+
+
+def load(
+    comm: Communicator, checkpoint: str, data: Sequence[str], split: str, *, targets: bool, trust_links: bool
+) -> tuple[Checkpoint, Split]:
+    """A checkpoint, or that of a run directory, and a split of `data`, or without these of the run's own data.
+
+    `targets`: with its labels or targets.  Raises CheckpointError or DataError, agreed by all ranks.
+    """
+    state = from_first(comm, lambda: read(find_checkpoint(checkpoint)))
+    config = state.config
+    set_threads(comm, 0, reproducible=config.reproducible)
+    files = from_first(comm, lambda: data_files(data or config.data))
+    samples = read_split(
+        comm,
+        files,
+        split,
+        config.x,
+        config.y if targets else None,
+        labels=state.problem.labels,
+        trust_links=trust_links,
+        memory=node_budget(comm, 0),
+    )
+    agree(comm, lambda: state.problem.check(samples))
+    return state, samples
