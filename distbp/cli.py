@@ -180,8 +180,9 @@ def evaluate(launch: Launch, checkpoint: str, data: tuple[str, ...], split: str,
     from distbp.evaluate import Evaluation
     from distbp.trained import load
 
-    state, samples = load(comm, checkpoint, data, split, targets=True, trust_links=trust_links)
-    scores = Evaluation(comm, state.problem, samples, state.config.dtype)(state.parameters)
+    used = load(comm, checkpoint, data, split, targets=True, trust_links=trust_links)
+    state = used.state
+    scores = Evaluation(comm, state.problem, used.data, state.config.dtype)(state.parameters)
     if comm.rank == 0:
         click.echo(
             f"{split}: {scores.samples} samples, {state.problem.network.loss.name} loss {scores.loss:.8g}, "
@@ -215,13 +216,14 @@ def predict(
     from distbp.predict import predict as predict_split
     from distbp.trained import load
 
-    state, samples = load(comm, checkpoint, data, split, targets=False, trust_links=trust_links)
+    used = load(comm, checkpoint, data, split, targets=False, trust_links=trust_links)
+    N = len(used.data)
     with click.progressbar(
-        length=len(samples), label="predicting", hidden=comm.rank > 0 or not sys.stderr.isatty(), file=sys.stderr
+        length=N, label="predicting", hidden=comm.rank > 0 or not sys.stderr.isatty(), file=sys.stderr
     ) as bar:
-        predict_split(comm, state, samples, out, overwrite=overwrite, inputs=(checkpoint, *data), advance=bar.update)
+        predict_split(comm, used.state, used.data, out, overwrite=overwrite, inputs=used.files, advance=bar.update)
     if comm.rank == 0:
-        click.echo(f"{out}: predictions for {len(samples)} samples of {split}")
+        click.echo(f"{out}: predictions for {N} samples of {split}")
 
 
 @cli.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def predict(
     out: Path,
     *,
     overwrite: bool = False,
-    inputs: tuple[str, ...] = (),
+    inputs: Sequence[str] = (),
     advance: Callable[[int], None] = lambda samples: None,
 ) -> None:
     """Writes `out` (HDF5), which appears when it is complete.  Raises RunError.

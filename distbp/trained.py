@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from distbp.checkpoint import Checkpoint, read
 from distbp.communicator import Communicator, agree, from_first
@@ -12,14 +13,24 @@ from distbp.run_directory import find_checkpoint
 from distbp.threads import set_threads
 
 
+@dataclass(frozen=True)
+class Trained:
+    """The state of a run, a split, and the files they come from: the checkpoint and those of the data."""
+
+    state: Checkpoint
+    data: Split
+    files: list[str]
+
+
 def load(
     comm: Communicator, checkpoint: str, data: Sequence[str], split: str, *, targets: bool, trust_links: bool
-) -> tuple[Checkpoint, Split]:
+) -> Trained:
     """A checkpoint, or that of a run directory, and a split of `data`, or without these of the run's own data.
 
     `targets`: with its labels or targets.  Raises CheckpointError or DataError, agreed by all ranks.
     """
-    state = from_first(comm, lambda: read(find_checkpoint(checkpoint)))
+    path = from_first(comm, lambda: find_checkpoint(checkpoint))
+    state = from_first(comm, lambda: read(path))
     config = state.config
     set_threads(comm, 0, reproducible=config.reproducible)
     files = from_first(comm, lambda: data_files(data or config.data))
@@ -34,4 +45,4 @@ def load(
         memory=node_budget(comm, 0),
     )
     agree(comm, lambda: state.problem.check(samples))
-    return state, samples
+    return Trained(state, samples, [str(path), *files])

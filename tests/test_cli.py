@@ -191,6 +191,9 @@ def test_a_closed_pipe_is_no_error(runner: Runner, data_file: str) -> None:
 def test_odd_requests_get_one_message(runner: Runner, data_file: str) -> None:
     runner.distbp("train", data_file, *SMALL)
     check_error(runner.distbp("predict", "run/best.h5", "--out", "run/best.h5", "--overwrite"), 1, "is read by this")
+    check_error(runner.distbp("predict", "run", "--out", "run/best.h5", "--overwrite"), 1, "is read by this")
+    check_error(runner.distbp("predict", "run", "--out", data_file, "--overwrite"), 1, "is read by this")
+    check_error(runner.distbp("predict", "run", "*.h5", "--out", data_file, "--overwrite"), 1, "is read by this")
     check_error(runner.distbp("predict", "run", "--out", ""), 1, "expected the name of a file")
     check_error(runner.distbp("gradcheck", "--seed", "-1"), 2, "--seed")
     check_error(runner.distbp("train", data_file, "--out", ""), 2, "--out: expected a name")
