@@ -161,6 +161,20 @@ def _given(
     return given, origin, notes
 
 
+def _checked(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    """An option that `train` has too, within the same limits."""
+    assert parameter.name
+    return float(check_each({parameter.name: value}, "command line")[parameter.name])
+
+
+memory_option = click.option(
+    "--memory",
+    type=click.FLOAT,
+    default=Config.memory,
+    show_default=True,
+    callback=_checked,
+    help=FIELDS["memory"].metadata["help"],
+)
 trust_links_option = click.option("--trust-links", is_flag=True, help=FIELDS["trust_links"].metadata["help"])
 
 
@@ -168,9 +182,12 @@ trust_links_option = click.option("--trust-links", is_flag=True, help=FIELDS["tr
 @click.argument("checkpoint")
 @click.argument("data", nargs=-1)
 @click.option("--split", default="test", show_default=True, help="group of the files to evaluate on")
+@memory_option
 @trust_links_option
 @click.pass_obj
-def evaluate(launch: Launch, checkpoint: str, data: tuple[str, ...], split: str, trust_links: bool) -> None:
+def evaluate(
+    launch: Launch, checkpoint: str, data: tuple[str, ...], split: str, memory: float, trust_links: bool
+) -> None:
     """Prints the loss and the metric of CHECKPOINT on a split of DATA.
 
     CHECKPOINT is a file, or a run directory (then its best.h5). Without DATA: the data the network was trained on.
@@ -180,7 +197,7 @@ def evaluate(launch: Launch, checkpoint: str, data: tuple[str, ...], split: str,
     from distbp.evaluate import Evaluation
     from distbp.trained import load
 
-    used = load(comm, checkpoint, data, split, targets=True, trust_links=trust_links)
+    used = load(comm, checkpoint, data, split, targets=True, trust_links=trust_links, memory=memory)
     state = used.state
     scores = Evaluation(comm, state.problem, used.data, state.config.dtype)(state.parameters)
     if comm.rank == 0:
@@ -196,6 +213,7 @@ def evaluate(launch: Launch, checkpoint: str, data: tuple[str, ...], split: str,
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="HDF5 file to write")
 @click.option("--split", default="test", show_default=True, help="group of the files to predict")
 @click.option("--overwrite", is_flag=True, help="replace the file if it exists")
+@memory_option
 @trust_links_option
 @click.pass_obj
 def predict(
@@ -205,6 +223,7 @@ def predict(
     out: Path,
     split: str,
     overwrite: bool,
+    memory: float,
     trust_links: bool,
 ) -> None:
     """Writes the predictions of CHECKPOINT for a split of DATA.
@@ -216,7 +235,7 @@ def predict(
     from distbp.predict import predict as predict_split
     from distbp.trained import load
 
-    used = load(comm, checkpoint, data, split, targets=False, trust_links=trust_links)
+    used = load(comm, checkpoint, data, split, targets=False, trust_links=trust_links, memory=memory)
     N = len(used.data)
     with click.progressbar(
         length=N, label="predicting", hidden=comm.rank > 0 or not sys.stderr.isatty(), file=sys.stderr

@@ -23,11 +23,19 @@ class Trained:
 
 
 def load(
-    comm: Communicator, checkpoint: str, data: Sequence[str], split: str, *, targets: bool, trust_links: bool
+    comm: Communicator,
+    checkpoint: str,
+    data: Sequence[str],
+    split: str,
+    *,
+    targets: bool,
+    trust_links: bool = False,
+    memory: float = 0.0,
 ) -> Trained:
     """A checkpoint, or that of a run directory, and a split of `data`, or without these of the run's own data.
 
-    `targets`: with its labels or targets.  Raises CheckpointError or DataError, agreed by all ranks.
+    `targets`: with its labels or targets; `memory`: GiB of each node for the data, 0: half of what is free.  Raises
+    CheckpointError or DataError, agreed by all ranks.
     """
     path = from_first(comm, lambda: find_checkpoint(checkpoint))
     state = from_first(comm, lambda: read(path))
@@ -42,7 +50,7 @@ def load(
         config.y if targets else None,
         labels=state.problem.labels,
         trust_links=trust_links,
-        memory=node_budget(comm, 0),
+        memory=node_budget(comm, memory),
     )
     agree(comm, lambda: state.problem.check(samples))
     return Trained(state, samples, [str(path), *files])

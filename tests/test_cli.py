@@ -158,6 +158,22 @@ def test_mistakes_with_checkpoints(runner: Runner, data_file: str) -> None:
     check_error(runner.distbp("inspect", "nothing.h5"), 1, "nothing.h5: no such file")
 
 
+@pytest.mark.parametrize(
+    ("memory", "words"),
+    [("-1", "at least 0, got -1.0"), ("nan", "a finite number"), ("inf", "a finite number"), ("x", "'x'")],
+)
+def test_memory_has_the_limits_it_has_in_training(runner: Runner, memory: str, words: str) -> None:
+    for command in ("train", "evaluate run", "predict run --out p.h5"):
+        check_error(runner.distbp(*command.split(), "--memory", memory), 2, "--memory", words)
+
+
+def test_evaluate_and_predict_from_files(runner: Runner, data_file: str) -> None:
+    runner.distbp("train", data_file, *SMALL)
+    evaluated, predicted = ("evaluate", "run"), ("predict", "run", "--out", "p.h5", "--overwrite")
+    for command in (evaluated, predicted):
+        assert runner.distbp(*command, "--memory", "1e-7").stdout == runner.distbp(*command).stdout != ""
+
+
 def test_gradcheck(runner: Runner) -> None:
     result = runner.distbp("gradcheck")
     assert result.returncode == 0
