@@ -13,7 +13,7 @@ PACKAGE = Path(distbp.__file__).parent
 MODULES = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.glob("*.py")}
 USERS = {
     "mpi4py": {"mpi"},
-    "h5py": {"data_file", "reader", "layout", "import_data", "checkpoint", "predict", "inspection"},
+    "h5py": {"data_file", "reader", "layout", "import_data", "checkpoint", "hdf5_predictions", "inspection"},
     "click": {"cli", "launch"},
     "threadpoolctl": {"threads", "machine"},
     "tqdm": {"progress", "report"},
