@@ -16,13 +16,14 @@ from distbp.backprop import Piece, forward, piece_samples
 from distbp.batches import pieces, shard
 from distbp.checkpoint import Checkpoint
 from distbp.communicator import Communicator, on_first
+from distbp.csv_predictions import CSVPredictions
 from distbp.data import Split
 from distbp.errors import RunError
 from distbp.feed import Feed
 from distbp.hdf5_predictions import HDF5Predictions
 from distbp.new_file import check_out, replace_synced, temporary_name
 from distbp.predictions import PredictionFile
-from distbp.problem import Problem, unscaled_output
+from distbp.problem import unscaled_output
 
 BLOCK = 65536  # samples that are predicted before they are written
 FAILURES = (OSError, RuntimeError, ValueError)  # of a file that is written: the system's, and h5py's
@@ -38,13 +39,16 @@ def predict(
     inputs: Sequence[str] = (),
     advance: Callable[[int], None] = lambda samples: None,
 ) -> None:
-    """Writes `out`, which appears when it is complete.  Raises RunError, agreed by all ranks."""
+    """Writes `out`, CSV where its name ends so, else HDF5; it appears when it is complete.
+
+    Raises RunError, agreed by all ranks.
+    """
     on_first(comm, lambda: check_out(out, inputs, overwrite=overwrite))
     temporary = temporary_name(out)
     outputs = _Outputs(comm, state, data)
     file: PredictionFile | None = None
     try:
-        file = on_first(comm, lambda: _create(temporary, state.problem, len(data)))
+        file = on_first(comm, lambda: _create(out, temporary, state, len(data)))
         for first, last in pieces(0, len(data), BLOCK):
             blocks = comm.gather(outputs(first, last))
             on_first(comm, partial(_write, out, file, blocks))
@@ -79,9 +83,11 @@ class _Outputs:
         return np.concatenate(found) if found else np.empty((0, network.sizes[-1]), self._piece.y.dtype)
 
 
-def _create(temporary: Path, problem: Problem, N: int) -> PredictionFile:
+def _create(out: Path, temporary: Path, state: Checkpoint, N: int) -> PredictionFile:
     try:
-        return HDF5Predictions(temporary, problem, N)
+        if out.name.lower().endswith(".csv"):
+            return CSVPredictions(temporary, state.problem, state.config.y)
+        return HDF5Predictions(temporary, state.problem, N)
     except OSError as error:
         raise RunError(f"{temporary.parent}: cannot write here: {_reason(error)}") from None
 
