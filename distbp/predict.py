@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from distbp.backprop import Piece, forward, piece_samples
 from distbp.batches import pieces, shard
 from distbp.checkpoint import Checkpoint
-from distbp.communicator import Communicator, on_first
+from distbp.communicator import Communicator, agree, on_first
 from distbp.csv_predictions import CSVPredictions
 from distbp.data import Split
 from distbp.errors import RunError
@@ -41,7 +41,7 @@ def predict(
 ) -> None:
     """Writes `out`, CSV where its name ends so, else HDF5; it appears when it is complete.
 
-    Raises RunError, agreed by all ranks.
+    Raises RunError, or DataError for files that cannot be read any more, agreed by all ranks.
     """
     on_first(comm, lambda: check_out(out, inputs, overwrite=overwrite))
     temporary = temporary_name(out)
@@ -50,7 +50,7 @@ def predict(
     try:
         file = on_first(comm, lambda: _create(out, temporary, state, len(data)))
         for first, last in pieces(0, len(data), BLOCK):
-            blocks = comm.gather(outputs(first, last))
+            blocks = comm.gather(agree(comm, partial(outputs, first, last)))
             on_first(comm, partial(_write, out, file, blocks))
             advance(last - first)
         on_first(comm, partial(_finish, out, file, temporary))
