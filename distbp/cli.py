@@ -210,7 +210,12 @@ def evaluate(
 @cli.command()
 @click.argument("checkpoint")
 @click.argument("data", nargs=-1)
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="HDF5 file to write")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="file to write: CSV where its name ends in .csv, else HDF5",
+)
 @click.option("--split", default="test", show_default=True, help="group of the files to predict")
 @click.option("--overwrite", is_flag=True, help="replace the file if it exists")
 @memory_option
@@ -228,8 +233,9 @@ def predict(
 ) -> None:
     """Writes the predictions of CHECKPOINT for a split of DATA.
 
-    The file has `class` (N,) and `probability` (N, K) for a classifier, `y` (N, outputs) in the units of the targets
-    otherwise. CHECKPOINT is a file, or a run directory. Without DATA: the data the network was trained on.
+    HDF5 has `class` (N,) and `probability` (N, K) for a classifier, `y` (N, outputs) in the units of the targets
+    otherwise. CSV has the same in columns: class and probability_LABEL for each label, or the targets. CHECKPOINT is
+    a file, or a run directory. Without DATA: the data the network was trained on.
     """
     comm = launch.connect()
     from distbp.predict import predict as predict_split
