@@ -161,33 +161,20 @@ def _given(
     return given, origin, notes
 
 
-def _load(comm: Any, checkpoint: str, data: tuple[str, ...], split: str, *, targets: bool, trust_links: bool) -> Any:
-    """A checkpoint, which rank 0 reads, and a split to use it on: DATA, or the run's own data."""
-    from distbp.checkpoint import read
-    from distbp.communicator import from_first
-    from distbp.data import data_files, read_split
-    from distbp.loading import node_budget
-    from distbp.run_directory import find_checkpoint
-    from distbp.threads import set_threads
-
-    state = from_first(comm, lambda: read(find_checkpoint(checkpoint)))
-    config = state.config
-    set_threads(comm, 0, reproducible=config.reproducible)
-    files = from_first(comm, lambda: data_files(data or config.data))
-    samples = read_split(
-        comm,
-        files,
-        split,
-        config.x,
-        config.y if targets else None,
-        labels=state.problem.labels,
-        trust_links=trust_links,
-        memory=node_budget(comm, 0),
-    )
-    state.problem.check(comm, samples)
-    return state, samples
+def _checked(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    """An option that `train` has too, within the same limits."""
+    assert parameter.name
+    return float(check_each({parameter.name: value}, "command line")[parameter.name])
 
 
+memory_option = click.option(
+    "--memory",
+    type=click.FLOAT,
+    default=Config.memory,
+    show_default=True,
+    callback=_checked,
+    help=FIELDS["memory"].metadata["help"],
+)
 trust_links_option = click.option("--trust-links", is_flag=True, help=FIELDS["trust_links"].metadata["help"])
 
 
@@ -195,9 +182,12 @@ trust_links_option = click.option("--trust-links", is_flag=True, help=FIELDS["tr
 @click.argument("checkpoint")
 @click.argument("data", nargs=-1)
 @click.option("--split", default="test", show_default=True, help="group of the files to evaluate on")
+@memory_option
 @trust_links_option
 @click.pass_obj
-def evaluate(launch: Launch, checkpoint: str, data: tuple[str, ...], split: str, trust_links: bool) -> None:
+def evaluate(
+    launch: Launch, checkpoint: str, data: tuple[str, ...], split: str, memory: float, trust_links: bool
+) -> None:
     """Prints the loss and the metric of CHECKPOINT on a split of DATA.
 
     CHECKPOINT is a file, or a run directory (then its best.h5). Without DATA: the data the network was trained on.
@@ -205,9 +195,11 @@ def evaluate(launch: Launch, checkpoint: str, data: tuple[str, ...], split: str,
     """
     comm = launch.connect()
     from distbp.evaluate import Evaluation
+    from distbp.trained import load
 
-    state, samples = _load(comm, checkpoint, data, split, targets=True, trust_links=trust_links)
-    scores = Evaluation(comm, state.problem, samples, state.config.dtype)(state.parameters)
+    used = load(comm, checkpoint, data, split, targets=True, trust_links=trust_links, memory=memory)
+    state = used.state
+    scores = Evaluation(comm, state.problem, used.data, state.config.dtype)(state.parameters)
     if comm.rank == 0:
         click.echo(
             f"{split}: {scores.samples} samples, {state.problem.network.loss.name} loss {scores.loss:.8g}, "
@@ -218,9 +210,15 @@ def evaluate(launch: Launch, checkpoint: str, data: tuple[str, ...], split: str,
 @cli.command()
 @click.argument("checkpoint")
 @click.argument("data", nargs=-1)
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="HDF5 file to write")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="file to write: CSV where its name ends in .csv, else HDF5",
+)
 @click.option("--split", default="test", show_default=True, help="group of the files to predict")
 @click.option("--overwrite", is_flag=True, help="replace the file if it exists")
+@memory_option
 @trust_links_option
 @click.pass_obj
 def predict(
@@ -230,23 +228,27 @@ def predict(
     out: Path,
     split: str,
     overwrite: bool,
+    memory: float,
     trust_links: bool,
 ) -> None:
     """Writes the predictions of CHECKPOINT for a split of DATA.
 
-    The file has `class` (N,) and `probability` (N, K) for a classifier, `y` (N, outputs) in the units of the targets
-    otherwise. CHECKPOINT is a file, or a run directory. Without DATA: the data the network was trained on.
+    HDF5 has `class` (N,) and `probability` (N, K) for a classifier, `y` (N, outputs) in the units of the targets
+    otherwise. CSV has the same in columns: class and probability_LABEL for each label, or the targets. CHECKPOINT is
+    a file, or a run directory. Without DATA: the data the network was trained on.
     """
     comm = launch.connect()
     from distbp.predict import predict as predict_split
+    from distbp.trained import load
 
-    state, samples = _load(comm, checkpoint, data, split, targets=False, trust_links=trust_links)
+    used = load(comm, checkpoint, data, split, targets=False, trust_links=trust_links, memory=memory)
+    N = len(used.data)
     with click.progressbar(
-        length=len(samples), label="predicting", hidden=comm.rank > 0 or not sys.stderr.isatty(), file=sys.stderr
+        length=N, label="predicting", hidden=comm.rank > 0 or not sys.stderr.isatty(), file=sys.stderr
     ) as bar:
-        predict_split(comm, state, samples, out, overwrite=overwrite, inputs=(checkpoint, *data), advance=bar.update)
+        predict_split(comm, used.state, used.data, out, overwrite=overwrite, inputs=used.files, advance=bar.update)
     if comm.rank == 0:
-        click.echo(f"{out}: predictions for {len(samples)} samples of {split}")
+        click.echo(f"{out}: predictions for {N} samples of {split}")
 
 
 @cli.command()

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from distbp.backprop import Piece, forward, piece_samples
 from distbp.batches import pieces, shard
 from distbp.checkpoint import Checkpoint
-from distbp.communicator import Communicator, on_first
+from distbp.communicator import Communicator, agree, on_first
+from distbp.csv_predictions import CSVPredictions
 from distbp.data import Split
 from distbp.errors import RunError
 from distbp.feed import Feed
-from distbp.labels import to_array
+from distbp.hdf5_predictions import HDF5Predictions
 from distbp.new_file import check_out, replace_synced, temporary_name
-from distbp.problem import Problem, unscaled_output
+from distbp.predictions import PredictionFile
+from distbp.problem import unscaled_output
 
-BLOCK = 65536  # samples that are predicted before they are written
+BLOCK, BLOCK_OUTPUTS = 65536, 2**22  # samples, and outputs, that are predicted before they are written, at most
+FAILURES = (OSError, RuntimeError, ValueError)  # of a file that is written: the system's, and h5py's
 
 
 def predict(
@@ -31,32 +36,30 @@ def predict(
     out: Path,
     *,
     overwrite: bool = False,
-    inputs: tuple[str, ...] = (),
+    inputs: Sequence[str] = (),
     advance: Callable[[int], None] = lambda samples: None,
 ) -> None:
-    """Writes `out` (HDF5), which appears when it is complete.  Raises RunError.
+    """Writes `out`, CSV where its name ends so, else HDF5; it appears when it is complete.
 
-    For a classifier: `class` (N,), labels; `probability` (N, K); and `classes` (K,), the labels of its columns.  For
-    targets: `y` (N, n_F), in their units.
+    Raises RunError, or DataError for files that cannot be read any more, agreed by all ranks.
     """
     on_first(comm, lambda: check_out(out, inputs, overwrite=overwrite))
     temporary = temporary_name(out)
     outputs = _Outputs(comm, state, data)
+    file: PredictionFile | None = None
     try:
-        file = on_first(comm, lambda: _create(temporary))
-        for first, last in pieces(0, len(data), BLOCK):
-            blocks = comm.gather(outputs(first, last))
-
-            def write(first: int = first, blocks: list[NDArray[Any]] | None = blocks) -> None:
-                if file is not None and blocks is not None:
-                    _write(out, file, state.problem, len(data), first, np.concatenate(blocks))
-
-            on_first(comm, write)
+        file = on_first(comm, lambda: _create(out, temporary, state, len(data)))
+        for first, last in pieces(0, len(data), max(1, min(BLOCK, BLOCK_OUTPUTS // state.problem.network.sizes[-1]))):
+            blocks = comm.gather(agree(comm, partial(outputs, first, last)))
+            on_first(comm, partial(_write, out, file, blocks))
             advance(last - first)
-        on_first(comm, lambda: _finish(file, temporary, out))
+        on_first(comm, partial(_finish, out, file, temporary))
     finally:
-        if comm.rank == 0:
-            temporary.unlink(missing_ok=True)
+        if file is not None:
+            with suppress(*FAILURES):
+                file.close()
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 class _Outputs:
@@ -80,44 +83,34 @@ class _Outputs:
         return np.concatenate(found) if found else np.empty((0, network.sizes[-1]), self._piece.y.dtype)
 
 
-def _create(temporary: Path) -> h5py.File:
+def _create(out: Path, temporary: Path, state: Checkpoint, N: int) -> PredictionFile:
     try:
-        return h5py.File(temporary, "x", locking=False)
+        if out.name.lower().endswith(".csv"):
+            return CSVPredictions(temporary, state.problem, state.config.y)
+        return HDF5Predictions(temporary, state.problem, N)
     except OSError as error:
-        raise RunError(f"{temporary.parent}: cannot write here: {error}") from None
+        raise RunError(f"{temporary.parent}: cannot write here: {_reason(error)}") from None
 
 
-def _write(out: Path, file: h5py.File, problem: Problem, N: int, first: int, a: NDArray[Any]) -> None:
-    if problem.labels is None:
-        columns = {"y": a}
-    elif a.shape[1] == 1:
-        labels = to_array(problem.labels)
-        columns = {"class": labels[(a[:, 0] > 0.5).astype(np.int64)], "probability": np.hstack([1.0 - a, a])}
-    else:
-        columns = {"class": to_array(problem.labels)[a.argmax(axis=1)]}
-        columns["probability" if problem.network.output_activation.name == "softmax" else "output"] = a
+def _write(out: Path, file: PredictionFile | None, blocks: list[NDArray[Any]] | None) -> None:
+    assert file is not None
+    assert blocks is not None
     try:
-        if problem.labels is not None and first == 0:
-            file.create_dataset("classes", data=_stored(to_array(problem.labels)), track_times=False)
-        for name, values in columns.items():
-            values = _stored(values)
-            if name not in file:
-                file.create_dataset(name, (N, *values.shape[1:]), values.dtype, track_times=False)
-            file[name][first : first + len(values)] = values
-    except (OSError, RuntimeError, ValueError) as error:
-        raise RunError(f"{out}: cannot be written: {error}") from None
+        file.write(np.concatenate(blocks))
+    except FAILURES as error:
+        raise RunError(f"{out}: cannot be written: {_reason(error)}") from None
 
 
-def _stored(values: NDArray[Any]) -> NDArray[Any]:
-    """Strings marked as UTF-8."""
-    return values.astype(h5py.string_dtype("utf-8", values.itemsize)) if values.dtype.kind == "S" else values
-
-
-def _finish(file: h5py.File | None, temporary: Path, out: Path) -> None:
-    if file is None:
-        return
+def _finish(out: Path, file: PredictionFile | None, temporary: Path) -> None:
+    assert file is not None
     try:
         file.close()
         replace_synced(temporary, out)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise RunError(f"{out}: cannot be written: {error}") from None
+    except FAILURES as error:
+        raise RunError(f"{out}: cannot be written: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """In the words of the system, where it is the one who refused: h5py adds a paragraph."""
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number) if number else str(error)

@@ -13,7 +13,16 @@ PACKAGE = Path(distbp.__file__).parent
 MODULES = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.glob("*.py")}
 USERS = {
     "mpi4py": {"mpi"},
-    "h5py": {"data_file", "reader", "layout", "import_data", "hdf5_table", "checkpoint", "predict", "data_inspection"},
+    "h5py": {
+        "data_file",
+        "reader",
+        "layout",
+        "import_data",
+        "hdf5_table",
+        "checkpoint",
+        "hdf5_predictions",
+        "data_inspection",
+    },
     "click": {"cli", "launch"},
     "threadpoolctl": {"threads", "machine"},
     "tqdm": {"progress", "report"},

@@ -159,6 +159,22 @@ def test_mistakes_with_checkpoints(runner: Runner, data_file: str) -> None:
     check_error(runner.distbp("inspect", "nothing.h5"), 1, "nothing.h5: no such file")
 
 
+@pytest.mark.parametrize(
+    ("memory", "words"),
+    [("-1", "at least 0, got -1.0"), ("nan", "a finite number"), ("inf", "a finite number"), ("x", "'x'")],
+)
+def test_memory_has_the_limits_it_has_in_training(runner: Runner, memory: str, words: str) -> None:
+    for command in ("train", "evaluate run", "predict run --out p.h5"):
+        check_error(runner.distbp(*command.split(), "--memory", memory), 2, "--memory", words)
+
+
+def test_evaluate_and_predict_from_files(runner: Runner, data_file: str) -> None:
+    runner.distbp("train", data_file, *SMALL)
+    evaluated, predicted = ("evaluate", "run"), ("predict", "run", "--out", "p.h5", "--overwrite")
+    for command in (evaluated, predicted):
+        assert runner.distbp(*command, "--memory", "1e-7").stdout == runner.distbp(*command).stdout != ""
+
+
 def test_gradcheck(runner: Runner) -> None:
     result = runner.distbp("gradcheck")
     assert result.returncode == 0
@@ -192,6 +208,9 @@ def test_a_closed_pipe_is_no_error(runner: Runner, data_file: str) -> None:
 def test_odd_requests_get_one_message(runner: Runner, data_file: str) -> None:
     runner.distbp("train", data_file, *SMALL)
     check_error(runner.distbp("predict", "run/best.h5", "--out", "run/best.h5", "--overwrite"), 1, "is read by this")
+    check_error(runner.distbp("predict", "run", "--out", "run/best.h5", "--overwrite"), 1, "is read by this")
+    check_error(runner.distbp("predict", "run", "--out", data_file, "--overwrite"), 1, "is read by this")
+    check_error(runner.distbp("predict", "run", "*.h5", "--out", data_file, "--overwrite"), 1, "is read by this")
     check_error(runner.distbp("predict", "run", "--out", ""), 1, "expected the name of a file")
     check_error(runner.distbp("gradcheck", "--seed", "-1"), 2, "--seed")
     check_error(runner.distbp("train", data_file, "--out", ""), 2, "--out: expected a name")

@@ -55,9 +55,12 @@ def test_train_resume_evaluate_predict(runner: Runner, data_file: str, ranks: in
 
     evaluated = runner.distbp("evaluate", "run", ranks=ranks)
     assert evaluated.stdout == runner.distbp("evaluate", "run").stdout
-    for name, count in (("many.h5", ranks), ("one.h5", 0)):
-        assert runner.distbp("predict", "run", "--out", name, ranks=count).returncode == 0
-    assert (runner.directory / "many.h5").read_bytes() == (runner.directory / "one.h5").read_bytes()
+    for ending in ("h5", "csv"):
+        for name, count in (("many", ranks), ("one", 0)):
+            predicted = runner.distbp("predict", "run", "--out", f"{name}.{ending}", ranks=count)
+            assert predicted.stdout == f"{name}.{ending}: predictions for 11 samples of test\n"
+        many, one = (runner.directory / f"{name}.{ending}" for name in ("many", "one"))
+        assert many.read_bytes() == one.read_bytes()
 
 
 @pytest.mark.parametrize(
