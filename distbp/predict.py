@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from distbp.backprop import Piece, forward, piece_samples
 from distbp.batches import pieces, shard
 from distbp.checkpoint import Checkpoint
-from distbp.communicator import Communicator, on_first
+from distbp.communicator import Communicator, agree, on_first
 from distbp.data import Split
 from distbp.errors import RunError
 from distbp.feed import Feed
@@ -45,7 +46,8 @@ def predict(
     try:
         file = on_first(comm, lambda: _create(temporary))
         for first, last in pieces(0, len(data), BLOCK):
-            blocks = comm.gather(outputs(first, last))
+            block = agree(comm, partial(outputs, first, last))
+            blocks = comm.gather(block)
 
             def write(first: int = first, blocks: list[NDArray[Any]] | None = blocks) -> None:
                 if file is not None and blocks is not None:
