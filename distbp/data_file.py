@@ -60,6 +60,8 @@ def damage_reported(where: str) -> Iterator[None]:
     """What h5py raises about a file, in whatever way, becomes a DataError that says where."""
     try:
         yield
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: text that is not UTF-8: {error.object!r}; write it as UTF-8") from None
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         words = " ".join(str(error).split())  # HDF5's may have several lines
         raise DataError(

@@ -112,6 +112,6 @@ def _labels(item: h5py.Dataset) -> str:
     is_text = h5py.check_string_dtype(item.dtype) is not None
     if item.ndim != 1 or item.size == 0 or not (is_text or item.dtype.kind in "iu"):
         return ""
-    labels, counts = np.unique(item.asstr()[()].astype(object) if is_text else item[()], return_counts=True)
+    labels, counts = np.unique(item.asstr("utf-8")[()].astype(object) if is_text else item[()], return_counts=True)
     span = f"{labels.min()!s} to {labels.max()!s}"
     return f", {len(labels)} labels from {span}, {counts.min()} to {counts.max()} samples each"

@@ -90,7 +90,7 @@ def _read(file: h5py.File, column: Column, start: int, stop: int, out: NDArray[A
     if column.field is not None:
         rows = dataset.fields(column.field)
     elif column.is_text:
-        rows = dataset.asstr()
+        rows = dataset.asstr("utf-8")  # of fixed length it is often marked as ASCII, which is a part of it
     elif out.flags.c_contiguous and np.dtype(column.dtype).kind != "b" and not dataset.dtype.shape:
         dataset.read_direct(out.reshape(stop - start, *column.shape), np.s_[start:stop])
         return

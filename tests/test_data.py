@@ -304,6 +304,16 @@ def test_files_that_do_not_agree(tmp_path: Path, x: Any, y: Any, message: str) -
         read(first, second)
 
 
+def test_strings_of_fixed_length_are_utf_8_whatever_their_mark_says(tmp_path: Path) -> None:
+    """NumPy's bytes are marked as ASCII, also where there is more in them."""
+    path = write(tmp_path / "d.h5", np.zeros((3, 1)), np.array(["Löwe".encode(), b"cat", b"cat"]))
+    assert read(path).labels == ("Löwe", "cat")
+    assert "2 labels from Löwe to cat" in "\n".join(describe(path))
+    latin = write(tmp_path / "latin.h5", np.zeros((3, 1)), np.array(["Löwe".encode("latin-1"), b"cat", b"cat"]))
+    with pytest.raises(DataError, match=r"train/y, row 0 to 2: text that is not UTF-8: b'L\\xf6we'"):
+        read(latin)
+
+
 def test_a_file_that_its_writer_never_closed(tmp_path: Path) -> None:
     """Copies of a file that is open: HDF5's newer formats carry a mark, older ones an end that is not there yet."""
     for version, message in (("latest", r"is marked as open for writing.*h5clear -s"), ("earliest", "is truncated")):
