@@ -7,6 +7,7 @@ number of ranks without mpirun, and `distbp train --simulate-ranks 8` for learne
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -255,18 +256,20 @@ def agree(communicator: Communicator, action: Callable[[], T]) -> T:
     """Calls action() on this rank; returns its result if it succeeded on every rank.
 
     Otherwise every rank raises the error of the first rank that failed, marked as agreed: so rank 0 can print it once
-    and the job can end in order.  Other exceptions than DistbpError are bugs and are not caught.
+    and the job can end in order; where not all ranks have that error, it names rank and node.  Other exceptions than
+    DistbpError are bugs and are not caught.
     """
     result, failure = None, None
     try:
         result = action()
     except DistbpError as error:
-        failure = error
+        failure = error, socket.gethostname()
     failures = communicator.allgather(failure)
     for rank, failed in enumerate(failures):
         if failed is not None:
-            others = any(other is None or str(other) != str(failed) for other in failures)
-            agreed = type(failed)(f"rank {rank}: {failed}" if others else str(failed))
+            first, host = failed
+            everywhere = all(other is not None and str(other[0]) == str(first) for other in failures)
+            agreed = type(first)(str(first) if everywhere else f"rank {rank} ({host}): {first}")
             agreed.agreed = True
             raise agreed
     return result  # type: ignore[return-value]

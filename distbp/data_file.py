@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import h5py
 
 from distbp.errors import DataError
+
+REASONS = {
+    errno.ENOENT: "no such file",
+    errno.EACCES: "permission denied; every rank needs to read it",
+    errno.EISDIR: "is a directory; name the files in it, with a pattern such as 'data/*.h5'",
+}
 
 
 def matching(patterns: Sequence[str]) -> list[str]:
@@ -19,9 +25,9 @@ def matching(patterns: Sequence[str]) -> list[str]:
     files: list[str] = []
     for pattern in patterns:
         found = sorted(glob.glob(pattern, recursive=True))
-        if not found and glob.has_magic(pattern) and not Path(pattern).exists():
+        if not found and glob.has_magic(pattern) and not os.path.exists(pattern):
             raise DataError(f"{pattern}: no file matches")
-        files += [pattern] if Path(pattern).exists() or not found else found
+        files += [pattern] if os.path.exists(pattern) or not found else found
     return files
 
 
@@ -34,31 +40,55 @@ def opened(path: str) -> Iterator[h5py.File]:
 
 def open_file(path: str) -> h5py.File:
     """The file, open for reading until it is closed.  Raises DataError."""
-    if not Path(path).exists():
-        raise DataError(f"{path}: no such file")
     try:
         return h5py.File(path, "r", locking="best-effort")
     except (OSError, RuntimeError, ValueError) as error:
-        reason = "permission denied" if isinstance(error, PermissionError) else "not an HDF5 file, or damaged"
-        raise DataError(f"{path}: {reason}; a data set is an HDF5 file with a group per split") from None
-
-
-@contextmanager
-def damage_reported(path: str) -> Iterator[None]:
-    """What h5py raises about a file, in whatever way, becomes a DataError."""
-    try:
-        yield
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise DataError(f"{path}: cannot be read, the file is damaged or truncated: {error}") from None
+        raise DataError(f"{path}: {_why_not_opened(error)}") from None
 
 
 def stamp(path: str) -> tuple[int, int]:
-    """Size and time of the last change; (0, 0) where there is no file."""
+    """Size and time of the last change.  Raises DataError where there is no file to be seen."""
     try:
         status = os.stat(path)
-    except OSError:
-        return 0, 0
+    except OSError as error:
+        raise DataError(f"{path}: {_why_not_opened(error)}") from None
     return status.st_size, status.st_mtime_ns
+
+
+@contextmanager
+def damage_reported(where: str) -> Iterator[None]:
+    """What h5py raises about a file, in whatever way, becomes a DataError that says where."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: text that is not UTF-8: {error.object!r}; write it as UTF-8") from None
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        words = " ".join(str(error).split())  # HDF5's may have several lines
+        raise DataError(
+            f"{where}: cannot be read, the file is damaged or truncated: {words}; write or copy it again"
+        ) from None
+
+
+def _why_not_opened(error: Exception) -> str:
+    """What the system or HDF5 says, and how to mend it."""
+    code, words = getattr(error, "errno", None), str(error)
+    if "unable to lock file" in words:
+        return (
+            "cannot be locked for reading: another program has it open for writing, or its file system has no locks; "
+            "close it there, or, if nobody writes to it, set HDF5_USE_FILE_LOCKING=FALSE in the environment"
+        )
+    if "already open for write" in words:  # a mark in the file itself
+        return (
+            "is marked as open for writing: another program has it open, or was ended before it closed it; close it "
+            "there, or, if nobody writes to it, remove the mark with h5clear -s, which comes with HDF5"
+        )
+    if "truncated file" in words:
+        return "is truncated, or was never closed by the program that wrote it; write or copy it again"
+    if code in REASONS:
+        return REASONS[code]
+    if code is not None:
+        return os.strerror(code)
+    return "not an HDF5 file, or damaged; a data set is an HDF5 file with a group per split (see distbp import)"
 
 
 def split_names(path: str) -> list[str]:

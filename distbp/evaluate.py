@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from distbp.activations import Array
 from distbp.backprop import Piece, forward, loss_sum, piece_samples
 from distbp.batches import pieces, shard
-from distbp.communicator import Communicator
+from distbp.communicator import Communicator, agree
 from distbp.data import Split
 from distbp.exact_sum import total
 from distbp.feed import Feed
@@ -45,6 +46,14 @@ class Evaluation:
 
     def __call__(self, parameters: Parameters) -> Scores:
         """Every block has a place of its own in one Allreduce; they are added where all are at hand."""
+        sums = agree(self._comm, lambda: self._sums(parameters))  # rows may have to be read, which can fail
+        self._comm.allreduce(sums)
+        loss, metric, n = (total(values) for values in sums.tolist())
+        assert n == self._samples, "samples were lost or repeated"
+        return Scores(loss / n, self._problem.metric_value(metric, int(n)), int(n))
+
+    def _sums(self, parameters: Parameters) -> Array:
+        """Loss, metric and number of samples of this rank's blocks, each in its place; 0 elsewhere."""
         network, sums = self._problem.network, np.zeros((3, len(self._blocks)))
         for block in self._mine:
             first, last = self._blocks[block]
@@ -52,7 +61,4 @@ class Evaluation:
             self._feed.fill(piece, *self._data.read(first, last), self._rows[: last - first])
             forward(network, parameters, piece)
             sums[:, block] = loss_sum(network, piece), self._problem.metric_sum(piece), last - first
-        self._comm.allreduce(sums)
-        loss, metric, n = (total(values) for values in sums.tolist())
-        assert n == self._samples, "samples were lost or repeated"
-        return Scores(loss / n, self._problem.metric_value(metric, int(n)), int(n))
+        return sums

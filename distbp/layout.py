@@ -188,11 +188,11 @@ def _column(file: h5py.File, path: str, split: str, name: str, option: str, trus
         raise DataError(f"{where} has no columns")
     chunk = dataset.chunks[0] if dataset.chunks else None
     elsewhere = dtype.kind == "O" or dataset.file != file  # not numbers, or behind a trusted link
-    offset, stride = (None, 0) if elsewhere else _plain(dataset, field)
+    offset, stride = (None, 0) if elsewhere else plain_place(dataset, field)
     return Column(path, place, field, len(dataset), prod(shape), dtype.str, shape, chunk, offset, stride)
 
 
-def _plain(dataset: h5py.Dataset, field: str | None) -> tuple[int | None, int]:
+def plain_place(dataset: h5py.Dataset, field: str | None) -> tuple[int | None, int]:
     """Where the first row begins and how far apart rows are, if they lie in the file as NumPy has them in memory."""
     if field is not None and dataset.ndim > 1:
         return None, 0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from distbp.data_file import damage_reported, open_file, stamp
 from distbp.errors import DataError
-from distbp.layout import Column, Layout, Part
+from distbp.layout import Column, Layout, Part, plain_place
+
+T = TypeVar("T")
 
 OPEN_FILES = 16
 BLOCK_BYTES = 16 * 2**20  # read at a time, where what is read is not what is kept
@@ -46,7 +48,7 @@ class Reader:
             if first >= last:
                 continue
             file, left = self._file(part), 0
-            with damage_reported(part.file):
+            with damage_reported(f"{self.layout.place(first, of)} to {last - 1 - part.first}"):
                 for column in getattr(part, of):
                     columns = out[first - start : last - start, left : left + column.width]
                     rows = first - part.first, last - part.first
@@ -75,14 +77,42 @@ class Reader:
                         left += column.width
 
     def _file(self, part: Part) -> h5py.File:
-        size, changed = stamp(part.file)
+        size, changed = _still(stamp, part.file)
         if size != part.bytes or changed != self.layout.changed.setdefault(part.file, changed):
-            raise DataError(f"{part.file}: has changed since the run began; data must stay as they are while it runs")
+            raise _changed(part.file)
         if part.file not in self._open:
             if len(self._open) >= OPEN_FILES:
                 self._open.pop(next(iter(self._open))).close()
-            self._open[part.file] = open_file(part.file)
+            self._open[part.file] = file = _still(open_file, part.file)
+            with damage_reported(part.file):
+                if not all(_is_there(file, column) for column in part.columns):
+                    raise _changed(part.file)
         return self._open[part.file]
+
+
+def _still(look: Callable[[str], T], path: str) -> T:
+    """What is found at a file that rank 0 has opened before, when the layout was found."""
+    try:
+        return look(path)
+    except DataError as error:
+        raise DataError(
+            f"{error}\nrank 0 could open it when the run began; data must be there on all nodes, under one name, "
+            "as long as it runs"
+        ) from None
+
+
+def _changed(path: str) -> DataError:
+    return DataError(
+        f"{path}: has changed since the run began, or is another file on another node; data must be the same on all "
+        "nodes, and stay as they are while it runs"
+    )
+
+
+def _is_there(file: h5py.File, column: Column) -> bool:
+    """Whether the file is as it was found, also where another node has another one under its name."""
+    dataset = file[column.dataset]
+    place = plain_place(dataset, column.field) if column.offset is not None else (None, 0)
+    return len(dataset) == column.rows and place == (column.offset, column.stride)
 
 
 def _read(file: h5py.File, column: Column, start: int, stop: int, out: NDArray[Any]) -> None:
@@ -91,7 +121,7 @@ def _read(file: h5py.File, column: Column, start: int, stop: int, out: NDArray[A
     if column.field is not None:
         rows = dataset.fields(column.field)
     elif column.is_text:
-        rows = dataset.asstr("utf-8")  # whatever the file says: NumPy's bytes are marked as ASCII
+        rows = dataset.asstr("utf-8")  # of fixed length it is often marked as ASCII, which is a part of it
     elif out.flags.c_contiguous and np.dtype(column.dtype).kind != "b" and not dataset.dtype.shape:
         dataset.read_direct(out.reshape(stop - start, *column.shape), np.s_[start:stop])
         return

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.batches import pieces, shard
-from distbp.communicator import Communicator
+from distbp.communicator import Communicator, agree
 from distbp.exact_sum import ExactSum, exponent
 
 BLOCK_BYTES = 2 * 2**20  # of float64 that are worked on at a time
@@ -106,10 +106,14 @@ def measure(comm: Communicator, array: Rows, method: str, extremes: Extremes | N
     widest = np.array([exponent(width) for width in high - low])  # |u| < 2^widest
     bits = (longest - 1).bit_length()
     first, second = ExactSum(widest + bits, len(blocks)), ExactSum(2 * widest + bits, len(blocks))
-    for rows in mine:
-        u = array[rows] - middle
-        first.add(u.sum(axis=0))
-        second.add(np.square(u, out=u).sum(axis=0))
+
+    def add_all() -> None:
+        for rows in mine:
+            u = array[rows] - middle
+            first.add(u.sum(axis=0))
+            second.add(np.square(u, out=u).sum(axis=0))
+
+    agree(comm, add_all)  # rows may have to be read, which can fail
     comm.allreduce(first.sums)
     comm.allreduce(second.sums)
     offset = first.value() / N

@@ -1,5 +1,6 @@
 """One process and threads that stand in for ranks: the same answers, no hang, and errors that all ranks agree on."""
 
+import socket
 import threading
 import time
 
@@ -228,7 +229,7 @@ def test_agree_raises_the_error_of_one_rank_on_all(failing):
 
     for error in errors_of_agree(3, action):
         assert type(error) is UsageError
-        assert str(error) == f"rank {failing}: disk is full"
+        assert str(error) == f"rank {failing} ({socket.gethostname()}): disk is full"
         assert error.agreed
 
 
@@ -237,7 +238,7 @@ def test_agree_shows_the_first_of_several_errors():
         if rank:
             raise DataError(f"row {rank} is bad")
 
-    assert {str(error) for error in errors_of_agree(4, action)} == {"rank 1: row 1 is bad"}
+    assert {str(error) for error in errors_of_agree(4, action)} == {f"rank 1 ({socket.gethostname()}): row 1 is bad"}
 
 
 def test_agreeing_does_not_mark_the_class():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from distbp import checkpoint
 from distbp.communicator import NodeArray, OneProcess, run_threads
 from distbp.data import check_classes, data_files, digits_path, read_split
 from distbp.errors import DataError, DistbpError
+from distbp.inspection import describe
 from distbp.layout import find
 from distbp.predict import predict
 from distbp.reader import Reader
@@ -284,11 +287,45 @@ def test_a_label_the_network_does_not_know(tmp_path: Path, data_file: str) -> No
         train_on(2, configuration(data_file, tmp_path / "run", validation_split="later"))
 
 
-def test_files_that_do_not_agree(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (np.zeros((4, 3)), [0, 1, 0, 1], "train/x has rows of shape (3,) and type float64, but "),
+        (np.zeros((4, 2), np.float32), [0, 1, 0, 1], "train/x has rows of shape (2,) and type float32, but "),
+        (np.zeros((4, 2)), [0.0, 1.0, 0.0, 1.0], "train/y has rows of shape () and type float64, but "),
+        (np.zeros((4, 2)), ["a", "b", "a", "b"], "train/y has rows of shape () and type string, but "),
+        (np.zeros((4, 2)), [0, 1, 0], "train/x has 4 rows and train/y has 3"),
+    ],
+    ids=["shape", "type", "targets", "names", "rows"],
+)
+def test_files_that_do_not_agree(tmp_path: Path, x: Any, y: Any, message: str) -> None:
     first = write(tmp_path / "1.h5", np.zeros((4, 2)), [0, 1, 0, 1])
-    second = write(tmp_path / "2.h5", np.zeros((4, 3)), [0, 1, 0, 1])
-    with pytest.raises(DataError, match=r"2\.h5: train/x has rows of shape \(3,\)"):
+    second = write(tmp_path / "2.h5", x, y)
+    with pytest.raises(DataError, match=re.escape(f"{second}: {message}")):
         read(first, second)
+
+
+def test_strings_of_fixed_length_are_utf_8_whatever_their_mark_says(tmp_path: Path) -> None:
+    """NumPy's bytes are marked as ASCII, also where there is more in them."""
+    path = write(tmp_path / "d.h5", np.zeros((3, 1)), np.array(["Löwe".encode(), b"cat", b"cat"]))
+    assert read(path).labels == ("Löwe", "cat")
+    assert "2 labels, samples of each: 'Löwe': 1, 'cat': 2" in "\n".join(describe(path))
+    latin = write(tmp_path / "latin.h5", np.zeros((3, 1)), np.array(["Löwe".encode("latin-1"), b"cat", b"cat"]))
+    with pytest.raises(DataError, match=r"train/y, row 0 to 2: text that is not UTF-8: b'L\\xf6we'"):
+        read(latin)
+
+
+def test_a_file_that_its_writer_never_closed(tmp_path: Path) -> None:
+    """Copies of a file that is open: HDF5's newer formats carry a mark, older ones an end that is not there yet."""
+    for version, message in (("latest", r"is marked as open for writing.*h5clear -s"), ("earliest", "is truncated")):
+        with h5py.File(tmp_path / f"{version}.h5", "w", libver=version) as file:
+            file["train/x"], file["train/y"] = np.zeros((1000, 4)), np.arange(1000) % 2
+            file.flush()
+            copy = shutil.copy(tmp_path / f"{version}.h5", tmp_path / "copy.h5")
+        if version == "earliest":
+            os.truncate(copy, 9000)
+        with pytest.raises(DataError, match=rf"copy\.h5: {message}"):
+            read(str(copy))
 
 
 def test_links_and_values_in_other_files_are_refused(tmp_path: Path) -> None:

@@ -19,11 +19,14 @@ from distbp.communicator import Communicator, run_threads
 from distbp.comparison import digest
 from distbp.data import read_split
 from distbp.errors import DataError, Stopped, UsageError
+from distbp.evaluate import Evaluation
 from distbp.grains import sample_shares
 from distbp.loader import InMemory
+from distbp.predict import predict
 from distbp.reader import Reader
 from distbp.row_loader import RowLoader
 from distbp.sample_order import SampleOrder
+from distbp.scaling import measure
 from distbp.train import train
 
 
@@ -200,6 +203,40 @@ def test_damage_that_one_rank_meets_ends_the_run(tmp_path: Path, ranks: int, mon
     assert error.value.agreed
     assert (tmp_path / "run" / "checkpoint-0000000063.h5").exists()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("reader")]
+
+
+@pytest.mark.parametrize("when", ["scaled", "evaluated", "predicted"])
+@pytest.mark.usefixtures("small_blocks")
+def test_damage_that_one_rank_meets_later_ends_the_run(
+    tmp_path: Path, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that could be read and checked, and then can not any more."""
+    data = several_files(tmp_path, rows=MANY)
+    config = configuration(data, tmp_path / "run", memory=MEMORY, **STREAMED)
+    state = train_on(1, config).state
+    files = [str(tmp_path / f"part-{number}.h5") for number in range(3)]
+    read = Reader.read
+
+    def damaged(reader: Reader, of: str, start: int, stop: int, out: Any) -> None:
+        if start <= 990 < stop:
+            raise DataError(f"{reader.layout.place(990, of)}: cannot be read")
+        read(reader, of, start, stop, out)
+
+    def on_rank(comm: Communicator) -> None:
+        split = read_split(comm, files, "train", "x", "y", memory=0)
+        comm.allgather(None)
+        monkeypatch.setattr(Reader, "read", damaged)
+        if when == "scaled":
+            measure(comm, split.rows("x"), "standardize", split.extremes["x"])
+        elif when == "evaluated":
+            Evaluation(comm, state.problem, split, "float64")(state.parameters)
+        else:
+            predict(comm, state, split, tmp_path / "out.h5")
+
+    with pytest.raises(DataError, match=r"^rank \d \(.*part-2\.h5: train/x, row 587: cannot be read") as error:
+        run_threads(3, on_rank)
+    assert error.value.agreed
+    assert not list(tmp_path.glob("*out.h5*"))
 
 
 @pytest.mark.usefixtures("small_blocks")
