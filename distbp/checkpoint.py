@@ -2,7 +2,7 @@
 
     /network/layer_l/W, /network/layer_l/b   l = 2 … F
     /optimizer/NAME                          flat vectors, in the order W^2, b^2, W^3, …
-    /progress/NAME                           epoch, step, samples, and the sums of an epoch that is under way
+    /progress/NAME                           epoch, step, samples, skipped, and the sums of an epoch under way
     /input/shift, /input/spread              scaling of the inputs;  /target/… of the targets
     /target/classes                          the labels of the classes, where there are: integers, or strings (UTF-8)
     /history/COLUMN                          the rows of metrics.csv
@@ -38,7 +38,7 @@ from distbp.problem import Problem
 from distbp.scaling import Scaling
 
 FORMAT = "distbp-checkpoint"
-FORMAT_VERSION = 2  # 2: machines
+FORMAT_VERSION = 3  # 2: machines; 3: skipped batches
 ATTRIBUTES = ("format", "format_version", "distbp_version", "config", "machines", "checksum")
 
 Tree = dict[str, NDArray[Any]]
@@ -46,11 +46,12 @@ Tree = dict[str, NDArray[Any]]
 
 @dataclass
 class Progress:
-    """How far a run is: whole epochs done, updates done, samples seen; and sums over an epoch that is under way."""
+    """How far a run is: whole epochs, steps and samples done, batches skipped; and sums of an epoch under way."""
 
     epoch: int = 0
     step: int = 0
     samples: int = 0
+    skipped: int = 0
     epoch_loss: float = 0.0
     epoch_metric: float = 0.0
     epoch_samples: int = 0

@@ -101,19 +101,24 @@ def train(
     given, origin, notes = _given(data, config_file, options)
     if resume:  # the rest of the configuration is the run's
         check_each(given, origin)
-        config = Config(out=given.get("out", Config.out))
+        asked = ("out", "stop_signals", "grace", "stall_minutes")
+        config = merge({name: given[name] for name in asked if name in given}, origin)
     else:
         config = merge(given, origin)
     if simulate_ranks and launch.launched:
         raise click.UsageError("--simulate-ranks is for one process; mpirun has started real ranks")
+    from distbp.stop import StopRequest
+
+    stop = StopRequest(config.stop_signals.split(",") if config.stop_signals else ())
     comm = launch.connect()
+    stop.listen()
 
     from distbp.communicator import Communicator, run_threads
     from distbp.report import ConsoleReporter
-    from distbp.stop import StopRequest
     from distbp.train import train as train_network
+    from distbp.watchdog import Watchdog
 
-    stop = StopRequest()
+    watchdog = Watchdog(launch.rank, stop, config.stall_minutes * 60, config.grace)
 
     def on_rank(rank_comm: Communicator) -> None:
         reporter = ConsoleReporter() if rank_comm.rank == 0 else None
@@ -126,16 +131,20 @@ def train(
                 config,
                 resume_with=given if resume else None,
                 stop_requested=stop,
+                beat=watchdog.beat,
                 reporter=reporter,
             )
         finally:
             if reporter:
                 reporter.close()
 
-    if simulate_ranks:
-        run_threads(simulate_ranks, on_rank)
-    else:
-        on_rank(comm)
+    try:
+        if simulate_ranks:
+            run_threads(simulate_ranks, on_rank)
+        else:
+            on_rank(comm)
+    finally:
+        watchdog.close()
 
 
 def _given(

@@ -18,6 +18,7 @@ from typing import Any
 from distbp.errors import UsageError
 
 AUTO = "auto"
+STOP_SIGNALS = ("INT", "TERM", "USR1", "USR2", "HUP", "QUIT", "ALRM", "XCPU")
 
 
 def option(
@@ -137,6 +138,22 @@ class Config:
     step_epochs: float = option(10.0, "epochs between two reductions of the step schedule", above=0, group=TRAINING)
     step_factor: float = option(0.1, "factor of each reduction of the step schedule", above=0, group=TRAINING)
     minimum_learning_rate: float = option(0.0, "where the cosine schedule ends", low=0, group=TRAINING)
+    clip_norm: float = option(
+        0.0,
+        "longest gradient, by the norm over all w and b; a longer one is shortened to it; 0: none",
+        low=0,
+        group=TRAINING,
+    )
+    on_nan: str = option(
+        "stop",
+        "when the loss or the gradient of a batch is not finite: stop, or skip its update",
+        choices=("stop", "skip"),
+        may_change=True,
+        group=TRAINING,
+    )
+    skip_limit: int = option(
+        10, "batches that may be skipped in a run, with --on-nan skip", low=0, may_change=True, group=TRAINING
+    )
     batch_size: int | str = option(
         32, 'n of L_B, in samples over all ranks; "all": gradient descent on L_T', low=1, word="all", group=TRAINING
     )
@@ -165,6 +182,26 @@ class Config:
     drift_steps: int = option(
         100,
         "steps between comparisons of the parameters of the ranks, which must stay the same; 0: never",
+        low=0,
+        may_change=True,
+        group=RUN,
+    )
+    stop_signals: str = option(
+        "INT,TERM,USR1,USR2",
+        "signals that ask for a stop: the step is finished, a checkpoint written, exit code 75",
+        may_change=True,
+        group=RUN,
+    )
+    grace: float = option(
+        0.0,
+        "seconds from such a signal to the end of the process, whatever it is doing then; 0: as long as it takes",
+        low=0,
+        may_change=True,
+        group=RUN,
+    )
+    stall_minutes: float = option(
+        60.0,
+        "minutes without a step after which a rank says where it is, and the job ends; 0: never",
         low=0,
         may_change=True,
         group=RUN,
@@ -295,6 +332,11 @@ def check(config: Config) -> None:
     if config.grain != AUTO and not config.reproducible:
         raise UsageError(
             f"--grain {config.grain} needs --reproducible; without it a rank's shard is worked on as a whole"
+        )
+    unknown = [name for name in config.stop_signals.split(",") if name and name not in STOP_SIGNALS]
+    if unknown:
+        raise UsageError(
+            f"--stop-signals: expected some of {','.join(STOP_SIGNALS)} with commas between them, got {unknown[0]!r}"
         )
     if config.minimum_learning_rate > config.learning_rate:
         raise UsageError(

@@ -25,6 +25,7 @@ from distbp.labels import Labels, in_words, union
 from distbp.layout import Layout, check_kinds, find
 from distbp.reader import Reader
 from distbp.scaling import Extremes, Rows
+from distbp.stop import Pulse
 
 DIGITS = "digits.h5"
 BLOCK_BYTES = 16 * 2**20  # read and checked at a time
@@ -138,37 +139,38 @@ def read_split(
     labels: Labels | None = None,
     trust_links: bool = False,
     memory: float = inf,
+    pulse: Pulse = lambda phase: None,
 ) -> Split:
     """Reads a split, once for each node, and checks it.  Without `y` no labels are read.
 
     What takes more than `memory` bytes stays in its files.  `labels`: those that are known; otherwise those that are
-    found.  Raises DataError, agreed by all ranks.
+    found.  `pulse` is called again and again.  Raises DataError, agreed by all ranks.
     """
     layout = from_first(comm, lambda: check_kinds(find(paths, split, x, y, trust_links=trust_links)))
     needed = layout.rows * layout.row_bytes()
     copies = max(comm.allgather(comm.node_copies(needed)))
-    data = _load(comm, Split(layout, NOTHING, in_memory=needed * copies <= memory), "x")
+    data = _load(comm, Split(layout, NOTHING, in_memory=needed * copies <= memory), "x", pulse)
     if y is None:
         return data
     if layout.dtype("y").kind == "f":
-        return _load(comm, data, "y")
+        return _load(comm, data, "y", pulse)
 
     classes = comm.node_array((layout.rows,), np.dtype(np.int32))
     start, stop = shard(layout.rows, classes.part, classes.parts)
-    found, which = agree(comm, lambda: _read_labels(layout, start, stop))
+    found, which = agree(comm, lambda: _read_labels(layout, start, stop, pulse))
     known = labels or union(comm.allgather(found))
     classes.array[start:stop] = agree(comm, lambda: _number(known, layout, found, which, start))
     comm.node_fence()
     return replace(data, y=classes.array, labels=known, classes=classes.array)
 
 
-def _load(comm: Communicator, data: Split, of: str) -> Split:
+def _load(comm: Communicator, data: Split, of: str, pulse: Pulse) -> Split:
     """Reads and checks all of x or y; where it does not stay in memory, what remains are the extremes."""
     layout = data.layout
     rows, width, dtype = layout.rows, layout.width(of), layout.dtype(of)
     if data.in_memory:
         loaded = comm.node_array((rows, width), dtype)
-        agree(comm, lambda: _fill(layout, of, loaded.array, *shard(rows, loaded.part, loaded.parts)))
+        agree(comm, lambda: _fill(layout, of, loaded.array, *shard(rows, loaded.part, loaded.parts), pulse))
         comm.node_fence()
         data = replace(data, why_not_shared=data.why_not_shared or loaded.why_not)
         return replace(data, x=loaded.array) if of == "x" else replace(data, y=loaded.array)
@@ -179,6 +181,7 @@ def _load(comm: Communicator, data: Split, of: str) -> Split:
         room = np.empty((max(1, BLOCK_BYTES // (width * dtype.itemsize)), width), dtype)
         with Reader(layout) as reader:
             for first, last in pieces(*shard(rows, comm.rank, comm.size), len(room)):
+                pulse(f"checking {of}")
                 _read_checked(reader, of, first, last, room[: last - first])
                 extremes.add(room[: last - first])
 
@@ -191,10 +194,11 @@ def _blocks(start: int, stop: int, row_bytes: int) -> Iterator[tuple[int, int]]:
     return pieces(start, stop, max(1, BLOCK_BYTES // row_bytes))
 
 
-def _fill(layout: Layout, of: str, array: NDArray[Any], start: int, stop: int) -> None:
+def _fill(layout: Layout, of: str, array: NDArray[Any], start: int, stop: int, pulse: Pulse) -> None:
     """Reads rows start … stop - 1 of x or y to where they belong."""
     with Reader(layout) as reader:
         for first, last in _blocks(start, stop, array.itemsize * array.shape[1]):
+            pulse(f"reading {of}")
             _read_checked(reader, of, first, last, array[first:last])
 
 
@@ -206,13 +210,14 @@ def _read_checked(reader: Reader, of: str, first: int, last: int, out: NDArray[A
         raise DataError(f"{reader.layout.place(first + row, of)}: {value} in the data; remove or replace such rows")
 
 
-def _read_labels(layout: Layout, start: int, stop: int) -> tuple[list[Any], NDArray[np.int64]]:
+def _read_labels(layout: Layout, start: int, stop: int, pulse: Pulse) -> tuple[list[Any], NDArray[np.int64]]:
     """The labels of these rows, each once, and which of them each row has."""
     dtype = layout.dtype("y")
     numbers: dict[Any, int] = {}
     which = np.empty(stop - start, np.int64)
     with Reader(layout) as reader:
         for first, last in pieces(start, stop, LABEL_ROWS):
+            pulse("reading labels")
             values = np.empty((last - first, 1), dtype)
             reader.read("y", first, last, values)
             which[first - start : last - start] = _numbered(values.ravel(), numbers)

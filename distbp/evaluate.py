@@ -15,6 +15,7 @@ from distbp.exact_sum import total
 from distbp.feed import Feed
 from distbp.network import Parameters
 from distbp.problem import Problem
+from distbp.stop import Pulse
 
 SMALLEST, LARGEST, BLOCKS = 32, 256, 64
 
@@ -44,18 +45,19 @@ class Evaluation:
         self._data, self._feed, self._rows = data, Feed(problem, data, longest, dtype), np.arange(longest)
         self._piece = Piece(problem.network, longest, dtype)
 
-    def __call__(self, parameters: Parameters) -> Scores:
+    def __call__(self, parameters: Parameters, pulse: Pulse = lambda phase: None) -> Scores:
         """Every block has a place of its own in one Allreduce; they are added where all are at hand."""
-        sums = agree(self._comm, lambda: self._sums(parameters))  # rows may have to be read, which can fail
+        sums = agree(self._comm, lambda: self._sums(parameters, pulse))  # rows may have to be read, which can fail
         self._comm.allreduce(sums)
         loss, metric, n = (total(values) for values in sums.tolist())
         assert n == self._samples, "samples were lost or repeated"
         return Scores(loss / n, self._problem.metric_value(metric, int(n)), int(n))
 
-    def _sums(self, parameters: Parameters) -> Array:
+    def _sums(self, parameters: Parameters, pulse: Pulse) -> Array:
         """Loss, metric and number of samples of this rank's blocks, each in its place; 0 elsewhere."""
         network, sums = self._problem.network, np.zeros((3, len(self._blocks)))
         for block in self._mine:
+            pulse("validating")
             first, last = self._blocks[block]
             piece = self._piece.part(0, last - first)
             self._feed.fill(piece, *self._data.read(first, last), self._rows[: last - first])

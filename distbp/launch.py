@@ -72,6 +72,10 @@ class Launch:
                     raise failure
 
             agree(self.comm, raise_failure)
+            if self.comm.size > 1:
+                from distbp.same_everywhere import check_version
+
+                check_version(self.comm)
         return self.comm
 
     def only_first(self) -> bool:

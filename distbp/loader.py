@@ -8,6 +8,7 @@ samples is that of `distbp.sample_order` with all of them.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -52,6 +53,12 @@ class Loader:
 
     def close(self) -> None:
         """Ends what works in the background."""
+
+    def row(self, epoch: int, place: int) -> int:
+        """The row of the split that has this place in an epoch."""
+        starts = self._order.starts(epoch)
+        index = bisect_right(starts, place) - 1
+        return int(self._order.window(epoch, index).rows()[place - starts[index]])
 
     def _starts(self, epoch: int) -> list[int]:
         """Place in the epoch where each window begins, and N; no window is shorter than a batch, but the last one."""

@@ -18,6 +18,7 @@ from distbp.labels import Labels
 from distbp.losses import LOSSES
 from distbp.network import Network
 from distbp.scaling import Scaling, measure
+from distbp.stop import Pulse
 
 CHECK_ROWS = 65536
 
@@ -86,7 +87,7 @@ class Problem:
             )
 
 
-def pose(comm: Communicator, config: Config, data: Split) -> tuple[Config, Problem]:
+def pose(comm: Communicator, config: Config, data: Split, pulse: Pulse = lambda phase: None) -> tuple[Config, Problem]:
     """The problem that a training split poses, and the configuration with every "auto" replaced by what it meant.
 
     Raises DataError or UsageError, agreed by all ranks.
@@ -96,8 +97,10 @@ def pose(comm: Communicator, config: Config, data: Split) -> tuple[Config, Probl
         _check_probabilities(comm, data)
     n_F = network.sizes[network.F]
     regression = not data.is_labelled and config.loss == "mse"
-    input_scaling = measure(comm, data.rows("x"), config.scale, data.extremes.get("x"))
-    target = measure(comm, data.rows("y"), config.scale, data.extremes.get("y")) if regression else Scaling.none(n_F)
+    input_scaling = measure(comm, data.rows("x"), config.scale, data.extremes.get("x"), pulse)
+    target = (
+        measure(comm, data.rows("y"), config.scale, data.extremes.get("y"), pulse) if regression else Scaling.none(n_F)
+    )
 
     def check_ranges() -> None:
         _check_range(data, "x", input_scaling, config.dtype)

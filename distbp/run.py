@@ -22,6 +22,8 @@ from distbp.network import Parameters, aligned_zeros, initialize
 from distbp.optimizers import Optimizer, make_optimizer
 from distbp.problem import Problem, pose
 from distbp.run_directory import RunDirectory
+from distbp.same_everywhere import check_alike, compare_files
+from distbp.stop import Pulse
 from distbp.threads import set_threads
 
 
@@ -53,11 +55,13 @@ def prepare(
     config: Config,
     resume_with: Mapping[str, Any] | None,
     note: Callable[[str], None],
+    pulse: Pulse = lambda phase: None,
 ) -> Run:
     """Reads, checks and builds everything that a run needs, and writes its first files.  Raises DistbpError, agreed.
 
-    `note` tells the user; it is called on rank 0 only.
+    `note` tells the user; it is called on rank 0 only.  `pulse` is called again and again.
     """
+    check_alike(comm, config, resume_with)
     directory = RunDirectory(config.out)
     stored: Checkpoint | None = None
     if resume_with is not None:
@@ -69,8 +73,9 @@ def prepare(
     threads = set_threads(comm, config.threads, reproducible=config.reproducible)
     files = from_first(comm, lambda: data_files(config.data))
     config = replace(config, data=files if config.data else [])
+    compare_files(comm, files, note)
     memory = node_budget(comm, config.memory)
-    training = _read(comm, files, config, config.split, stored.problem if stored else None, memory)
+    training = _read(comm, files, config, config.split, stored.problem if stored else None, memory, pulse)
     if comm.rank == 0 and training.why_not_shared:
         note(f"note      each rank holds the data for itself: {training.why_not_shared}")
     if stored:
@@ -79,8 +84,8 @@ def prepare(
         agree(comm, lambda: _check_same_data(stored, training))
         agree(comm, lambda: _check_epochs(stored, config))
     else:
-        config, problem = pose(comm, config, training)
-    config, validation = _read_validation(comm, config, files, problem, memory - held_bytes(training), note)
+        config, problem = pose(comm, config, training, pulse)
+    config, validation = _read_validation(comm, config, files, problem, memory - held_bytes(training), note, pulse)
 
     batch_size = min(len(training), len(training) if config.batch_size == "all" else int(config.batch_size))
     config = _with_grain(config, batch_size)
@@ -122,17 +127,32 @@ def _load(directory: RunDirectory, note: Callable[[str], None]) -> Checkpoint:
 
 
 def _read(
-    comm: Communicator, files: list[str], config: Config, split: str, problem: Problem | None, memory: float
+    comm: Communicator,
+    files: list[str],
+    config: Config,
+    split: str,
+    problem: Problem | None,
+    memory: float,
+    pulse: Pulse,
 ) -> Split:
-    labels = problem.labels if problem else None
     return read_split(
-        comm, files, split, config.x, config.y, labels=labels, trust_links=config.trust_links, memory=memory
+        comm,
+        files,
+        split,
+        config.x,
+        config.y,
+        labels=problem.labels if problem else None,
+        trust_links=config.trust_links,
+        memory=memory,
+        pulse=pulse,
     )
 
 
 def _check_same_data(stored: Checkpoint, training: Split) -> None:
-    progress = stored.progress
-    if progress.samples != progress.epoch * len(training) + progress.epoch_samples:
+    progress, N = stored.progress, len(training)
+    n = min(N, N if stored.config.batch_size == "all" else int(stored.config.batch_size))
+    under_way = progress.step - progress.epoch * steps_per_epoch(N, n)
+    if progress.samples != progress.epoch * N + min(under_way * n, N):
         raise DataError(
             f"{training.where('x')} has {len(training)} samples now, which is not "
             "what this run was trained on; start another run with another --out"
@@ -184,7 +204,13 @@ def _note_idle_ranks(comm: Communicator, config: Config, n: int, note: Callable[
 
 
 def _read_validation(
-    comm: Communicator, config: Config, files: list[str], problem: Problem, memory: float, note: Callable[[str], None]
+    comm: Communicator,
+    config: Config,
+    files: list[str],
+    problem: Problem,
+    memory: float,
+    note: Callable[[str], None],
+    pulse: Pulse,
 ) -> tuple[Config, Split | None]:
     if config.validation_split == AUTO:
         found = from_first(comm, lambda: all("test" in split_names(file) for file in files))
@@ -193,7 +219,7 @@ def _read_validation(
             note('no split "test": no validation, and no best.h5 (see --validation-split)')
     if not config.validation_split:
         return config, None
-    validation = _read(comm, files, config, config.validation_split, problem, memory)
+    validation = _read(comm, files, config, config.validation_split, problem, memory, pulse)
     problem.check(comm, validation)
     return config, validation
 

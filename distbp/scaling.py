@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from distbp.batches import pieces, shard
 from distbp.communicator import Communicator, agree
 from distbp.exact_sum import ExactSum, exponent
+from distbp.stop import Pulse
 
 BLOCK_BYTES = 2 * 2**20  # of float64 that are worked on at a time
 BLOCK_ROWS = 1024  # at most: inside a block sums are rounded, those of the blocks are not
@@ -76,7 +77,13 @@ class Extremes:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # the result is checked where it is used
-def measure(comm: Communicator, array: Rows, method: str, extremes: Extremes | None = None) -> Scaling:
+def measure(
+    comm: Communicator,
+    array: Rows,
+    method: str,
+    extremes: Extremes | None = None,
+    pulse: Pulse = lambda phase: None,
+) -> Scaling:
     """The scaling of the columns of `array`, shape (N, columns), which is the same on every rank.
 
     Each rank works on its shard of the blocks of rows; the sums of the blocks are added without rounding (see
@@ -94,8 +101,13 @@ def measure(comm: Communicator, array: Rows, method: str, extremes: Extremes | N
     mine = blocks[slice(*shard(len(blocks), comm.rank, comm.size))]
     if extremes is None:
         extremes = Extremes(columns)
-        for rows in mine:
-            extremes.add(array[rows])
+
+        def add_extremes() -> None:
+            for rows in mine:
+                pulse("measuring the data")
+                extremes.add(array[rows])
+
+        agree(comm, add_extremes)
         extremes.agree(comm)
     low, high = extremes.low, extremes.high
     constant = low == high
@@ -109,6 +121,7 @@ def measure(comm: Communicator, array: Rows, method: str, extremes: Extremes | N
 
     def add_all() -> None:
         for rows in mine:
+            pulse("measuring the data")
             u = array[rows] - middle
             first.add(u.sum(axis=0))
             second.add(np.square(u, out=u).sum(axis=0))

@@ -66,4 +66,6 @@ def data_file(tmp_path: Path) -> str:
 def runner(tmp_path: Path) -> Iterator[Runner]:
     """Starts the command `distbp`, in one process or under mpirun, in a directory of its own."""
     with tempfile.TemporaryDirectory(prefix="distbp-", ignore_cleanup_errors=True) as scratch:
-        yield Runner(tmp_path, Path(scratch))
+        runner = Runner(tmp_path, Path(scratch))
+        yield runner
+        runner.close()

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -74,6 +75,26 @@ def resumed(ranks: int, config: Config, **changes: Any) -> Run:
     return train_on(ranks, replace(config, **changes), resume_with=changes)
 
 
+class StopAt:
+    """Asks for a stop at the nth step of a run: of one rank alone, the one that comes to its first step first."""
+
+    def __init__(self, step: int) -> None:
+        self._step, self._steps, self._who = step, 0, 0
+
+    def beat(self, phase: str) -> None:
+        if phase.startswith("in epoch"):
+            self._who = self._who or threading.get_ident()
+            self._steps += self._who == threading.get_ident()
+
+    def __call__(self) -> bool:
+        return self._who == threading.get_ident() and self._steps == self._step
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """For `train_on`."""
+        return {"stop_requested": self, "beat": self.beat}
+
+
 @cache
 def mpirun_command() -> tuple[str, ...]:
     """The mpirun beside this Python, with what it needs to start more ranks than cores."""
@@ -100,11 +121,19 @@ class Runner:
 
     def __init__(self, directory: Path, scratch: Path) -> None:
         self.directory, self.scratch = directory, scratch
+        self._started: list[subprocess.Popen[str]] = []
+
+    def close(self) -> None:
+        """Ends what a test has left running, where it failed."""
+        for process in self._started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
 
     def start(self, *command: str, ranks: int = 0, **extra: str) -> subprocess.Popen[str]:
         """Starts a command, under mpirun if there are ranks."""
         launcher = (*mpirun_command(), "-n", str(ranks)) if ranks else ()
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*launcher, *command],
             cwd=self.directory,
             env=environment(**{"TMPDIR": str(self.scratch), **extra}),
@@ -113,6 +142,8 @@ class Runner:
             text=True,
             start_new_session=True,
         )
+        self._started.append(process)
+        return process
 
     def finish(self, process: subprocess.Popen[str], limit: float = LIMIT) -> subprocess.CompletedProcess[str]:
         """Waits for it; ends it and all its children when the time is over."""

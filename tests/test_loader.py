@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runs import configuration, resumed, train_on
+from runs import StopAt, configuration, resumed, train_on
 
 from distbp.block_loader import BlockLoader, block_loader_bytes
 from distbp.communicator import Communicator, run_threads
@@ -152,9 +152,8 @@ def test_a_resume_finds_its_place_with_any_memory(tmp_path: Path) -> None:
     data = several_files(tmp_path, rows=MANY)
     whole = train_on(1, configuration(data, tmp_path / "whole", **options))
     config = configuration(data, tmp_path / "parts", memory=MEMORY, **options)
-    asked = iter(range(1, 10**6))
     with pytest.raises(Stopped):
-        train_on(1, config, stop_requested=lambda: next(asked) == 75)  # 63 steps an epoch
+        train_on(1, config, **StopAt(75).words)  # 63 steps an epoch
     run = resumed(2, config, memory=1.0)
     assert run.training.in_memory
     assert digest(run.state.parameters) == digest(whole.state.parameters)
@@ -243,13 +242,13 @@ def test_damage_that_one_rank_meets_later_ends_the_run(
 def test_a_file_that_changes_ends_the_run(tmp_path: Path) -> None:
     data = several_files(tmp_path, rows=MANY)
 
-    def stop() -> bool:
-        os.utime(tmp_path / "part-1.h5", (1, 1))
-        return False
+    def touch(phase: str) -> None:
+        if phase.startswith("in epoch"):
+            os.utime(tmp_path / "part-1.h5", (1, 1))
 
     config = configuration(data, tmp_path / "run", memory=MEMORY, **{**STREAMED, "epochs": 9})
     with pytest.raises(DataError, match=r"part-1\.h5: has changed since the run began") as error:
-        train_on(2, config, stop_requested=stop)
+        train_on(2, config, beat=touch)
     assert error.value.agreed
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runs import configuration, resumed, split_of, train_on, write_data
+from runs import StopAt, configuration, resumed, split_of, train_on, write_data
 
 from distbp import reproducible
 from distbp.backprop import Piece, errors, forward, sample_bytes
@@ -181,13 +181,8 @@ def test_stopped_and_resumed_on_other_numbers_of_ranks(tmp_path: Path, ranks: tu
     whole = train_on(1, configuration(data, tmp_path / "whole", epochs=6, **options))
     config = configuration(data, tmp_path / "parts", epochs=6, **options)
     for part, size in enumerate(ranks):
-        asked = iter(range(1, 10**6))
-        stop_at = (6 * size) if part < len(ranks) - 1 else 0  # inside an epoch: 4 steps each
-
-        def stop(asked: Any = asked, stop_at: int = stop_at) -> bool:
-            return next(asked) == stop_at
-
-        words: dict[str, Any] = {"stop_requested": stop} if part == 0 else {"stop_requested": stop, "resume_with": {}}
+        stop_at = 6 if part < len(ranks) - 1 else 0  # inside an epoch: 4 steps each
+        words = {**StopAt(stop_at).words, **({} if part == 0 else {"resume_with": {}})}
         if stop_at:
             with pytest.raises(Stopped):
                 train_on(size, config, **words)

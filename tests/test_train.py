@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from runs import configuration, resumed, train_on, write_data
+from runs import StopAt, configuration, resumed, train_on, write_data
 
 from distbp import checkpoint
 from distbp.config import Config
@@ -55,10 +55,8 @@ def test_resumed_is_uninterrupted_bit_for_bit(data_file: str, tmp_path: Path, ra
 def test_stopped_inside_an_epoch_goes_on_bit_for_bit(data_file: str, tmp_path: Path, ranks: int, step: int) -> None:
     whole = train_on(ranks, configuration(data_file, tmp_path / "whole"))
     config = configuration(data_file, tmp_path / "parts")
-    asked = itertools.count(1)
-
-    with pytest.raises(Stopped) as stopped:  # one of the ranks is asked, at one of its steps
-        train_on(ranks, config, stop_requested=lambda: next(asked) == step * ranks)
+    with pytest.raises(Stopped) as stopped:
+        train_on(ranks, config, **StopAt(step).words)
     assert stopped.value.exit_code == 75
     assert stopped.value.agreed
     newest = RunDirectory(config.out).checkpoints()[-1]

@@ -1,0 +1,58 @@
+"""fault.py PLACE RANK HOW ARGUMENTS…: runs `distbp ARGUMENTS`, in which one rank comes to harm at a place.
+
+PLACE, and on which call of it: see PLACES.  HOW: "bug" (an exception nobody expects), "memory" (MemoryError), or the
+name of a signal that the rank sends to itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+PLACES = {  # module, class, function, the call that goes wrong
+    "reading": ("distbp.data", None, "_read_checked", 2),
+    "measuring": ("distbp.scaling", "Extremes", "add", 1),
+    "step": ("distbp.shard_gradient", "ShardGradient", "__call__", 15),
+    "prefetch": ("distbp.row_loader", "RowLoader", "_read", 2),
+    "validation": ("distbp.evaluate", "Evaluation", "_sums", 2),
+    "checkpoint": ("distbp.run_directory", "RunDirectory", "save", 3),
+    "update": ("distbp.optimizers", "Adam", "update", 15),
+}
+
+
+def harm(how: str) -> None:
+    """On this rank, now."""
+    if how == "bug":
+        raise ZeroDivisionError("a bug, put here by a test")
+    if how == "memory":
+        raise MemoryError("no room, says a test")
+    os.kill(os.getpid(), signal.Signals[how])
+
+
+def arrange(place: str, how: str) -> None:
+    """Puts the fault where it belongs."""
+    module, owner, name, fatal = PLACES[place]
+    __import__(module)
+    holder: Any = sys.modules[module] if owner is None else getattr(sys.modules[module], owner)
+    function: Callable[..., Any] = getattr(holder, name)
+    calls = iter(range(1, 10**9))
+
+    def faulty(*arguments: Any, **words: Any) -> Any:
+        if next(calls) == fatal:
+            harm(how)
+        return function(*arguments, **words)
+
+    setattr(holder, name, faulty)
+
+
+if __name__ == "__main__":
+    place, rank, how = sys.argv[1:4]
+    sys.argv[1:4] = []
+    if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0")) == rank:
+        arrange(place, how)
+    from distbp.__main__ import main
+
+    main()

@@ -1,0 +1,256 @@
+"""One rank comes to harm, or is told to stop: the job ends in seconds, once, and goes on to the same result."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from runs import BIN, Runner, check_error, configuration, resumed, train_on, write_data
+
+from distbp.errors import Stopped
+
+HERE = Path(__file__).parent
+OPTIONS = {"hidden": 5, "batch-size": 200, "epochs": 4, "drift-steps": 5}
+PLAIN = [word for name, value in OPTIONS.items() for word in (f"--{name}", str(value))]
+SMALL = [*PLAIN, "--reproducible", "--grain", "64"]
+STREAMED = [*SMALL, "--memory", "0.0007"]  # GiB: half of the data
+
+pytestmark = pytest.mark.mpi
+
+
+def digest_of(runner: Runner, run: str) -> str:
+    result = runner.distbp("inspect", "--digest", f"{run}/{sorted(p.name for p in checkpoints(runner, run))[-1]}")
+    assert result.returncode == 0, result.stderr
+    return str(result.stdout.split()[0])
+
+
+def checkpoints(runner: Runner, run: str) -> list[Path]:
+    return sorted((runner.directory / run).glob("checkpoint-*.h5"))
+
+
+def faulty(runner: Runner, place: str, rank: int, how: str, *arguments: str, ranks: int) -> Any:
+    return runner.run(sys.executable, str(HERE / "fault.py"), place, str(rank), how, *arguments, ranks=ranks)
+
+
+# where, which rank of how many, what, words of the message, options
+FAULTS = [
+    ("reading", 1, 2, "bug", "ZeroDivisionError: a bug", SMALL),
+    ("measuring", 1, 2, "memory", "not enough memory on rank 1", SMALL),
+    ("step", 0, 2, "bug", "internal error on rank 0 of 2", PLAIN),
+    ("step", 2, 3, "memory", "not enough memory on rank 2", PLAIN),
+    ("step", 1, 2, "SIGKILL", "", PLAIN),
+    ("update", 1, 2, "SIGKILL", "", SMALL),
+    ("update", 0, 3, "SIGSEGV", "", SMALL),
+    ("update", 0, 1, "SIGKILL", "", SMALL),
+    ("validation", 1, 2, "bug", "internal error on rank 1 of 2", SMALL),
+    ("checkpoint", 0, 2, "bug", "internal error on rank 0 of 2", SMALL),
+    ("checkpoint", 0, 2, "SIGKILL", "", SMALL),
+    ("prefetch", 1, 2, "bug", "internal error on rank 1 of 2", STREAMED),
+]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The data, and the digest of the run that nobody disturbs."""
+    here = tmp_path_factory.mktemp("undisturbed")
+    write_data(here / "data.h5", train=2000, test=100, inputs=64)
+    runner = Runner(here, tmp_path_factory.mktemp("t"))
+    result = runner.distbp("train", "data.h5", *SMALL, "--out", "run")
+    assert result.returncode == 0, result.stderr
+    return here / "data.h5", digest_of(runner, "run")
+
+
+@pytest.mark.parametrize(
+    ("place", "rank", "ranks", "how", "words", "options"),
+    FAULTS,
+    ids=[f"{f[0]}-{f[1]}-of-{f[2]}-{f[3]}" for f in FAULTS],
+)
+def test_one_rank_comes_to_harm(
+    runner: Runner,
+    undisturbed: tuple[Path, str],
+    place: str,
+    rank: int,
+    ranks: int,
+    how: str,
+    words: str,
+    options: list[str],
+) -> None:
+    data, digest = undisturbed
+    started = time.monotonic()
+    result = faulty(runner, place, rank, how, "train", str(data), *options, "--out", "run", ranks=ranks)
+    assert time.monotonic() - started < 10
+    assert result.returncode != 0
+    assert result.returncode != 75
+    assert words in result.stderr
+    said = result.stderr.count("distbp: error") + result.stderr.count("distbp: internal error")
+    assert said == (0 if how.startswith("SIG") else 1), result.stderr
+    resume = ["--resume"] if checkpoints(runner, "run") else []
+    again = runner.distbp("train", str(data), *options, *resume, "--out", "run", ranks=3 - ranks % 2)
+    assert again.returncode == 0, again.stderr
+    if "--reproducible" in options:
+        assert digest_of(runner, "run") == digest
+    assert sorted(path.suffix for path in (runner.directory / "run").iterdir() if path.suffix == ".tmp") == []
+
+
+def wait_for(path: Path, seconds: float = 20.0) -> None:
+    """Until a file is there."""
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not come"
+        time.sleep(0.02)
+
+
+def ranks_of(launcher: int) -> list[int]:
+    """The processes of the ranks that a launcher has started, by rank."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+
+    def is_below(process: int) -> bool:
+        while process in parents and process != launcher:
+            process = parents[process]
+        return process == launcher
+
+    found = {}
+    for process in filter(is_below, list(parents)):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"):
+                name, _, value = line.partition(b"=")
+                if name in (b"PMI_RANK", b"OMPI_COMM_WORLD_RANK"):
+                    found[int(value)] = process
+    return [found[rank] for rank in sorted(found)]
+
+
+LONG = ["--epochs", "100000", "--checkpoint-minutes", "0", "--checkpoint-every", "100000"]
+
+
+def start(runner: Runner, data: Path, *options: str, ranks: int) -> Any:
+    """A run that would go on for hours; it has taken its first step."""
+    process = runner.start(
+        str(BIN / "distbp"), "train", str(data), *SMALL, *LONG, "--out", "run", *options, ranks=ranks
+    )
+    wait_for(runner.directory / "run" / "config.toml")
+    time.sleep(0.3)
+    return process
+
+
+def check_stopped(runner: Runner, process: Any, ranks: int) -> None:
+    """Exit code 75 with a checkpoint, from which it goes on; but Open MPI's mpirun says 1 after INT and TERM."""
+    result = runner.finish(process, 10)
+    assert len(checkpoints(runner, "run")) == 2, result.stderr
+    assert result.returncode == 75, result.stderr
+    assert result.stderr.count("stopped on request at epoch") == 1
+    step = int(result.stderr.split(", step ")[1].split(";")[0])
+    again = runner.distbp("train", "--resume", "--epochs", str(step // 10 + 1), "--out", "run", ranks=ranks)
+    assert again.returncode == 0, again.stderr
+    assert "steps done" in again.stdout
+
+
+@pytest.mark.parametrize("name", ["INT", "TERM", "USR1", "USR2"])
+def test_a_signal_stops_one_process(runner: Runner, undisturbed: tuple[Path, str], name: str) -> None:
+    process = start(runner, undisturbed[0], ranks=0)
+    process.send_signal(signal.Signals[f"SIG{name}"])
+    check_stopped(runner, process, 0)
+
+
+@pytest.mark.parametrize("name", ["INT", "TERM", "USR1", "USR2"])
+def test_a_signal_to_one_rank_stops_all(runner: Runner, undisturbed: tuple[Path, str], name: str) -> None:
+    process = start(runner, undisturbed[0], ranks=2)
+    os.kill(ranks_of(process.pid)[-1], signal.Signals[f"SIG{name}"])
+    check_stopped(runner, process, 2)
+
+
+def test_the_signals_are_an_option(runner: Runner, undisturbed: tuple[Path, str]) -> None:
+    process = start(runner, undisturbed[0], "--stop-signals", "HUP", ranks=2)
+    os.kill(ranks_of(process.pid)[0], signal.SIGHUP)
+    check_stopped(runner, process, 2)
+    check_error(runner.distbp("train", "--stop-signals", "KILL"), 2, "--stop-signals: expected some of INT,TERM")
+
+
+def test_a_second_ctrl_c_ends_at_once(runner: Runner, undisturbed: tuple[Path, str]) -> None:
+    """Also where the main thread is busy for long: here the other rank is stopped, and never comes to the Allreduce."""
+    process = start(runner, undisturbed[0], ranks=2)
+    first, second = ranks_of(process.pid)
+    os.kill(second, signal.SIGSTOP)
+    time.sleep(0.3)
+    os.kill(first, signal.SIGINT)
+    time.sleep(0.8)
+    os.kill(first, signal.SIGINT)
+    result = runner.finish(process, 10)
+    assert result.returncode not in (0, 75)
+    assert "interrupted" in result.stderr
+
+
+def test_grace_ends_what_does_not_come_to_its_step(runner: Runner, undisturbed: tuple[Path, str]) -> None:
+    process = start(runner, undisturbed[0], "--grace", "1", ranks=2)
+    first, second = ranks_of(process.pid)
+    os.kill(second, signal.SIGSTOP)
+    os.kill(first, signal.SIGUSR1)
+    result = runner.finish(process, 10)
+    assert result.returncode != 0
+    assert "was asked to stop 1 s ago and is still in epoch" in result.stderr
+    assert len(checkpoints(runner, "run")) == 1
+
+
+def test_a_rank_that_stops_responding_is_noticed(runner: Runner, undisturbed: tuple[Path, str]) -> None:
+    process = start(runner, undisturbed[0], "--stall-minutes", "0.03", ranks=3)
+    ranks = ranks_of(process.pid)
+    assert len(ranks) == 3
+    os.kill(ranks[1], signal.SIGSTOP)
+    result = runner.finish(process, 15)
+    assert result.returncode != 0
+    said = [line for line in result.stderr.splitlines() if "has not come on for" in line]
+    assert len(said) >= 1, result.stderr
+    assert "while in epoch" in said[0]
+    assert "distbp/mpi.py" in result.stderr  # the stack
+    again = runner.distbp("train", "--resume", "--epochs", "1", "--out", "run")
+    assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.parametrize("ranks", [0, 2])
+def test_a_signal_while_data_are_read(runner: Runner, ranks: int) -> None:
+    """Nothing was done, so the same command starts again."""
+    data = runner.directory / "large.h5"
+    with h5py.File(data, "w") as file:
+        x = file.create_dataset("train/x", (400_000, 200), "f4", chunks=(1000, 200), compression="gzip")
+        x[:100_000] = np.arange(200)
+        file["train/y"] = np.arange(400_000) % 2
+    process = runner.start(str(BIN / "distbp"), "train", "large.h5", "--epochs", "1", ranks=ranks)
+    wait_for(runner.directory / "run")
+    time.sleep(0.1)
+    for rank in ranks_of(process.pid) if ranks else [process.pid]:
+        os.kill(rank, signal.SIGUSR1)
+    result = runner.finish(process, 10)
+    assert result.returncode == 75, result.stderr
+    assert result.stderr.count("stopped on request while") == 1, result.stderr
+    assert "before the first step; run the same command again" in result.stderr
+
+
+def test_a_signal_while_it_validates(tmp_path: Path) -> None:
+    """The checkpoint before the validation is one that a resume goes on from, to the same result."""
+    data = write_data(tmp_path / "data.h5")
+    whole = train_on(1, configuration(data, tmp_path / "whole"))
+    for ranks in (1, 3):
+        asked: list[str] = []
+        config = configuration(data, tmp_path / f"{ranks}")
+
+        def beat(phase: str, asked: list[str] = asked) -> None:
+            if phase == "validating":
+                asked.append(phase)
+
+        with pytest.raises(Stopped, match="stopped on request at epoch 1, step 4") as error:
+            train_on(ranks, config, stop_requested=lambda asked=asked: bool(asked), beat=beat)
+        assert error.value.agreed
+        run = resumed(1, config)
+        assert [path.name for path in sorted(Path(config.out).glob("*.csv"))] == ["metrics.csv"]
+        assert run.state.history["validation_loss"] == pytest.approx(whole.state.history["validation_loss"], rel=1e-12)
+        assert run.state.progress.epoch == 3
