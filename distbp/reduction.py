@@ -7,6 +7,7 @@ requests, so that all ranks know them at the same step and act alike.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -67,5 +68,7 @@ def _digits(value: float) -> tuple[float, float]:
     float32 holds whole numbers up to 2^24 only; in two digits counts stay exact up to 2^36 samples, and a loss sum
     keeps more of its figures.
     """
+    if not isfinite(value):
+        return value, 0.0
     high = float(np.float32(np.floor(value / DIGIT) * DIGIT))
     return high, value - high

@@ -111,6 +111,11 @@ def test_every_option_has_help_and_only_the_named_ones_may_change() -> None:
         "checkpoint_minutes",
         "keep",
         "memory",
+        "on_nan",
+        "skip_limit",
+        "stop_signals",
+        "grace",
+        "stall_minutes",
         "drift_steps",
         "threads",
     }
