@@ -1,0 +1,73 @@
+"""Ranks that were started with other options, or see other files, are found before anything is done."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runs import BIN, Runner, check_error, configuration, mpirun_command, write_data
+
+from distbp.communicator import Communicator, OneProcess, run_threads
+from distbp.errors import DataError, LaunchError, UsageError
+from distbp.same_everywhere import check_alike, check_version, compare_files
+
+
+class Second(OneProcess):
+    """A rank that hears from another rank 0."""
+
+    def __init__(self, first: Any) -> None:
+        self._first = first
+
+    def broadcast(self, value: Any) -> Any:
+        return self._first
+
+
+def test_versions() -> None:
+    run_threads(3, check_version)
+    with pytest.raises(LaunchError, match=r"runs distbp .*, and rank 0 distbp 9\.9; all nodes need the same") as error:
+        check_version(Second("9.9"))
+    assert error.value.agreed
+
+
+def test_options(tmp_path: Path) -> None:
+    def work(comm: Communicator) -> None:
+        odd = {"learning_rate": 0.5} if comm.rank == 2 else {}
+        check_alike(comm, configuration("d.h5", tmp_path, **odd), None)
+
+    run_threads(2, work)
+    with pytest.raises(UsageError, match=r"rank 2 \(.*\): --learning-rate is 0\.5, and on rank 0 0\.001") as error:
+        run_threads(4, work)
+    assert error.value.agreed
+    with pytest.raises(UsageError, match="--resume is True, and on rank 0 False"):
+        run_threads(2, lambda comm: check_alike(comm, configuration("d", tmp_path), {} if comm.rank else None))
+    with pytest.raises(UsageError, match="--epochs is 9, and on rank 0 4"):
+        run_threads(2, lambda comm: check_alike(comm, configuration("d", tmp_path), {"epochs": 9 if comm.rank else 4}))
+
+
+def test_files(tmp_path: Path) -> None:
+    path = write_data(tmp_path / "d.h5")
+    size, changed = os.path.getsize(path), os.stat(path).st_mtime_ns
+    notes: list[str] = []
+    compare_files(Second([(size, changed)]), [path], notes.append)
+    assert notes == []
+    compare_files(Second([(size, changed - 5)]), [path], notes.append)
+    assert notes == ["note      rank 0 sees data files with other times of change than rank 0: copies, it is hoped"]
+    for there, message in (
+        ([(7, changed)], rf"d\.h5: has {size} bytes, and on rank 0 it has 7 bytes; data must be the same"),
+        ([(None, 0)], rf"d\.h5: has {size} bytes, and on rank 0 it is not there"),
+    ):
+        with pytest.raises(DataError, match=message) as error:
+            compare_files(Second(there), [path], notes.append)
+        assert error.value.agreed
+    run_threads(3, lambda comm: compare_files(comm, [path, "nowhere.h5"], notes.append))
+
+
+@pytest.mark.mpi
+def test_real_ranks_with_other_options(runner: Runner, data_file: str) -> None:
+    distbp = str(BIN / "distbp")
+    first = [distbp, "train", data_file, "--out", "run", "--epochs", "2"]
+    result = runner.run(*mpirun_command(), "-n", "1", *first, ":", "-n", "1", *first[:-1], "3")
+    check_error(result, 2, "rank 1 (", "--epochs is 3, and on rank 0 2; all ranks need the same options")
+    assert not (runner.directory / "run").exists()
