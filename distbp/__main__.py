@@ -2,9 +2,17 @@
 
 import io
 import os
+import signal
 import sys
+from types import FrameType
+from typing import NoReturn
 
 from distbp.launch import Launch, guard
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """As an exception, so that unfinished files are removed; `distbp train` does better, see `distbp.stop`."""
+    raise SystemExit(128 + number)
 
 
 def main() -> None:
@@ -12,6 +20,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without σ gets a ?
+    signal.signal(signal.SIGTERM, _terminate)
     launch = Launch(os.environ)
 
     def command() -> int | None:

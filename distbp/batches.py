@@ -34,3 +34,11 @@ def pieces(start: int, end: int, longest: int) -> Iterator[tuple[int, int]]:
     """[start, end) cut into pieces of at most `longest`."""
     for first in range(start, end, longest):
         yield first, min(first + longest, end)
+
+
+def aligned_pieces(start: int, end: int, longest: int, unit: int) -> Iterator[tuple[int, int]]:
+    """Likewise, cut at multiples of `unit` only, which is not above `longest`."""
+    while start < end:
+        cut = min((start + longest) // unit * unit, end)
+        yield start, cut
+        start = cut

@@ -6,15 +6,14 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
-from math import isfinite
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distbp.errors import DataError
-from distbp.source_files import check_names, opened, shown
+from distbp.source_files import check_names, is_number, opened, shown
 
 BLOCK_CELLS = 2**20
 
@@ -81,24 +80,17 @@ class CSVTable:
         self, cells: list[list[str]], rows: list[list[str]], lines: list[int], columns: Sequence[str]
     ) -> NDArray[np.float64]:
         try:
-            values = np.array(cells, np.float64)
-            if np.isfinite(values).all():
+            values, text = np.array(cells, np.float64), "".join(chain.from_iterable(cells))
+            if np.isfinite(values).all() and text.isascii() and "_" not in text:
                 return values
         except ValueError:
             pass
         for texts, row, line in zip(cells, rows, lines, strict=True):
             for name, text in zip(columns, texts, strict=True):
-                if not _is_finite(text):
+                if not is_number(text):
                     what = f"{shown(text)}, expected a number" if text.strip() else "empty"
                     raise DataError(
                         f"{self.name}, line {line}: column {name!r} is {what}; the row is: "
                         + shown(self._delimiter.join(row))
                     )
         raise AssertionError("a value was neither good nor bad")
-
-
-def _is_finite(text: str) -> bool:
-    try:
-        return isfinite(float(text))
-    except ValueError:
-        return False

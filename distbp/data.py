@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from math import inf
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.batches import pieces, shard
+from distbp.batches import aligned_pieces, pieces, shard
 from distbp.communicator import Communicator, agree, from_first
 from distbp.data_file import matching
 from distbp.errors import DataError
@@ -50,7 +50,7 @@ class Split:
     in_memory: bool = True
     classes: NDArray[np.int32] | None = None
     extremes: dict[str, Extremes] = field(default_factory=dict)  # of x and y, where they are not in memory
-    files: dict[str, Rows] = field(default_factory=dict)  # likewise
+    files: dict[str, FileRows] = field(default_factory=dict)  # likewise
 
     def __len__(self) -> int:
         return self.layout.rows
@@ -60,14 +60,14 @@ class Split:
         array = self.x if of == "x" else self.y
         return array if self.in_memory and array is not None else self.files[of]
 
-    def read(self, first: int, last: int) -> tuple[NDArray[Any], NDArray[Any] | None]:
-        """x and y of rows first … last - 1."""
+    def read(self, first: int, last: int, until: int) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """x and y of rows first … last - 1; those before `until` will be asked for next."""
         if self.in_memory:
             return self.x[first:last], None if self.y is None else self.y[first:last]
-        x = self.files["x"][first:last]
+        x = self.files["x"].read(first, last, until)
         if self.classes is not None:
             return x, self.classes[first:last]
-        return x, self.files["y"][first:last] if "y" in self.files else None
+        return x, self.files["y"].read(first, last, until) if "y" in self.files else None
 
     @property
     def y_shape(self) -> tuple[int, ...]:
@@ -98,7 +98,7 @@ class Split:
         return self.layout.place(0, of).removesuffix(", row 0")
 
 
-class _FileRows:
+class FileRows:
     """The inputs or targets of a split, read when they are asked for."""
 
     def __init__(self, layout: Layout, of: str) -> None:
@@ -108,10 +108,14 @@ class _FileRows:
         self._first, self._held = 0, np.empty((0, self.shape[1]), self._dtype)
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
-        """Rows first … last - 1; what follows them is read along, for it will be asked for next."""
+        """See `read`."""
         first, last, _ = rows.indices(self.shape[0])
+        return self.read(first, last, self.shape[0])
+
+    def read(self, first: int, last: int, until: int) -> NDArray[Any]:
+        """Rows first … last - 1; those before `until` that follow are read along, for they will be asked for next."""
         if first < self._first or last > self._first + len(self._held):
-            end = min(max(last, first + self._ahead), self.shape[0])
+            end = max(last, min(first + self._ahead, until))
             self._held = np.empty((end - first, self.shape[1]), self._dtype)
             self._reader.read(self._of, first, end, self._held)
             self._first = first
@@ -178,26 +182,24 @@ def _load(comm: Communicator, data: Split, of: str, pulse: Pulse) -> Split:
     extremes = Extremes(width)
 
     def check() -> None:
-        room = np.empty((max(1, BLOCK_BYTES // (width * dtype.itemsize)), width), dtype)
+        room = np.empty((max(layout.chunk_rows(of), BLOCK_BYTES // (width * dtype.itemsize)), width), dtype)
         with Reader(layout) as reader:
-            for first, last in pieces(*shard(rows, comm.rank, comm.size), len(room)):
+            for first, last in aligned_pieces(*shard(rows, comm.rank, comm.size), len(room), layout.chunk_rows(of)):
                 pulse(f"checking {of}")
                 _read_checked(reader, of, first, last, room[: last - first])
                 extremes.add(room[: last - first])
 
     agree(comm, check)
-    files = {**data.files, of: _FileRows(layout, of)}
+    files = {**data.files, of: FileRows(layout, of)}
     return replace(data, files=files, extremes={**data.extremes, of: extremes.agree(comm)})
-
-
-def _blocks(start: int, stop: int, row_bytes: int) -> Iterator[tuple[int, int]]:
-    return pieces(start, stop, max(1, BLOCK_BYTES // row_bytes))
 
 
 def _fill(layout: Layout, of: str, array: NDArray[Any], start: int, stop: int, pulse: Pulse) -> None:
     """Reads rows start … stop - 1 of x or y to where they belong."""
     with Reader(layout) as reader:
-        for first, last in _blocks(start, stop, array.itemsize * array.shape[1]):
+        chunk = layout.chunk_rows(of)
+        longest = max(chunk, BLOCK_BYTES // (array.itemsize * array.shape[1]))
+        for first, last in aligned_pieces(start, stop, longest, chunk):
             pulse(f"reading {of}")
             _read_checked(reader, of, first, last, array[first:last])
 
@@ -206,8 +208,9 @@ def _read_checked(reader: Reader, of: str, first: int, last: int, out: NDArray[A
     reader.read(of, first, last, out)
     row = first_not_finite(out)
     if row is not None:
-        value = out[row][~np.isfinite(out[row])][0]
-        raise DataError(f"{reader.layout.place(first + row, of)}: {value} in the data; remove or replace such rows")
+        at = int((~np.isfinite(out[row])).argmax())
+        where = reader.layout.place(first + row, of, at)
+        raise DataError(f"{where}: {out[row, at]} in the data; remove or replace such rows")
 
 
 def _read_labels(layout: Layout, start: int, stop: int, pulse: Pulse) -> tuple[list[Any], NDArray[np.int64]]:

@@ -40,10 +40,17 @@ def opened(path: str) -> Iterator[h5py.File]:
 
 def open_file(path: str) -> h5py.File:
     """The file, open for reading until it is closed.  Raises DataError."""
+    check_is_file(path)
     try:
         return h5py.File(path, "r", locking="best-effort")
     except (OSError, RuntimeError, ValueError) as error:
         raise DataError(f"{path}: {_why_not_opened(error)}") from None
+
+
+def check_is_file(path: str) -> None:
+    """Raises DataError for what can be read once only, such as a pipe; opening it would wait for a writer."""
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise DataError(f"{path}: is a pipe or a device; expected a file, for it is read more than once")
 
 
 def stamp(path: str) -> tuple[int, int]:
@@ -94,7 +101,16 @@ def _why_not_opened(error: Exception) -> str:
 def split_names(path: str) -> list[str]:
     """The groups of a data file, and the tables at its top."""
     with opened(path) as file:
-        return [*names_in(file, h5py.Group), *(name for name in names_in(file, h5py.Dataset) if file[name].dtype.names)]
+        tables = (name for name in names_in(file, h5py.Dataset) if fields_of(file[name]))
+        return [*names_in(file, h5py.Group), *tables]
+
+
+def fields_of(dataset: h5py.Dataset) -> list[str]:
+    """Of a table its fields; none of another data set, also of one whose type NumPy does not have."""
+    try:
+        return list(dataset.dtype.names or ())
+    except TypeError:
+        return []
 
 
 def follow(file: h5py.File, path: str, name: str, trust_links: bool) -> Any:
@@ -117,6 +133,16 @@ def follow(file: h5py.File, path: str, name: str, trust_links: bool) -> Any:
         except (KeyError, OSError, RuntimeError):
             raise DataError(f"{path}: {name} is a link, and what it points to is not there") from None
     return item
+
+
+def missing_source(path: str, dataset: h5py.Dataset) -> str:
+    """A file that a virtual data set takes values from and that is not there: they would be fill values; or ""."""
+    for source in dataset.virtual_sources() if dataset.is_virtual else ():
+        name = source.file_name
+        beside = os.path.join(os.path.dirname(path), name)
+        if name != "." and "%" not in name and not os.path.exists(name) and not os.path.exists(beside):
+            return str(name)
+    return ""
 
 
 def names_in(group: h5py.Group, kind: type) -> list[str]:

@@ -26,7 +26,7 @@ from distbp.node_memory import free_bytes
 from distbp.problem import network_for
 from distbp.reader import Reader
 
-TEST = "test"
+TEST, FLOAT32 = "test", float(np.finfo(np.float32).max)
 BLOCK_BYTES = 8 * 2**20  # of float64 that are looked at together
 SHORT = 12  # columns, or labels, that are listed one by one
 SMALL_CHUNK, LARGE_CHUNK, SMALL_DATA = 32 * 2**10, 16 * 2**20, 2**20
@@ -86,7 +86,7 @@ def describe_data(path: Path, view: View) -> Iterator[str]:
     if whole and any("chunks" in line for line in advice):
         new = shlex.quote(str(path.with_name(f"{path.stem}-contiguous.h5")))
         some = "" if whole == splits else f" --split {shlex.quote(','.join(whole))}"
-        yield f"        rewrite it: distbp import {shlex.quote(name)}{some}{_names(view)} --out {new}"
+        yield f"        rewrite it: distbp import {shlex.quote(name)}{some}{_names(view, always=True)} --out {new}"
 
 
 def _find(name: str, split: str, view: View) -> tuple[Layout | None, str]:
@@ -129,7 +129,10 @@ def _stored(file: h5py.File, column: Column) -> str:
 def _layout(item: h5py.Dataset) -> str:
     layout = f"chunks {item.chunks}" if item.chunks else "contiguous"
     packed = f", {item.compression}" if item.compression else ""
-    kind = "string" if h5py.check_string_dtype(item.dtype) else str(item.dtype)
+    try:
+        kind = "string" if h5py.check_string_dtype(item.dtype) else str(item.dtype)
+    except TypeError:
+        return f"{item.shape} of a type that NumPy does not have"
     if item.dtype.names:
         kind = "table of " + ", ".join(item.dtype.names)
     return f"{item.shape} {kind}, {layout}{packed}"
@@ -147,6 +150,9 @@ def _advice(file: h5py.File, column: Column) -> list[str]:
         return [
             f"{column.dataset} is in {count} chunks of {_size(chunk)}; reading them takes longer than their bytes do"
         ]
+    if column.chunk and column.chunk * total // len(item) > 4 * LARGE_CHUNK > 4 * chunk:
+        rows = f"rows of {_size(column.chunk * total // len(item))} have to be read together"
+        return [f"{column.dataset} is in chunks {item.chunks}, which run along the rows: {rows}"]
     if chunk > LARGE_CHUNK:
         return [
             f"{column.dataset} is in {count} chunks of {_size(chunk)}; each is read as a whole, by one rank, and takes "
@@ -175,8 +181,11 @@ def _values(layout: Layout, of: str, column: Column, view: View) -> Generator[st
         yield f"    {len(labels)} labels, {_counts(labels, counts.counts)}"
         return labels, ""
     yield from _numbers(statistics)
-    bad = f"{column.name}, row {statistics.first_bad}: not finite" if statistics.bad_values else ""
-    return None, bad
+    if statistics.bad_values:
+        return None, f"{column.name}, row {statistics.first_bad}: not finite"
+    largest = max(-statistics.low.min(), statistics.high.max())
+    wide = f"{column.name}: values up to {largest:.3g} are out of the range of float32 (see --dtype)"
+    return None, wide if largest > FLOAT32 else ""
 
 
 def _counts(labels: Labels, each: Mapping[Any, int]) -> str:
@@ -191,6 +200,9 @@ def _numbers(statistics: ColumnStatistics) -> Iterator[str]:
             f"    not finite: {statistics.bad_values} values in {statistics.bad_rows} rows, first in row "
             f"{statistics.first_bad}; distbp train refuses them: remove or replace such rows"
         )
+    if not statistics.count.any():
+        yield "    no finite value"
+        return
     columns, constant = len(statistics.mean), statistics.constant.tolist()
     low, high, (mean, spread) = statistics.low.min(), statistics.high.max(), statistics.overall()
     line = f"    from {low:.6g} to {high:.6g}, mean {mean:.6g}, spread {spread:.6g}"
@@ -239,9 +251,10 @@ def _training(name: str, found: dict[str, _Found], view: View) -> Iterator[str]:
     )
 
 
-def _names(view: View) -> str:
-    """The options --x and --y, where they are needed."""
-    return "".join(f" --{of} {shlex.quote(given)}" for of, given in (("x", view.x), ("y", view.y)) if given != of)
+def _names(view: View, *, always: bool = False) -> str:
+    """The options --x and --y, where they are needed, and --trust-links."""
+    names = (f" --{of} {shlex.quote(given)}" for of, given in (("x", view.x), ("y", view.y)) if always or given != of)
+    return "".join(names) + (" --trust-links" if view.trust_links else "")
 
 
 def _size(count: float) -> str:

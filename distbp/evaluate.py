@@ -56,11 +56,12 @@ class Evaluation:
     def _sums(self, parameters: Parameters, pulse: Pulse) -> Array:
         """Loss, metric and number of samples of this rank's blocks, each in its place; 0 elsewhere."""
         network, sums = self._problem.network, np.zeros((3, len(self._blocks)))
+        end = self._blocks[self._mine[-1]][1] if self._mine else 0
         for block in self._mine:
             pulse("validating")
             first, last = self._blocks[block]
             piece = self._piece.part(0, last - first)
-            self._feed.fill(piece, *self._data.read(first, last), self._rows[: last - first])
+            self._feed.fill(piece, *self._data.read(first, last, end), self._rows[: last - first])
             forward(network, parameters, piece)
             sums[:, block] = loss_sum(network, piece), self._problem.metric_sum(piece), last - first
         return sums

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.data_file import follow, names_in, opened, split_names
+from distbp.data_file import fields_of, follow, names_in, opened, split_names
 from distbp.errors import DataError
 from distbp.finite import first_not_finite
 from distbp.layout import find
@@ -67,7 +67,7 @@ def hdf5_tables(path: str, split: str, splits: Sequence[str], *, trust_links: bo
     if missing:
         raise DataError(f"{path}: no split {missing[0]!r} (--split); it has {', '.join(there) or 'none'}")
     with opened(path) as file:
-        is_whole = any(not file[name].dtype.names for name in names_in(file, h5py.Dataset))
+        is_whole = any(not fields_of(file[name]) for name in names_in(file, h5py.Dataset))
     chosen = list(splits) or (["/"] if is_whole else there)
     if split == "test":
         chosen = ["test"] if "test" in there and not is_whole else chosen
@@ -84,12 +84,12 @@ def hdf5_tables(path: str, split: str, splits: Sequence[str], *, trust_links: bo
 def _columns(item: Any, trust_links: bool) -> list[str]:
     """Names of the data sets in a group, groups inside it included, and of the fields of tables."""
     if isinstance(item, h5py.Dataset):
-        return list(item.dtype.names)
+        return fields_of(item)
     found: list[str] = []
 
     def add(name: str, member: Any) -> None:
         if isinstance(member, h5py.Dataset) and member.ndim:
-            found.extend([f"{name}.{field}" for field in member.dtype.names] if member.dtype.names else [name])
+            found.extend([f"{name}.{field}" for field in fields_of(member)] or [name])
 
     item.visititems(add)  # each object once, no links
     for name in item if trust_links else ():

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from distbp.errors import DataError, RunError, UsageError
 from distbp.import_sources import choose_columns, open_sources
 from distbp.import_targets import Progress, TargetColumns, as_kind, draw_test_rows
-from distbp.new_file import check_out, replace_synced, temporary_name
+from distbp.new_file import FAILURES, check_out, reason, replace_synced, temporary_name
 from distbp.source_files import Table
 
 CHUNK_BYTES = 2**20  # of a compressed data set: large enough to unpack fast, small enough to read ahead
@@ -77,8 +77,8 @@ def import_data(
             with h5py.File(temporary, "x", locking=False) as file:
                 imported = _write(file, sources, kinds, x, test_rows, options, progress)
             replace_synced(temporary, out)
-        except OSError as error:
-            raise RunError(f"{out}: cannot be written: {error}") from None
+        except FAILURES as error:
+            raise RunError(f"{out}: cannot be written: {reason(error)}") from None
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

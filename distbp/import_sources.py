@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from distbp.array_table import Array, ArrayTable, idx, is_idx, npy, npz
 from distbp.csv_table import CSVTable
+from distbp.data_file import check_is_file
 from distbp.errors import DataError, UsageError
 from distbp.hdf5_table import hdf5_tables, is_hdf5
 from distbp.parquet_table import ParquetTable
@@ -26,6 +28,9 @@ def open_sources(
             raise UsageError(f"--test: {found[split][0].name} is a split for testing already (see --split)")
         arrays: list[Array] = []
         for path in paths:
+            if not os.path.exists(path):
+                raise DataError(f"{path}: no such file")
+            check_is_file(path)
             ending = Path(path.lower().removesuffix(".gz")).suffix
             if is_hdf5(path):
                 for name, part in hdf5_tables(path, split, splits, trust_links=trust_links).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.errors import DataError, UsageError
-from distbp.source_files import Table, shown
+from distbp.source_files import Table, is_number, shown
 
+WHOLE, DIGITS = re.compile(r"\s*[+-]?(0|[1-9][0-9]*)\s*"), re.compile(r"\s*[+-]?[0-9]+\s*")
 Progress = Callable[[str, int], None]  # what is read, and how many rows more
 
 
@@ -20,6 +22,7 @@ class TargetColumns:
 
     def __init__(self, tables: Sequence[Table], y: Sequence[str], progress: Progress) -> None:
         self.name, self._tables, self._ends = ",".join(y), tables, []
+        self._is_text = all(table.is_text for table in tables)
         blocks: list[NDArray[Any]] = []
         for table in tables:
             for block in table.blocks(y, numbers=False):
@@ -37,33 +40,47 @@ class TargetColumns:
         at = next(i for i, end in enumerate(self._ends) if row < end)
         return self._tables[at].place(row - (self._ends[at - 1] if at else 0))
 
-    def integers(self) -> NDArray[np.int64] | None:
-        """(N,), if all of it is whole numbers."""
+    def integers(self, *, whole_floats: bool = False) -> NDArray[np.int64] | None:
+        """(N,), if all of it is whole numbers: typed so, or text that is written as one, without leading zeros."""
         values = self.values[:, 0]
+        if values.dtype.kind == "f" and whole_floats and (np.abs(values) < 2**53).all() and (values % 1 == 0).all():
+            return values.astype(np.int64)
         if values.dtype.kind in "iub":
             if values.dtype.kind == "u" and (values > np.iinfo(np.int64).max).any():
                 row = int((values > np.iinfo(np.int64).max).argmax())
                 raise DataError(f"{self.place(row)}: {self.name} is {values[row]}, which is too large for a label")
             return values.astype(np.int64)
-        if values.dtype.kind == "f" or not all(isinstance(value, str | int) for value in values.tolist()):
+        if not self._is_text or not all(WHOLE.fullmatch(str(value)) for value in values.tolist()):
             return None
         try:
             return np.array([int(value) for value in values.tolist()], np.int64)
-        except (ValueError, TypeError, OverflowError):
-            return None
+        except OverflowError:
+            row = next(row for row, value in enumerate(values.tolist()) if abs(int(value)) >= 2**63)
+            raise DataError(
+                f"{self.place(row)}: {self.name} is {values[row]}, too large for a label; a target? --kind targets"
+            ) from None
 
     def reals(self) -> NDArray[Any] | None:
         """(N, columns), if all of it is finite numbers."""
-        try:
-            found = self.values.astype(self.values.dtype if self.values.dtype.kind == "f" else np.float64)
-        except (ValueError, TypeError):
+        if self.values.dtype.kind == "O" and not all(is_number(str(v)) for row in self.values.tolist() for v in row):
             return None
+        found = self.values.astype(self.values.dtype if self.values.dtype.kind == "f" else np.float64)
         return found if np.isfinite(found).all() else None
+
+    @property
+    def is_code(self) -> bool:
+        """Digits with leading zeros, such as 007: they are names, not numbers."""
+        return self.values.dtype.kind == "O" and all(
+            DIGITS.fullmatch(str(value)) for value in self.values[:, 0].tolist()
+        )
 
     def texts(self) -> NDArray[Any]:
         """(N,) strings.  Raises DataError where one is empty."""
         if self.values.dtype.kind == "f":
-            raise DataError(f"{self.first_bad()}; labels are whole numbers or text")
+            row = int((~np.isfinite(self.values[:, 0]) | (self.values[:, 0] % 1 != 0)).argmax())
+            raise DataError(
+                f"{self.place(row)}: {self.name} is {self.values[row, 0]}; labels are whole numbers or text"
+            )
         found = np.array([str(value).strip() for value in self.values[:, 0].tolist()], object)
         for row, text in enumerate(found.tolist()):
             if not text:
@@ -100,17 +117,18 @@ def as_kind(raw: dict[str, TargetColumns], kind: str) -> dict[str, NDArray[Any]]
     if kind == "labels" and not one_column:
         raise DataError(f"{columns[0].place(0)}: {columns[0].name}: labels are one column")
     if kind != "targets" and one_column:
-        found = [column.integers() for column in columns]
+        found = [column.integers(whole_floats=kind == "labels") for column in columns]
         if all(values is not None for values in found):
             return dict(zip(raw, found, strict=True))  # type: ignore[arg-type]
-    if kind != "labels":
+    is_code = kind == "auto" and one_column and all(column.is_code for column in columns)
+    if kind != "labels" and not is_code:
         found = [column.reals() for column in columns]
         if all(values is not None for values in found):
             return dict(zip(raw, found, strict=True))  # type: ignore[arg-type]
         if kind == "targets" or not one_column:
             bad = next(column for column, values in zip(columns, found, strict=True) if values is None)
             raise DataError(f"{bad.first_bad()}; targets are finite numbers")
-    for column in columns if kind == "auto" else ():
+    for column in columns if kind == "auto" and not is_code else ():
         if column.mostly_numbers():
             raise DataError(f"{column.first_bad()}, and nearly all others are numbers; if it is a label: --kind labels")
     return {split: column.texts() for split, column in raw.items()}

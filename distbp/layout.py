@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from math import prod
 from typing import Any
 
 import h5py
 import numpy as np
 
-from distbp.data_file import follow, names_in, opened, stamp
+from distbp.data_file import follow, missing_source, names_in, opened, stamp
 from distbp.errors import DataError
 
 
@@ -101,6 +102,10 @@ class Layout:
             bytes_of_y = self.width("y") * self.dtype("y").itemsize
         return self.width("x") * self.dtype("x").itemsize + bytes_of_y
 
+    def chunk_rows(self, of: str) -> int:
+        """Rows that have to be read together, in the file where these are most; 1 without chunks."""
+        return max(column.chunk or 1 for part in self.parts for column in getattr(part, of))
+
     def blocks(self, size: int) -> list[tuple[int, int]]:
         """All rows, cut into blocks of about `size` bytes: whole chunks of a file, and never of two files."""
         found = []
@@ -122,9 +127,13 @@ class Layout:
             for column in (*part.x, *(part.y if self.y_name and self.dtype("y").kind == "f" else ()))
         )
 
-    def place(self, row: int, of: str) -> str:
-        """'file.h5: train/pressure,velocity, row 17' for a row of "x" or "y"."""
+    def place(self, row: int, of: str, at: int | None = None) -> str:
+        """'file.h5: train/pressure,velocity, row 17' for a row of "x" or "y"; `at`: only what has this column of it."""
         part = next(part for part in reversed(self.parts) if part.first <= row)
+        if at is not None:
+            ends = accumulate(column.width for column in getattr(part, of))
+            name = next(column.name for column, end in zip(getattr(part, of), ends, strict=True) if at < end)
+            return f"{part.file}: {name}, row {row - part.first}"
         return f"{part.file}: {inside(self.split, self.x_name if of == 'x' else self.y_name)}, row {row - part.first}"
 
 
@@ -186,7 +195,10 @@ def _column(file: h5py.File, path: str, split: str, name: str, option: str, trus
         raise DataError(f"{where} is of type {dtype}; expected integers or real numbers")
     if prod(shape) == 0:
         raise DataError(f"{where} has no columns")
-    chunk = dataset.chunks[0] if dataset.chunks else None
+    missing = missing_source(path, dataset)
+    if missing:
+        raise DataError(f"{where} takes values from {missing}, which is not there; HDF5 would put its fill value")
+    chunk = min(dataset.chunks[0], len(dataset)) if dataset.chunks else None
     elsewhere = dtype.kind == "O" or dataset.file != file  # not numbers, or behind a trusted link
     offset, stride = (None, 0) if elsewhere else plain_place(dataset, field)
     return Column(path, place, field, len(dataset), prod(shape), dtype.str, shape, chunk, offset, stride)

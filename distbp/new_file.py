@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,12 +16,26 @@ def check_out(out: Path, inputs: Sequence[str], *, overwrite: bool) -> None:
         raise RunError(f"--out: a name of {len(out.name)} characters is too long for a file")
     if not out.name or out.is_dir():
         raise RunError(f"--out {out}: expected the name of a file to write")
+    if out.is_symlink() or (out.exists() and not out.is_file()):
+        raise RunError(f"--out {out}: is a link, a device or a pipe; expected the name of a file to write")
     if any(out.resolve() == Path(name).resolve() for name in inputs):
         raise RunError(f"{out}: is read by this command; choose another --out")
     if out.exists() and not overwrite:
         raise RunError(f"{out}: exists already; choose another --out, or add --overwrite")
     if not out.parent.is_dir():
         raise RunError(f"{out}: the directory {out.parent} does not exist")
+
+
+FAILURES = (OSError, RuntimeError, ValueError)  # of a file that is written: the system's, and h5py's
+
+
+def reason(error: Exception) -> str:
+    """In the words of the system, where it is the one who refused: h5py adds a paragraph."""
+    number = error.errno if isinstance(error, OSError) else None
+    said = re.search(r"errno = (\d+)", str(error))
+    if number is None and said:
+        number = int(said[1])
+    return os.strerror(number) if number else str(error)
 
 
 def temporary_name(path: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -21,12 +20,11 @@ from distbp.data import Split
 from distbp.errors import RunError
 from distbp.feed import Feed
 from distbp.hdf5_predictions import HDF5Predictions
-from distbp.new_file import check_out, replace_synced, temporary_name
+from distbp.new_file import FAILURES, check_out, reason, replace_synced, temporary_name
 from distbp.predictions import PredictionFile
 from distbp.problem import unscaled_output
 
 BLOCK, BLOCK_OUTPUTS = 65536, 2**22  # samples, and outputs, that are predicted before they are written, at most
-FAILURES = (OSError, RuntimeError, ValueError)  # of a file that is written: the system's, and h5py's
 
 
 def predict(
@@ -77,7 +75,7 @@ class _Outputs:
         network, found = self._problem.network, []
         for i, j in pieces(first + start, first + end, self._piece.m):
             piece = self._piece.part(0, j - i)
-            self._feed.fill(piece, *self._data.read(i, j), self._rows[: j - i])
+            self._feed.fill(piece, *self._data.read(i, j, first + end), self._rows[: j - i])
             forward(network, self._parameters, piece)
             found.append(unscaled_output(self._problem, piece.a[network.F]).copy())
         return np.concatenate(found) if found else np.empty((0, network.sizes[-1]), self._piece.y.dtype)
@@ -89,7 +87,7 @@ def _create(out: Path, temporary: Path, state: Checkpoint, N: int) -> Prediction
             return CSVPredictions(temporary, state.problem, state.config.y)
         return HDF5Predictions(temporary, state.problem, N)
     except OSError as error:
-        raise RunError(f"{temporary.parent}: cannot write here: {_reason(error)}") from None
+        raise RunError(f"{temporary.parent}: cannot write here: {reason(error)}") from None
 
 
 def _write(out: Path, file: PredictionFile | None, blocks: list[NDArray[Any]] | None) -> None:
@@ -98,7 +96,7 @@ def _write(out: Path, file: PredictionFile | None, blocks: list[NDArray[Any]] | 
     try:
         file.write(np.concatenate(blocks))
     except FAILURES as error:
-        raise RunError(f"{out}: cannot be written: {_reason(error)}") from None
+        raise RunError(f"{out}: cannot be written: {reason(error)}") from None
 
 
 def _finish(out: Path, file: PredictionFile | None, temporary: Path) -> None:
@@ -107,10 +105,4 @@ def _finish(out: Path, file: PredictionFile | None, temporary: Path) -> None:
         file.close()
         replace_synced(temporary, out)
     except FAILURES as error:
-        raise RunError(f"{out}: cannot be written: {_reason(error)}") from None
-
-
-def _reason(error: Exception) -> str:
-    """In the words of the system, where it is the one who refused: h5py adds a paragraph."""
-    number = error.errno if isinstance(error, OSError) else None
-    return os.strerror(number) if number else str(error)
+        raise RunError(f"{out}: cannot be written: {reason(error)}") from None

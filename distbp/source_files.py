@@ -7,6 +7,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import isfinite
 from typing import IO, Any, Protocol
 
 from numpy.typing import NDArray
@@ -57,6 +58,14 @@ def check_names(where: str, columns: Sequence[str]) -> None:
     name, count = Counter(columns).most_common(1)[0] if columns else ("", 0)
     if count > 1:
         raise DataError(f"{where} has the column {name!r} twice; columns need different names")
+
+
+def is_number(text: str) -> bool:
+    """A finite number as programs write it; Python would also take 1_000 and digits of other scripts."""
+    try:
+        return text.isascii() and "_" not in text and isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def shown(text: str) -> str:

@@ -478,3 +478,93 @@ def test_a_row_beyond_the_end_of_a_truncated_file(tmp_path: Path) -> None:
         reader.layout = replace(layout, parts=(replace(layout.parts[0], bytes=size),), changed={})
         with pytest.raises(DataError, match=r"t/x ends before row 8000; the file is truncated"):
             reader.read_rows("x", np.array([8000]), out)
+
+
+def test_fields_of_a_wide_table_take_little_memory_and_one_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distbp.reader.BLOCK_BYTES", 5000)
+    table = np.zeros(300, [(f"f{i}", "f8" if i % 2 else ">i4") for i in range(60)])
+    for i, name in enumerate(table.dtype.names):
+        table[name] = np.arange(300) * (i + 1)
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        file["plain"] = table
+        file.create_dataset("packed", data=table, chunks=(70,), compression="gzip")
+    chosen = [3, 4, 59, 4]
+    whole = np.stack([np.arange(300.0) * (i + 1) for i in chosen], axis=1)
+    for split in ("plain", "packed"):
+        layout = find([str(tmp_path / "d.h5")], split, ",".join(f"f{i}" for i in chosen), None)
+        found, sizes = np.empty((300, 4)), []
+        read_into = os.preadv
+
+        def counted(descriptor: int, buffers: Any, at: int, sizes: Any = sizes, read_into: Any = read_into) -> int:
+            sizes.append(len(buffers[0]))
+            return int(read_into(descriptor, buffers, at))
+
+        with Reader(layout) as reader, monkeypatch.context() as patched:
+            patched.setattr(os, "preadv", counted)
+            reader.read("x", 0, 300, found)
+            np.testing.assert_array_equal(found, whole)
+            if split == "plain":
+                assert max(sizes) <= 5000
+                assert sum(sizes) <= table.nbytes  # each row once
+                rows = np.array([0, 1, 7, 8, 9, 250, 299])
+                reader.read_rows("x", rows, found[:7])
+                np.testing.assert_array_equal(found[:7], whole[rows])
+
+
+def test_a_pipe_is_no_data_set(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.h5")
+    with pytest.raises(DataError, match=r"pipe\.h5: is a pipe or a device; expected a file"):
+        read(str(tmp_path / "pipe.h5"))
+
+
+def test_the_column_of_a_missing_value_is_named(tmp_path: Path) -> None:
+    path = str(tmp_path / "d.h5")
+    with h5py.File(path, "w") as file:
+        for name in ("a", "b", "c"):
+            file[f"train/{name}"] = np.arange(9.0)
+        file["train/b"][7] = np.nan
+        file["train/y"] = np.arange(9) % 2
+    with pytest.raises(DataError, match=r"d\.h5: train/b, row 7: nan in the data"):
+        read(path, x="a,b,c")
+
+
+def test_a_virtual_data_set_without_its_sources(tmp_path: Path) -> None:
+    """HDF5 would give its fill value in silence."""
+    layout = h5py.VirtualLayout((20, 2), "f8")
+    layout[:10] = h5py.VirtualSource("here.h5", "x", (10, 2))
+    layout[10:] = h5py.VirtualSource("gone.h5", "x", (10, 2))
+    for name in ("here", "gone"):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file["x"] = np.ones((10, 2))
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file.create_virtual_dataset("train/x", layout)
+        file["train/y"] = np.arange(20) % 2
+    path = str(tmp_path / "v.h5")
+    assert (read_split(OneProcess(), [path], "train", "x", "y", trust_links=True).x == 1).all()
+    os.remove(tmp_path / "gone.h5")
+    with pytest.raises(DataError, match=r"train/x takes values from gone\.h5, which is not there"):
+        read_split(OneProcess(), [path], "train", "x", "y", trust_links=True)
+
+
+def test_ranks_that_predict_read_their_own_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "d.h5", np.zeros((4000, 4)), np.arange(4000) % 2)
+    spans: list[tuple[int, int]] = []
+    read_rows = Reader.read
+
+    def counted(reader: Reader, of: str, start: int, stop: int, out: Any) -> None:
+        spans.append((start, stop))
+        read_rows(reader, of, start, stop, out)
+
+    def work(comm: Any) -> None:
+        data = read_split(comm, [path], "train", "x", None, memory=0)
+        spans.clear()
+        comm.allgather(None)
+        start, end = 1000 * comm.rank, 1000 * (comm.rank + 1)
+        for first in range(start, end, 100):
+            data.read(first, first + 100, end)
+
+    monkeypatch.setattr(Reader, "read", counted)
+    run_threads(4, work)
+    assert sorted(spans) == [(0, 1000), (1000, 2000), (2000, 3000), (3000, 4000)]

@@ -163,7 +163,7 @@ def test_slow_layouts_are_named_and_what_rewrites_them(runner: Runner) -> None:
     assert "advice: train/image is in 40000 chunks of 120 bytes; reading them takes longer than their bytes do" in lines
     assert any(line.startswith("advice: whole/image is in 1 chunks of 120 MiB") for line in lines)
     advised = next(line for line in lines if "rewrite it: " in line).split("rewrite it: ")[1]
-    assert advised == "distbp import slow.h5 --split train --x image --out slow-contiguous.h5"
+    assert advised == "distbp import slow.h5 --split train --x image --y y --out slow-contiguous.h5"
     assert runner.distbp(*shlex.split(advised)[1:]).returncode == 0
     check_error(
         runner.distbp("import", "slow.h5", "--x", "image", "--out", "all.h5"), 1, "slow.h5: whole: no column 'y'"
@@ -171,3 +171,26 @@ def test_slow_layouts_are_named_and_what_rewrites_them(runner: Runner) -> None:
     assert "advice" not in runner.distbp("inspect", "slow-contiguous.h5").stdout
     with h5py.File(runner.directory / "slow-contiguous.h5") as file:
         np.testing.assert_array_equal(file["train/x"][()], x.reshape(40_000, 60))
+
+
+def test_odd_data_sets_are_listed(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        file["train/x"], file["train/y"] = np.full((9, 2), np.nan), np.arange(9) % 2
+        moment = h5py.h5t.UNIX_D32LE
+        h5py.h5d.create(file["train"].id, b"when", moment, h5py.h5s.create_simple((9,)))
+        file["train/wide"] = np.array([[1e300]] * 9)
+    text = described(tmp_path / "d.h5")
+    assert "train/when  (9,) of a type that NumPy does not have" in text
+    assert "    no finite value" in text
+    assert "refused: train/x, row 0: not finite" in text
+    assert "out of the range of float32" in described(tmp_path / "d.h5", x="wide")
+
+
+def test_chunks_that_run_along_the_rows(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        file.create_dataset("train/x", (500_000, 40), "f4", chunks=(500_000, 1), compression="gzip")
+        file["train/y"] = np.arange(500_000) % 2
+    text = described(tmp_path / "d.h5", statistics=False)
+    assert (
+        "advice: train/x is in chunks (500000, 1), which run along the rows: rows of 76.3 MiB have to be read" in text
+    )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import gzip
+import os
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from runs import Runner, check_error, configuration, train_on
+from runs import BIN, Runner, check_error, configuration, train_on
 
 from distbp.communicator import OneProcess
 from distbp.data import read_split
@@ -401,3 +403,71 @@ def test_the_command(runner: Runner, tmp_path: Path) -> None:
     check_error(runner.distbp("import", source, "--y", "kind", "--out", "c.h5"), 1, "exists already")
     check_error(runner.distbp("import", source, "--out", "d.h5"), 2, "which column has the labels")
     assert runner.distbp("import", source, "--y", "kind", "--out", "c.h5", "--overwrite").returncode == 0
+
+
+def test_labels_are_never_merged(tmp_path: Path) -> None:
+    """01 and 1 are two names; and Python's int would take 1_0 for 10."""
+    rng = np.random.default_rng(0)
+    names = np.array(["01", "1", "02", "2", "3"] * 4, object)
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        file["train/x"], file["train/y"] = rng.normal(size=(20, 2)), names
+    for kind in ("auto", "labels"):
+        found = imported(tmp_path / f"{kind}.h5", str(tmp_path / "s.h5"), kind=kind)
+        assert found["train/y"].tolist() == names.tolist()
+    for number, (y, wanted) in enumerate(
+        (
+            (["007", "7", "007"], ["007", "7", "007"]),
+            (["1_0", "10", "a"], ["1_0", "10", "a"]),
+            (["-1", " 2", "+3"], [-1, 2, 3]),
+            (["1.0", "2", "3"], [1.0, 2.0, 3.0]),
+        )
+    ):
+        source = write_csv(tmp_path / "c.csv", {"x": [1, 2, 3], "y": y})
+        assert imported(tmp_path / f"{number}.h5", source)["train/y"].ravel().tolist() == wanted
+    for cell in ("1_000", "٣"):
+        source = write_csv(tmp_path / "c.csv", {"x": [1, cell, 3], "y": [0, 1, 0]})
+        with pytest.raises(DataError, match=r"line 3: column 'x' is '.*', expected a number"):
+            imported(tmp_path / "n.h5", source)
+    source = write_csv(tmp_path / "c.csv", {"x": [1, 2], "y": [1, 10**20]})
+    with pytest.raises(DataError, match=r"line 3 .*: y is 100000000000000000000, too large for a label"):
+        imported(tmp_path / "n.h5", source)
+
+
+def test_floating_point_labels(tmp_path: Path) -> None:
+    np.savez(tmp_path / "whole.npz", x=X[:9], y=np.arange(9.0) % 3)
+    found = imported(tmp_path / "a.h5", str(tmp_path / "whole.npz"), kind="labels")
+    assert found["train/y"].tolist() == [0, 1, 2] * 3
+    np.savez(tmp_path / "broken.npz", x=X[:9], y=np.arange(9) / 2)
+    with pytest.raises(DataError, match=r"row 1: y is 0\.5; labels are whole numbers or text"):
+        imported(tmp_path / "b.h5", str(tmp_path / "broken.npz"), kind="labels")
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(DataError, match=r"pipe\.csv: is a pipe or a device; expected a file"):
+        imported(tmp_path / "a.h5", str(tmp_path / "pipe.csv"))
+    with pytest.raises(DataError, match=r"nope\.npz: no such file"):
+        imported(tmp_path / "a.h5", str(tmp_path / "nope.npz"))
+    source = clouds(tmp_path / "c.csv", 20)
+    (tmp_path / "link.h5").symlink_to("elsewhere.h5")
+    for name in ("pipe.csv", "link.h5"):
+        with pytest.raises(RunError, match=rf"--out .*{name}: is a link, a device or a pipe"):
+            imported(tmp_path / name, source, overwrite=True)
+
+
+def test_a_full_disk_and_a_termination_leave_nothing(runner: Runner) -> None:
+    np.savez(runner.directory / "d.npz", x=RNG.normal(size=(100_000, 8)), y=np.arange(100_000) % 2)
+    command = f"{BIN}/distbp import d.npz --out out.h5"
+    check_error(
+        runner.run("bash", "-c", f"ulimit -f 1000; exec {command}"), 1, "out.h5: cannot be written: File too large"
+    )
+    write_csv(runner.directory / "slow.csv", {"x": range(600_000), "y": [0, 1] * 300_000})
+    process = runner.start("bash", "-c", f"exec {BIN}/distbp import slow.csv --out out.h5")
+    end = time.monotonic() + 20
+    while not list(runner.directory.glob(".out.h5.*.tmp")) and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+    process.terminate()
+    result = runner.finish(process)
+    assert result.returncode == 143, result.stderr
+    assert "Traceback" not in result.stderr
+    assert sorted(path.name for path in runner.directory.iterdir()) == ["d.npz", "slow.csv"]
