@@ -81,6 +81,12 @@ def cli() -> None:
     "--config", "config_file", type=click.Path(path_type=Path), help="TOML file with options; the command line wins"
 )
 @click.option("--resume", is_flag=True, help="continue the run in --out from its newest good checkpoint")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="do all that comes before the first step, show what the run would be and how much memory it takes, and stop; "
+    "no file is written",
+)
 @click.option("--simulate-ranks", type=click.IntRange(1, 1024), help="threads that stand in for ranks, without MPI")
 @config_options
 @click.pass_obj
@@ -90,6 +96,7 @@ def train(
     data: tuple[str, ...],
     config_file: Path | None,
     resume: bool,
+    dry_run: bool,
     simulate_ranks: int | None,
     **options: Any,
 ) -> None:
@@ -121,13 +128,16 @@ def train(
             if reporter:
                 for note in notes:
                     reporter.note(note)
-            train_network(
+            run = train_network(
                 rank_comm,
                 config,
                 resume_with=given if resume else None,
                 stop_requested=stop,
                 reporter=reporter,
+                dry_run=dry_run,
             )
+            if reporter and dry_run:
+                reporter.dry_run(run)
         finally:
             if reporter:
                 reporter.close()

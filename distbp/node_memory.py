@@ -1,7 +1,9 @@
-"""How much memory of this node is free: what the kernel says, and what the job's control groups leave."""
+"""How much memory of this node is free: what the kernel says, and what the job's control groups leave; and taken."""
 
 from __future__ import annotations
 
+import resource
+import sys
 from pathlib import Path
 
 
@@ -52,3 +54,15 @@ def _reclaimable(group: Path) -> int:
     """File contents that the kernel keeps as long as nobody needs the memory."""
     found = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
     return int(found.get("inactive_file", 0)) + int(found.get("active_file", 0))
+
+
+def taken_bytes() -> int:
+    """Bytes that this process has taken; what it shares with others counts in parts (PSS), where the kernel says so."""
+    try:
+        for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

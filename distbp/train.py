@@ -47,14 +47,20 @@ def train(
     resume_with: Mapping[str, Any] | None = None,
     stop_requested: Callable[[], bool] = lambda: False,
     reporter: Reporter | None = None,
+    dry_run: bool = False,
 ) -> Run:
     """Trains as configured; `resume_with` (options given again, maybe none) continues the run in `config.out`.
 
+    `dry_run`: all that comes before the first step, but no file is written.
+
     Every rank calls this with the same arguments; only rank 0 has a reporter and writes.  Raises DistbpError.
     """
-    run = prepare(comm, config, resume_with, reporter.note if reporter else lambda text: None)
+    run = prepare(comm, config, resume_with, reporter.note if reporter else lambda text: None, dry_run=dry_run)
     if reporter:
         reporter.start(run)
+    if dry_run:
+        run.loader.close()
+        return run
     started = time.perf_counter()
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the loss is watched instead
         try:
