@@ -28,7 +28,7 @@ from distbp.node_memory import free_bytes, taken_bytes
 from distbp.optimizers import Optimizer
 from distbp.problem import network_for
 
-ALLOWANCE_BYTES = 32 * 2**20  # for what Python and its libraries take later
+ALLOWANCE_BYTES = 24 * 2**20  # for what Python and its libraries take later
 TIGHT = 0.9  # of what is there
 DATA, LIBRARIES = "data", "Python, MPI, libraries"
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")

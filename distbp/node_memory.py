@@ -6,10 +6,18 @@ import resource
 import sys
 from pathlib import Path
 
+NO_LIMIT = 2**62
+
 
 def free_bytes() -> int:
     """Bytes that this process could still take, before the node or its job is out of memory."""
     return min(_available(), *_left_in_groups())
+
+
+def group_bytes() -> int | None:
+    """What the job's control groups leave; None where they have no limit."""
+    left = min(_left_in_groups())
+    return left if left < NO_LIMIT else None
 
 
 def _available() -> int:
@@ -24,7 +32,7 @@ def _available() -> int:
 
 def _left_in_groups() -> list[int]:
     """Limit minus use of each control group above this process (versions 2 and 1)."""
-    left = [2**62]
+    left = [NO_LIMIT]
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:

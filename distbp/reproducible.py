@@ -229,7 +229,7 @@ def reproducible_bytes(
         "feed": feed_bytes(data, grain, dtype),
         "gradient": parameter_bytes(network, dtype),
         "sums": (vectors - 1) * parameter_bytes(network, dtype) + spare + received,
-        "trial": same_bits_bytes(network, room.samples, dtype) if room.samples > grain else 0,
+        "trial": same_bits_bytes(network, room.samples, dtype) if grain == stride(grain, dtype) < room.samples else 0,
     }
 
 
