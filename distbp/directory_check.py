@@ -16,7 +16,7 @@ from distbp.memory_plan import in_units
 from distbp.new_file import replace_synced
 from distbp.time_limit import within
 
-SECONDS = 20.0  # for each step
+SECONDS = 10.0  # for each step
 SIGHT_SECONDS = 5.0  # until a new file must be seen on other nodes
 SPEED_BYTES = 16 * 2**20
 SLOW = 20 * 2**20  # bytes a second

@@ -81,7 +81,8 @@ def _start(launch: Launch, say: Callable[[str], object]) -> tuple[Communicator |
         with _not_for_ever(say, "MPI", launch.rank):
             return launch.connect(), []
     except LaunchError as error:
-        words, _, mend = str(error).partition("\n")
+        words, _, mend = str(error).rpartition("\n")
+        words = " ".join(words.split())
         return (OneProcess() if launch.rank == 0 else None), [Finding(FAIL, "MPI", words, mend)]
 
 
@@ -114,12 +115,12 @@ def check_versions() -> list[Finding]:
 def check_library(launch: Launch) -> list[Finding]:
     """The MPI library that mpi4py loads."""
     try:
-        name, words = library()
+        name, version = library()
     except LaunchError as error:
         mend = "pip install mpich, or load your site's MPI module; one process needs none"
         level = FAIL if launch.launched else WARN
         return [Finding(level, "MPI library", f"mpi4py can load none: {' '.join(str(error).split())}", mend)]
-    return [Finding(OK, "MPI library", f"{name} ({words})")]
+    return [Finding(OK, "MPI library", f"{name} (mpi4py {version})")]
 
 
 def check_launcher(launch: Launch) -> list[Finding]:

@@ -96,13 +96,14 @@ class MemoryPlan:
         terms = sorted(self.largest.terms, key=lambda term: -term.bytes)
         parts = ", ".join(f"{term.name} {in_units(term.bytes)}" for term in terms[:3])
         many = len(node.ranks) > 1
-        mend = ["a smaller --hidden"] if not terms[0].name.endswith(DATA) else []
+        of_data = sum(term.bytes for term in self.largest.terms if DATA in term.name)
+        mend = ["a smaller --hidden"] if of_data < 0.9 * self.largest.bytes else []
         mend += ["fewer ranks on a node"] if many else []
-        mend += ["less --memory, so that data stay in their files"] if any(t.name.endswith(DATA) for t in terms) else []
+        mend += ["less --memory, so that data stay in their files"] if of_data > 0.1 * self.largest.bytes else []
         refused = TooLargeError(
             f"this run needs {in_units(node.needed)} of memory on {node.host}, for {_ranks(node.ranks)}, and "
             f"{in_units(node.there)} are there; the largest parts{' of a rank' if many else ''}: {parts}\n"
-            f"it needs {' or '.join(mend) or 'a larger node'}; distbp train --dry-run shows all parts"
+            f"choose {', or '.join(mend) or 'a larger node'}; distbp train --dry-run shows all parts"
         )
         refused.agreed = True
         raise refused

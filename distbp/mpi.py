@@ -152,18 +152,17 @@ class MPIRank:
 
 
 def library() -> tuple[str, str]:
-    """The MPI library that mpi4py loads, and its own words; nothing is started.  Raises LaunchError."""
-    import mpi4py
-
-    mpi4py.rc.initialize = False
+    """The MPI library that mpi4py loads, and the version of mpi4py; nothing is started.  Raises LaunchError."""
     try:
+        import mpi4py
+
+        mpi4py.rc.initialize = False
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         raise LaunchError(str(error)) from None
-    words = MPI.Get_library_version().strip("\0 \n").splitlines()[0]
-    return _vendor(MPI), f"mpi4py {mpi4py.__version__}, {' '.join(words.split())}"
+    return _vendor(MPI), mpi4py.__version__
 
 
 def _vendor(mpi: Any) -> str:
