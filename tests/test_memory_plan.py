@@ -176,7 +176,13 @@ def test_the_estimate_is_near_the_measured_peak(
 @pytest.mark.mpi
 @pytest.mark.parametrize("ranks", [0, 2])
 def test_a_network_that_cannot_fit_is_refused_at_once(runner: Runner, data_file: str, ranks: int) -> None:
-    words = ("TiB of memory", "are there", "state of adam 7.28 TiB", "a smaller --hidden", "--dry-run")
+    words = (
+        "not enough memory: this run needs",
+        "TiB of memory",
+        "state of adam 7.28 TiB",
+        "a smaller --hidden",
+        "--dry-run",
+    )
     words += ("fewer ranks on a node",) if ranks else ()
     started = time.monotonic()
     for more in ((), ("--reproducible", "--simulate-ranks", "2") if not ranks else ("--reproducible",), ("--dry-run",)):
