@@ -102,7 +102,8 @@ class MemoryPlan:
         mend += ["less --memory, so that data stay in their files"] if of_data > 0.1 * self.largest.bytes else []
         refused = TooLargeError(
             f"not enough memory: this run needs {in_units(node.needed)} of memory on {node.host}, for "
-            f"{_ranks(node.ranks)}, and {in_units(node.there)} are there; the largest parts{' of a rank' if many else ''}: {parts}\n"
+            f"{_ranks(node.ranks)}, and {in_units(node.there)} are there; the largest parts"
+            f"{' of a rank' if many else ''}: {parts}\n"
             f"choose {', or '.join(mend) or 'a larger node'}; distbp train --dry-run shows all parts"
         )
         refused.agreed = True
