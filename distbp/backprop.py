@@ -72,8 +72,14 @@ def _columns(buffer: Array, rows: int, m: int) -> Array:
     return buffer.reshape(m, rows).T
 
 
+def piece_bytes(network: Network, m: int, dtype: DTypeLike) -> int:
+    """Memory of a piece of m samples."""
+    n, F = network.sizes, network.F
+    return m * (n[1] + 3 * sum(n[2:]) + max(n[2:]) + n[F] + 1) * np.dtype(dtype).itemsize
+
+
 def sample_bytes(network: Network, dtype: DTypeLike) -> int:
-    """Memory that a sample takes in a piece."""
+    """Memory that a sample takes in a piece, about (see `piece_bytes`): what the size of a piece follows from."""
     return (sum(network.sizes) * 3 + max(network.sizes)) * np.dtype(dtype).itemsize
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from math import isfinite
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distbp.activations import Array
 from distbp.batches import shard
-from distbp.reduction import Reduction, Tally
-from distbp.reproducible import ReproducibleGradient
-from distbp.run import Run
-from distbp.shard_gradient import ShardGradient
+from distbp.config import Config
+from distbp.data import Split
+from distbp.network import Network
+from distbp.reduction import Reduction, Tally, reduction_bytes
+from distbp.reproducible import ReproducibleGradient, reproducible_bytes
+from distbp.shard_gradient import ShardGradient, shard_gradient_bytes
+
+if TYPE_CHECKING:
+    from distbp.run import Run
 
 
 class BatchGradient(Protocol):
@@ -54,3 +59,11 @@ class PlainGradient:
 def batch_gradient(run: Run) -> BatchGradient:
     """As the configuration says."""
     return ReproducibleGradient(run) if run.config.reproducible else PlainGradient(run)
+
+
+def batch_gradient_bytes(config: Config, network: Network, data: Split, n: int, rank: int, size: int) -> dict[str, int]:
+    """Memory of the `batch_gradient` of a rank: "activations", "feed", "sums", "gradient"; "trial": for a moment."""
+    if config.reproducible:
+        return reproducible_bytes(network, data, n, int(config.grain), rank, size, config.dtype)
+    shard_bytes = shard_gradient_bytes(network, data, n, size, config.dtype)
+    return {**shard_bytes, "gradient": reduction_bytes(network, config.dtype), "trial": 0}

@@ -25,6 +25,11 @@ def steps_per_epoch(sample_count: int, batch_size: int) -> int:
     return -(-sample_count // batch_size)
 
 
+def batch_samples(batch_size: int | str, sample_count: int) -> int:
+    """n, for a batch size that is a number or "all"."""
+    return sample_count if batch_size == "all" else min(sample_count, int(batch_size))
+
+
 def shard(n: int, rank: int, size: int) -> tuple[int, int]:
     """The part [start, end) of n things that is this rank's: sizes differ by at most one, and may be zero."""
     return n * rank // size, n * (rank + 1) // size

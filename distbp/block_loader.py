@@ -128,6 +128,11 @@ def receiving_rows(order: SampleOrder, n: int, shares: Shares) -> int:
     return min(order.longest, (order.longest // n + 2) * most)
 
 
+def plan_bytes(order: SampleOrder) -> int:
+    """Memory for who reads which sample of a window and who needs it, of two windows and of one that is planned."""
+    return 8 * order.longest * np.dtype(np.int64).itemsize
+
+
 def block_loader_bytes(order: SampleOrder, n: int, shares: Shares, size: int, row_bytes: int) -> int:
     """Memory that a rank needs: two windows of its own samples, what it has read for others, and a block."""
     rows = 2 * receiving_rows(order, n, shares) + sending_rows(order, size) + order.largest_block

@@ -32,7 +32,7 @@ from distbp.config import AUTO, Config, as_dict, merge
 from distbp.errors import CheckpointError, DistbpError
 from distbp.labels import from_array, to_array
 from distbp.machine import Machine
-from distbp.network import Network, Parameters
+from distbp.network import Network, Parameters, largest_weights, parameter_bytes
 from distbp.new_file import replace_synced
 from distbp.problem import Problem
 from distbp.scaling import Scaling
@@ -168,6 +168,16 @@ def _checksum(tree: Tree, attributes: dict[str, Any]) -> str:
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
+
+
+def write_bytes(network: Network, dtype: str, *, has_vectors: bool) -> int:
+    """Memory that `write` takes for a moment: `_checksum` copies one array after another; HDF5 writes without a copy.
+
+    `has_vectors`: whether there are vectors of the optimizer, each as long as all parameters.
+    """
+    if has_vectors:
+        return parameter_bytes(network, dtype)
+    return largest_weights(network) * np.dtype(dtype).itemsize
 
 
 def _to_tree(checkpoint: Checkpoint) -> Tree:

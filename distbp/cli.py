@@ -81,6 +81,12 @@ def cli() -> None:
     "--config", "config_file", type=click.Path(path_type=Path), help="TOML file with options; the command line wins"
 )
 @click.option("--resume", is_flag=True, help="continue the run in --out from its newest good checkpoint")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="do all that comes before the first step, show what the run would be and how much memory it takes, and stop; "
+    "no file is written",
+)
 @click.option("--simulate-ranks", type=click.IntRange(1, 1024), help="threads that stand in for ranks, without MPI")
 @config_options
 @click.pass_obj
@@ -90,6 +96,7 @@ def train(
     data: tuple[str, ...],
     config_file: Path | None,
     resume: bool,
+    dry_run: bool,
     simulate_ranks: int | None,
     **options: Any,
 ) -> None:
@@ -126,14 +133,17 @@ def train(
             if reporter:
                 for note in notes:
                     reporter.note(note)
-            train_network(
+            run = train_network(
                 rank_comm,
                 config,
                 resume_with=given if resume else None,
                 stop_requested=stop,
                 beat=watchdog.beat,
                 reporter=reporter,
+                dry_run=dry_run,
             )
+            if reporter and dry_run:
+                reporter.dry_run(run)
         finally:
             if reporter:
                 reporter.close()
@@ -405,3 +415,28 @@ def gradcheck(launch: Launch, seed: int, verbose: bool) -> None:
     if wrong:
         raise DistbpError(f"{wrong} of {len(checks)} networks differ from finite differences by more than {TOLERANCE}")
     click.echo(f"{len(checks)} networks agree with finite differences to {TOLERANCE}; the worst are shown first")
+
+
+@cli.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=".",
+    show_default=True,
+    help="directory for results, where it is tried out whether they can be written",
+)
+@click.pass_obj
+def doctor(launch: Launch, out: Path) -> None:
+    """Says whether this installation works: libraries, MPI and its launcher, cores, memory, files.
+
+    \b
+    distbp doctor                         in one process
+    mpirun -n 4 distbp doctor --out DIR   on the ranks and nodes of a job
+
+    A line for each check: ok; warn, it could be better; FAIL, a run would not work, and then the exit code is 1.
+    """
+    from distbp.doctor import examine
+
+    code = examine(launch, out, click.echo)
+    if code:
+        raise click.exceptions.Exit(code)

@@ -122,6 +122,13 @@ class FileRows:
         return self._held[first - self._first : last - self._first]
 
 
+def read_ahead_bytes(data: Split) -> int:
+    """Memory for rows of a split that stays in its files, where they are read one after another (see `FileRows`)."""
+    of = ["x", *(["y"] if data.layout.y_name and not data.is_labelled else [])]
+    widths = [data.layout.width(one) * data.layout.dtype(one).itemsize for one in of]
+    return sum(min(data.layout.rows, max(1, BLOCK_BYTES // width)) * width for width in widths)
+
+
 def data_files(paths: Sequence[str]) -> list[str]:
     """The files to open: the given ones, or the digits data set that comes with the package.  Raises DataError."""
     return matching(paths) or [str(digits_path())]
@@ -150,10 +157,8 @@ def read_split(
     What takes more than `memory` bytes stays in its files.  `labels`: those that are known; otherwise those that are
     found.  `pulse` is called again and again.  Raises DataError, agreed by all ranks.
     """
-    layout = from_first(comm, lambda: check_kinds(find(paths, split, x, y, trust_links=trust_links)))
-    needed = layout.rows * layout.row_bytes()
-    copies = max(comm.allgather(comm.node_copies(needed)))
-    data = _load(comm, Split(layout, NOTHING, in_memory=needed * copies <= memory), "x", pulse)
+    layout, copies = _find(comm, paths, split, x, y, trust_links)
+    data = _load(comm, Split(layout, NOTHING, in_memory=_held_bytes(layout) * copies <= memory), "x", pulse)
     if y is None:
         return data
     if layout.dtype("y").kind == "f":
@@ -166,6 +171,31 @@ def read_split(
     classes.array[start:stop] = agree(comm, lambda: _number(known, layout, found, which, start))
     comm.node_fence()
     return replace(data, y=classes.array, labels=known, classes=classes.array)
+
+
+def foresee_split(
+    comm: Communicator, paths: Sequence[str], split: str, x: str, y: str, *, trust_links: bool, memory: float
+) -> Split:
+    """What `read_split` will make of a split, without anything read but headers: two labels stand for the unknown ones.
+
+    Raises DataError, agreed by all ranks.
+    """
+    layout, copies = _find(comm, paths, split, x, y, trust_links)
+    labels = None if layout.dtype("y").kind == "f" else (0, 1)
+    why_not = "too little memory to share" if copies > 1 else ""
+    return Split(layout, NOTHING, None, labels, why_not, in_memory=_held_bytes(layout) * copies <= memory)
+
+
+def _find(
+    comm: Communicator, paths: Sequence[str], split: str, x: str, y: str | None, trust_links: bool
+) -> tuple[Layout, int]:
+    """The layout of a split, and how many copies of it a node would hold."""
+    layout = from_first(comm, lambda: check_kinds(find(paths, split, x, y, trust_links=trust_links)))
+    return layout, max(comm.allgather(comm.node_copies(_held_bytes(layout))))
+
+
+def _held_bytes(layout: Layout) -> int:
+    return layout.rows * layout.row_bytes()
 
 
 def _load(comm: Communicator, data: Split, of: str, pulse: Pulse) -> Split:

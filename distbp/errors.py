@@ -6,6 +6,7 @@
     ├── CheckpointError     1   a checkpoint that cannot be used
     ├── RunError            1   a run directory that cannot be used
     ├── LaunchError         1   the launcher and the MPI library do not fit together
+    ├── TooLargeError       1   a run that needs more memory than its nodes have
     ├── DriftError          1   the ranks do not hold the same parameters any more
     ├── DivergedError       1   the loss is no longer a finite number
     └── Stopped            75   stopped on request after a good checkpoint: run me again (EX_TEMPFAIL)
@@ -47,6 +48,10 @@ class RunError(DistbpError):
 
 class LaunchError(DistbpError):
     """The launcher and the MPI library do not fit together."""
+
+
+class TooLargeError(DistbpError):
+    """A run needs more memory than its nodes have."""
 
 
 class DivergedError(DistbpError):

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from distbp.activations import Array
-from distbp.backprop import Piece, forward, loss_sum, piece_samples
+from distbp.backprop import Piece, forward, loss_sum, piece_bytes, piece_samples
 from distbp.batches import pieces, shard
 from distbp.communicator import Communicator, agree
 from distbp.data import Split
 from distbp.exact_sum import total
-from distbp.feed import Feed
-from distbp.network import Parameters
+from distbp.feed import Feed, feed_bytes
+from distbp.network import Network, Parameters
 from distbp.problem import Problem
 from distbp.stop import Pulse
 
@@ -39,7 +39,7 @@ class Evaluation:
 
     def __init__(self, comm: Communicator, problem: Problem, data: Split, dtype: str) -> None:
         self._comm, self._problem, self._samples = comm, problem, len(data)
-        longest = min(block_samples(len(data)), piece_samples(problem.network, dtype), len(data))
+        longest = _longest(problem.network, len(data), dtype)
         self._blocks = list(pieces(0, len(data), longest))
         self._mine = range(*shard(len(self._blocks), comm.rank, comm.size))
         self._data, self._feed, self._rows = data, Feed(problem, data, longest, dtype), np.arange(longest)
@@ -65,3 +65,14 @@ class Evaluation:
             forward(network, parameters, piece)
             sums[:, block] = loss_sum(network, piece), self._problem.metric_sum(piece), last - first
         return sums
+
+
+def _longest(network: Network, N: int, dtype: str) -> int:
+    """Samples of a block."""
+    return min(block_samples(N), piece_samples(network, dtype), N)
+
+
+def evaluation_bytes(network: Network, data: Split, dtype: str) -> int:
+    """Memory of an `Evaluation`, without the data."""
+    longest = _longest(network, len(data), dtype)
+    return piece_bytes(network, longest, dtype) + feed_bytes(data, longest, dtype)

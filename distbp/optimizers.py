@@ -26,6 +26,10 @@ State = dict[str, Array]
 class Optimizer(Protocol):
     """What all optimizers have in common."""
 
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """The names of the state's vectors, each as long as w."""
+
     def init(self, w: Array) -> State:
         """The state before the first update."""
 
@@ -46,9 +50,14 @@ class SGD:
     weight_decay: float = 0.0
     _scratch: Array | None = field(default=None, repr=False)
 
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """v, where there is momentum."""
+        return ("v",) if self.momentum else ()
+
     def init(self, w: Array) -> State:
         """v = 0, where there is momentum."""
-        return {"v": np.zeros_like(w)} if self.momentum else {}
+        return {name: np.zeros_like(w) for name in self.vectors}
 
     def update(self, w: Array, g: Array, state: State, learning_rate: float, t: int) -> None:
         """One update of w, in place."""
@@ -86,9 +95,11 @@ class Adam:
     decoupled: bool = False
     _scratch: Array | None = field(default=None, repr=False)
 
+    vectors = ("m", "v")
+
     def init(self, w: Array) -> State:
         """m = v = 0"""
-        return {"m": np.zeros_like(w), "v": np.zeros_like(w)}
+        return {name: np.zeros_like(w) for name in self.vectors}
 
     def update(self, w: Array, g: Array, state: State, learning_rate: float, t: int) -> None:
         """One update of w, in place."""

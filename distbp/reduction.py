@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from distbp.communicator import Communicator
-from distbp.network import Network, Parameters, aligned_zeros
+from distbp.network import Network, Parameters, aligned_zeros, parameter_bytes
 
 DIGIT = 4096.0
+TAIL = 8  # numbers behind the gradient
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Reduction:
     def __init__(self, comm: Communicator, network: Network, dtype: DTypeLike) -> None:
         self._comm = comm
         count = network.parameter_count
-        self._buffer = aligned_zeros(count + 8, dtype)
+        self._buffer = aligned_zeros(count + TAIL, dtype)
         self._tail = self._buffer[count:]
         self.gradient = Parameters(network, self._buffer[:count])
 
@@ -60,6 +61,11 @@ class Reduction:
         n = int(n_high + n_low)
         self.gradient.vector /= n  # ∂L_T/∂w = (1/n) Σ_i ∂L_i/∂w
         return Tally(loss_high + loss_low, n, metric_high + metric_low, int(stop), int(save))
+
+
+def reduction_bytes(network: Network, dtype: DTypeLike) -> int:
+    """Memory of a `Reduction`."""
+    return parameter_bytes(network, dtype) + TAIL * np.dtype(dtype).itemsize
 
 
 def _digits(value: float) -> tuple[float, float]:

@@ -69,6 +69,13 @@ class ConsoleReporter:
 
             self._bar = tqdm(total=self._total, initial=self._done, unit=" samples", unit_scale=True, leave=False)
 
+    def dry_run(self, run: Run) -> None:
+        """After the summary: the memory, and that this was all."""
+        self.close()
+        for line in run.plan.lines():
+            self.note(line)
+        self.note("dry run   nothing was trained or written")
+
     def step(self, samples: int) -> None:
         """Moves the bar; without one, a line every minute in which no epoch ended."""
         self._done += samples

@@ -29,21 +29,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf, isfinite
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from distbp.activations import Array
-from distbp.backprop import Piece, errors, forward, loss_sum, sample_bytes
+from distbp.backprop import Piece, errors, forward, loss_sum, piece_bytes, sample_bytes
 from distbp.batches import shard
 from distbp.communicator import Communicator
+from distbp.data import Split
 from distbp.exact_sum import total
-from distbp.feed import Feed
+from distbp.feed import Feed, feed_bytes
 from distbp.grain_tree import Node, add_up, grains_of, largest_nodes, place, root, shares
-from distbp.grains import Grains, grain_count, same_bits, stride
-from distbp.network import Parameters, aligned_zeros
+from distbp.grains import Grains, grain_count, same_bits, same_bits_bytes, stride
+from distbp.network import Network, Parameters, aligned_zeros, parameter_bytes
 from distbp.reduction import Tally
-from distbp.run import Run
+
+if TYPE_CHECKING:
+    from distbp.run import Run
 
 ROOM_BYTES = 256 * 2**20  # memory for the activations of grains that are worked on together
 TILE = (256, 1024)  # rows, columns of ∂L/∂W that are added up over the grains while they are in the L2 cache
@@ -59,18 +63,15 @@ class ReproducibleGradient:
         self._network, self._parameters, self._dtype = network, run.state.parameters, dtype
         self._grain = min(int(run.config.grain), run.batch_size)
 
-        most = max(last - first for first, last in shares(grain_count(run.batch_size, self._grain), run.comm.size))
-        step = stride(self._grain, dtype)
-        fit = max(1, ROOM_BYTES // (sample_bytes(network, dtype) * step))
-        # of the largest nodes whose grains are worked on together
-        self._level = (most - 1).bit_length() if most <= fit else fit.bit_length() - 1
-        self._room = Piece(network, min(most, 2**self._level) * step, dtype)
+        room = _room(network, run.batch_size, self._grain, run.comm.size, dtype)
+        self._level = room.level
+        self._room = Piece(network, room.samples, dtype)
         self._training, self._feed = run.training, Feed(run.problem, run.training, self._grain, dtype)
         same_bits.cache_clear()  # of a run before, maybe with other BLAS threads
         self._held: dict[tuple[int, int], Grains] = {}
 
         self._tiles = list(_tiles(network.sizes))
-        largest = max(tile.size for tile in self._tiles)
+        largest = _largest_tile(network.sizes)
         self._spare = [aligned_zeros(largest, dtype) for _ in range(self._level)]
         self._sums: dict[tuple[int, int], Parameters] = {}
         self.vector = self._sum(0, 0).vector
@@ -175,10 +176,61 @@ def _tiles(n: tuple[int, ...]) -> Iterator[_Tile]:
         yield _Tile(l, slice(0, n[l]), None, n[l])
 
 
+def _largest_tile(n: tuple[int, ...]) -> int:
+    """Numbers in the largest of all tiles."""
+
+    def longest(length: int, most: int) -> int:
+        return -(-length // -(-length // most))
+
+    return max(max(longest(n[l], TILE[0]) * longest(n[l - 1], TILE[1]), n[l]) for l in range(2, len(n)))
+
+
 def _even(length: int, longest: int) -> list[slice]:
     """[0, length) in parts of about the same size."""
     count = -(-length // longest)
     return [slice(*shard(length, i, count)) for i in range(count)]
+
+
+class _Room(NamedTuple):
+    """`level` of the largest nodes whose grains are worked on together, and the samples that makes at most."""
+
+    level: int
+    samples: int
+
+
+def _room(network: Network, n: int, grain: int, size: int, dtype: DTypeLike) -> _Room:
+    most = max(last - first for first, last in shares(grain_count(n, grain), size))
+    step = stride(grain, dtype)
+    fit = max(1, ROOM_BYTES // (sample_bytes(network, dtype) * step))
+    level = (most - 1).bit_length() if most <= fit else fit.bit_length() - 1
+    return _Room(level, min(most, 2**level) * step)
+
+
+def reproducible_bytes(
+    network: Network, data: Split, n: int, grain: int, rank: int, size: int, dtype: DTypeLike
+) -> dict[str, int]:
+    """Memory of a `ReproducibleGradient`; "sums": vectors besides the gradient, and what the exchange keeps.
+
+    The last batch of an epoch may be shorter, so that a rank has other nodes.
+    """
+    grain, item = min(grain, n), np.dtype(dtype).itemsize
+    room = _room(network, n, grain, size, dtype)
+    spare = room.level * _largest_tile(network.sizes) * item
+    vectors = received = 0
+    for count in {grain_count(n, grain), grain_count(len(data) % n or n, grain)}:
+        owned = [largest_nodes(*share, count) for share in shares(count, size)]
+        above = max((level - room.level for level, _ in owned[rank]), default=0)
+        vectors = max(vectors, max(1, len(owned[rank])) + max(0, above))
+        if size > 1:
+            chunk = min(CHUNK, network.parameter_count)
+            received = max(received, max(map(len, owned)) * size * -(-chunk // size) * item)
+    return {
+        "activations": piece_bytes(network, room.samples, dtype),
+        "feed": feed_bytes(data, grain, dtype),
+        "gradient": parameter_bytes(network, dtype),
+        "sums": (vectors - 1) * parameter_bytes(network, dtype) + spare + received,
+        "trial": same_bits_bytes(network, room.samples, dtype) if grain == stride(grain, dtype) < room.samples else 0,
+    }
 
 
 class _Exchange:

@@ -7,17 +7,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from distbp.batches import steps_per_epoch
+from distbp.batches import batch_samples, steps_per_epoch
 from distbp.checkpoint import Checkpoint, Progress
 from distbp.communicator import Communicator, agree, from_first, on_first
 from distbp.config import AUTO, Config, resume
 from distbp.data import Split, data_files, read_split
 from distbp.data_file import split_names
-from distbp.errors import DataError, UsageError
+from distbp.errors import DataError, TooLargeError, UsageError
 from distbp.grains import default_grain, grain_count
 from distbp.loader import Loader
-from distbp.loading import held_bytes, make_loader, node_budget
+from distbp.loading import choose_loader, held_bytes, make_loader, node_budget
 from distbp.machine import differences, machine
+from distbp.memory_plan import MemoryPlan, MemoryPlanner
 from distbp.network import Parameters, aligned_zeros, initialize
 from distbp.optimizers import Optimizer, make_optimizer
 from distbp.problem import Problem, pose
@@ -42,6 +43,7 @@ class Run:
     state: Checkpoint
     directory: RunDirectory
     threads: tuple[int, str]
+    plan: MemoryPlan
 
     def best(self) -> tuple[float, int]:
         """The lowest validation loss so far, and its epoch; (inf, 0) where there is none."""
@@ -56,13 +58,17 @@ def prepare(
     resume_with: Mapping[str, Any] | None,
     note: Callable[[str], None],
     pulse: Pulse = lambda phase: None,
+    *,
+    dry_run: bool = False,
 ) -> Run:
     """Reads, checks and builds everything that a run needs, and writes its first files.  Raises DistbpError, agreed.
 
-    `note` tells the user; it is called on rank 0 only.  `pulse` is called again and again.
+    `note` tells the user; it is called on rank 0 only.  `pulse` is called again and again.  `dry_run`: no file is
+    written, no directory made.
     """
     check_alike(comm, config, resume_with)
-    directory = RunDirectory(config.out)
+    planner = MemoryPlanner(comm)
+    directory = RunDirectory(config.out, dry=dry_run)
     stored: Checkpoint | None = None
     if resume_with is not None:
         stored = from_first(comm, lambda: _load(directory, note))
@@ -74,7 +80,10 @@ def prepare(
     files = from_first(comm, lambda: data_files(config.data))
     config = replace(config, data=files if config.data else [])
     compare_files(comm, files, note)
-    memory = node_budget(comm, config.memory)
+    memory, optimizer = node_budget(comm, config.memory), optimizer_of(config)
+    config = _with_validation_split(comm, config, files, note)
+    foreseen = planner.foresee(config, files, stored.problem.network if stored else None, optimizer, memory)
+    _check_plan(comm, foreseen, note if dry_run else None)
     training = _read(comm, files, config, config.split, stored.problem if stored else None, memory, pulse)
     if comm.rank == 0 and training.why_not_shared:
         note(f"note      each rank holds the data for itself: {training.why_not_shared}")
@@ -85,27 +94,31 @@ def prepare(
         agree(comm, lambda: _check_epochs(stored, config))
     else:
         config, problem = pose(comm, config, training, pulse)
-    config, validation = _read_validation(comm, config, files, problem, memory - held_bytes(training), note, pulse)
+    validation = _read_validation(comm, config, files, problem, memory - held_bytes(training), pulse)
 
-    batch_size = min(len(training), len(training) if config.batch_size == "all" else int(config.batch_size))
+    batch_size = batch_samples(config.batch_size, len(training))
     config = _with_grain(config, batch_size)
     if config.reproducible:
         _note_idle_ranks(comm, config, batch_size, note)
     steps = steps_per_epoch(len(training), batch_size)
-    config, loader, training = make_loader(comm, config, training, batch_size, memory - held_bytes(validation), note)
+    choice = choose_loader(comm, config, training, batch_size, memory - held_bytes(validation))
+    plan = planner.plan(choice, problem.network, optimizer, training, validation, is_resumed=stored is not None)
+    _check_plan(comm, plan, note if dry_run else None)
+    config, loader, training = make_loader(comm, choice, training, note)
+    if comm.rank == 0 and plan.warning:
+        note(plan.warning)
     vector = aligned_zeros(problem.network.parameter_count, config.dtype)
     if stored:
         vector[:] = stored.vector
-        optimizer = {name: values.copy() for name, values in stored.optimizer.items()}
+        vectors = {name: values.copy() for name, values in stored.optimizer.items()}
         history = {name: list(values) for name, values in _columns(problem, stored.history).items()}
-        state = Checkpoint(config, problem, vector, optimizer, replace(stored.progress), history, stored.machines)
+        state = Checkpoint(config, problem, vector, vectors, replace(stored.progress), history, stored.machines)
         on_first(comm, lambda: directory.reopen(state))
     else:
         initialize(Parameters(problem.network, vector), problem.network, config.seed, config.initialization)
-        optimizer = optimizer_of(config).init(vector)
-        state = Checkpoint(config, problem, vector, optimizer, Progress(), _columns(problem, {}))
+        state = Checkpoint(config, problem, vector, optimizer.init(vector), Progress(), _columns(problem, {}))
     _record_machine(comm, state, threads[0], note)
-    run = Run(comm, config, problem, training, loader, validation, batch_size, steps, state, directory, threads)
+    run = Run(comm, config, problem, training, loader, validation, batch_size, steps, state, directory, threads, plan)
 
     def first_files() -> None:
         if not stored:
@@ -150,7 +163,7 @@ def _read(
 
 def _check_same_data(stored: Checkpoint, training: Split) -> None:
     progress, N = stored.progress, len(training)
-    n = min(N, N if stored.config.batch_size == "all" else int(stored.config.batch_size))
+    n = batch_samples(stored.config.batch_size, N)
     under_way = progress.step - progress.epoch * steps_per_epoch(N, n)
     if progress.samples != progress.epoch * N + min(under_way * n, N):
         raise DataError(
@@ -203,25 +216,34 @@ def _note_idle_ranks(comm: Communicator, config: Config, n: int, note: Callable[
         )
 
 
+def _with_validation_split(comm: Communicator, config: Config, files: list[str], note: Callable[[str], None]) -> Config:
+    """The configuration with the split that "auto" means."""
+    if config.validation_split != AUTO:
+        return config
+    found = from_first(comm, lambda: all("test" in split_names(file) for file in files))
+    if not found and comm.rank == 0:
+        note('no split "test": no validation, and no best.h5 (see --validation-split)')
+    return replace(config, validation_split="test" if found and config.split != "test" else "")
+
+
 def _read_validation(
-    comm: Communicator,
-    config: Config,
-    files: list[str],
-    problem: Problem,
-    memory: float,
-    note: Callable[[str], None],
-    pulse: Pulse,
-) -> tuple[Config, Split | None]:
-    if config.validation_split == AUTO:
-        found = from_first(comm, lambda: all("test" in split_names(file) for file in files))
-        config = replace(config, validation_split="test" if found and config.split != "test" else "")
-        if not found and comm.rank == 0:
-            note('no split "test": no validation, and no best.h5 (see --validation-split)')
+    comm: Communicator, config: Config, files: list[str], problem: Problem, memory: float, pulse: Pulse
+) -> Split | None:
     if not config.validation_split:
-        return config, None
+        return None
     validation = _read(comm, files, config, config.validation_split, problem, memory, pulse)
     problem.check(comm, validation)
-    return config, validation
+    return validation
+
+
+def _check_plan(comm: Communicator, plan: MemoryPlan, note: Callable[[str], None] | None) -> None:
+    """Raises TooLargeError where a run cannot fit; `note` then shows the whole table."""
+    try:
+        plan.check()
+    except TooLargeError:
+        for line in plan.lines() if note and comm.rank == 0 else ():
+            note(line)  # type: ignore[misc]
+        raise
 
 
 def _columns(problem: Problem, stored: dict[str, list[float]]) -> dict[str, list[float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import math
 import os
 import re
@@ -23,23 +24,23 @@ WHOLE = ("epoch", "step")
 
 
 class RunDirectory:
-    """Reads and writes the files of a run.  Raises RunError where the directory cannot be used."""
+    """Reads and writes the files of a run; `dry`: nothing is written.  Raises RunError where it cannot be used."""
 
-    def __init__(self, path: str) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str, *, dry: bool = False) -> None:
+        self.path, self._dry = Path(path), dry
         self.best = self.path / "best.h5"
 
     def create(self) -> None:
         """Makes the directory; refuses one that holds a run already."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            found = [file.name for file in sorted(self.path.iterdir()) if _is_of_a_run(file.name)]
-            for file in () if found else list(self.path.iterdir()):
-                if LEFTOVER.fullmatch(file.name):
-                    file.unlink()
-            probe = self.path / f".config.toml.{os.getpid()}.tmp"
-            probe.touch()
-            probe.unlink()
+            if not self._dry:
+                self.path.mkdir(parents=True, exist_ok=True)
+            there = self.path.exists()
+            found = [file.name for file in sorted(self.path.iterdir()) if _is_of_a_run(file.name)] if there else []
+            if self._dry:
+                self._check_access()
+            else:
+                self._prepare(bool(found))
         except OSError as error:
             raise RunError(
                 f"{self.path}: cannot write the results here: {error.strerror}; choose another directory with --out"
@@ -49,6 +50,23 @@ class RunDirectory:
                 f"{self.path}: already holds a run ({found[0]}); nothing was changed\n"
                 "continue it with --resume, or choose another directory with --out"
             )
+
+    def _prepare(self, is_run: bool) -> None:
+        """Removes leftovers, where there is no run, and tries to write."""
+        for file in () if is_run else list(self.path.iterdir()):
+            if LEFTOVER.fullmatch(file.name):
+                file.unlink()
+        probe = self.path / f".config.toml.{os.getpid()}.tmp"
+        probe.touch()
+        probe.unlink()
+
+    def _check_access(self) -> None:
+        """Raises OSError where the directory, or the one to make it in, does not look as if it could be written to."""
+        existing = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
+        if not existing.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     def checkpoint(self, step: int) -> Path:
         """The checkpoint after so many updates."""
@@ -74,6 +92,8 @@ class RunDirectory:
 
     def reopen(self, state: Checkpoint) -> None:
         """Makes the files agree with the checkpoint the run goes on from: no leftovers, no duplicate or missing row."""
+        if self._dry:
+            return
         try:
             for file in list(self.path.iterdir()):
                 newer = CHECKPOINT_NAME.fullmatch(file.name)
@@ -88,6 +108,8 @@ class RunDirectory:
     def save(self, state: Checkpoint, keep: int, *, best: bool = False) -> Path:
         """Writes a checkpoint (`best`: best.h5 instead) and removes all but the newest `keep`."""
         path = self.best if best else self.checkpoint(state.progress.step)
+        if self._dry:
+            return path
         try:
             checkpoint.write(path, state)
             if not best:
@@ -119,6 +141,8 @@ class RunDirectory:
             raise RunError(f"{self.path / 'metrics.csv'}: cannot be written: {error.strerror}") from None
 
     def _write(self, name: str, text: str) -> None:
+        if self._dry:
+            return
         temporary = self.path / f".{name}.{os.getpid()}.tmp"
         try:
             temporary.write_text(text, encoding="utf-8")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
-from distbp.backprop import Piece, backward, forward, loss_sum, piece_samples
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from distbp.backprop import Piece, backward, forward, loss_sum, piece_bytes, piece_samples
 from distbp.batches import pieces
-from distbp.feed import Feed
-from distbp.network import Parameters, aligned_zeros
+from distbp.data import Split
+from distbp.feed import Feed, feed_bytes
+from distbp.network import Network, Parameters, aligned_zeros, parameter_bytes
 from distbp.reduction import Tally
-from distbp.run import Run
+
+if TYPE_CHECKING:
+    from distbp.run import Run
 
 
 class ShardGradient:
@@ -23,13 +28,11 @@ class ShardGradient:
         self._problem, self._gradient = run.problem, gradient
         self._parameters = run.state.parameters
         network, dtype = run.problem.network, run.config.dtype
-        largest = max(1, -(-run.batch_size // run.comm.size))
-        self._room = Piece(network, min(largest, piece_samples(network, dtype)), dtype)
+        m, is_whole = _room(network, run.batch_size, run.comm.size, dtype)
+        self._room = Piece(network, m, dtype)
         self._pieces = {self._room.m: self._room}
         self._training, self._feed = run.training, Feed(run.problem, run.training, self._room.m, dtype)
-        self._more = (
-            Parameters(network, aligned_zeros(network.parameter_count, dtype)) if largest > self._room.m else None
-        )
+        self._more = None if is_whole else Parameters(network, aligned_zeros(network.parameter_count, dtype))
 
     def __call__(self, rows: NDArray[np.int64]) -> Tally:
         """`rows` are the samples of the shard; none leave a gradient of 0."""
@@ -53,3 +56,20 @@ class ShardGradient:
         if m not in self._pieces:
             self._pieces[m] = self._room.part(0, m)
         return self._pieces[m]
+
+
+def _room(network: Network, n: int, size: int, dtype: DTypeLike) -> tuple[int, bool]:
+    """Samples of a piece, and whether it holds the largest shard of a batch of n on `size` ranks."""
+    largest = max(1, -(-n // size))
+    m = min(largest, piece_samples(network, dtype))
+    return m, m == largest
+
+
+def shard_gradient_bytes(network: Network, data: Split, n: int, size: int, dtype: DTypeLike) -> dict[str, int]:
+    """Memory of a `ShardGradient`: its activations, its feed, and a gradient of a piece where there are several."""
+    m, is_whole = _room(network, n, size, dtype)
+    return {
+        "activations": piece_bytes(network, m, dtype),
+        "feed": feed_bytes(data, m, dtype),
+        "sums": 0 if is_whole else parameter_bytes(network, dtype),
+    }

@@ -53,8 +53,11 @@ def train(
     stop_requested: Callable[[], bool] = lambda: False,
     beat: Pulse = lambda phase: None,
     reporter: Reporter | None = None,
+    dry_run: bool = False,
 ) -> Run:
     """Trains as configured; `resume_with` (options given again, maybe none) continues the run in `config.out`.
+
+    `dry_run`: all that comes before the first step, but no file is written.
 
     Every rank calls this with the same arguments; only rank 0 has a reporter and writes.  `beat` is told, again and
     again, what this rank is doing.  Raises DistbpError.
@@ -65,9 +68,13 @@ def train(
         if stop_requested():
             raise stopped_early(phase)
 
-    run = prepare(comm, config, resume_with, reporter.note if reporter else lambda text: None, pulse)
+    note = reporter.note if reporter else lambda text: None
+    run = prepare(comm, config, resume_with, note, pulse, dry_run=dry_run)
     if reporter:
         reporter.start(run)
+    if dry_run:
+        run.loader.close()
+        return run
     started = time.perf_counter()
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the loss is watched instead
         try:

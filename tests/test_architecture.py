@@ -22,6 +22,7 @@ USERS = {
         "checkpoint",
         "hdf5_predictions",
         "data_inspection",
+        "doctor",
     },
     "click": {"cli", "launch"},
     "threadpoolctl": {"threads", "machine"},

@@ -1,0 +1,285 @@
+"""The memory a run is said to take: what the code takes, what a process has at its peak, and refusals in time."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from runs import Runner, check_error, configuration, train_on, write_data
+
+from distbp import memory_plan
+from distbp.backprop import Piece, piece_bytes
+from distbp.batch_gradient import PlainGradient
+from distbp.checkpoint import write_bytes
+from distbp.communicator import Communicator, OneProcess, run_threads
+from distbp.errors import TooLargeError
+from distbp.evaluate import Evaluation, evaluation_bytes
+from distbp.feed import Feed, feed_bytes
+from distbp.memory_plan import MemoryPlan, RankPlan, Term, in_units
+from distbp.network import Network, parameter_bytes
+from distbp.optimizers import SGD, Adam
+from distbp.reduction import reduction_bytes
+from distbp.reproducible import ReproducibleGradient, reproducible_bytes
+from distbp.run import optimizer_of, prepare
+from distbp.shard_gradient import shard_gradient_bytes
+
+MIB = 2**20
+
+MEASURED = """
+import json, os, sys, threading
+from distbp.config import merge
+from distbp.launch import Launch
+from distbp.node_memory import taken_bytes
+from distbp.train import train
+comm = Launch(os.environ).connect()
+peak, done = [0], threading.Event()
+def watch():
+    while not done.wait(0.005):
+        peak[0] = max(peak[0], taken_bytes())
+thread = threading.Thread(target=watch)
+thread.start()
+run = train(comm, merge(json.loads(sys.argv[1]), "test"))
+done.set()
+thread.join()
+peaks = comm.gather(peak[0])
+if comm.rank == 0:
+    print(json.dumps([run.plan.nodes[0].needed, sum(peaks), run.training.in_memory]))
+"""
+
+
+def piece_size(piece: Piece) -> int:
+    """Bytes of all its arrays."""
+    arrays = [a for kind in (piece.a, piece.z, piece.d) for a in kind if a is not None]
+    scratch = max(s.nbytes for s in piece.s if s is not None)
+    return sum(array.nbytes for array in (*arrays, piece.y, piece.ones)) + scratch
+
+
+def feed_size(feed: Feed) -> int:
+    """Bytes of what grows with the samples."""
+    columns = [one._raw for one in (feed._x, feed._y) if one is not None and one._raw is not None]
+    labels = [feed._taken, feed._numbers] if feed._is_labelled else []
+    return sum(array.nbytes for array in (*columns, *labels))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_pieces_and_optimizers(dtype: str) -> None:
+    network = Network.of([7, 5, 9, 2], "relu", "identity", "mse")
+    assert piece_bytes(network, 11, dtype) == piece_size(Piece(network, 11, dtype))
+    assert parameter_bytes(network, dtype) == (7 * 5 + 5 + 5 * 9 + 9 + 9 * 2 + 2) * int(dtype[5:]) // 8
+    for optimizer in (SGD(), SGD(0.9), Adam()):
+        assert list(optimizer.init(np.zeros(3))) == list(optimizer.vectors)
+    assert write_bytes(network, dtype, has_vectors=False) == 5 * 9 * int(dtype[5:]) // 8
+
+
+@pytest.mark.parametrize("kind", ["classes", "targets"])
+@pytest.mark.parametrize("most", [1024, 4])
+def test_gradient_and_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, most: int) -> None:
+    """With a shard in one piece, or in several."""
+    monkeypatch.setattr("distbp.backprop.PIECE_SAMPLES", most)
+    config = configuration(write_data(tmp_path / "d.h5", kind=kind), tmp_path / "run", dtype="float32")
+    run = prepare(OneProcess(), config, None, print, dry_run=True)
+    network = run.problem.network
+    gradient, evaluation = PlainGradient(run), Evaluation(run.comm, run.problem, run.validation, "float32")  # type: ignore[arg-type]
+    shard = gradient._shard_gradient
+    assert reduction_bytes(network, "float32") == gradient._reduction._buffer.nbytes
+    assert shard_gradient_bytes(network, run.training, 7, 1, "float32") == {
+        "activations": piece_size(shard._room),
+        "feed": feed_size(shard._feed),
+        "sums": shard._more.vector.nbytes if shard._more else 0,
+    }
+    assert (shard._more is not None) == (most == 4)
+    assert feed_bytes(run.training, shard._room.m, "float32") > 0
+    assert run.validation is not None
+    held = piece_size(evaluation._piece) + feed_size(evaluation._feed)
+    assert evaluation_bytes(network, run.validation, "float32") == held
+
+
+@pytest.mark.parametrize("room", [2**28, 1])
+@pytest.mark.parametrize(("ranks", "n", "grain"), [(1, 96, 4), (2, 100, 4), (3, 100, 4), (5, 64, 3), (8, 6, 3)])
+def test_reproducible_gradient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int, n: int, grain: int, room: int
+) -> None:
+    """The vectors that are really there after whole batches and a short one, on every rank."""
+    monkeypatch.setattr("distbp.reproducible.ROOM_BYTES", room)
+    options = {"reproducible": True, "grain": grain, "batch_size": n, "hidden": [6, 5], "dtype": "float32"}
+    config = configuration(write_data(tmp_path / "d.h5", train=223), tmp_path / "run", **options)
+
+    def on_rank(comm: Communicator) -> tuple[dict[str, int], dict[str, int]]:
+        run = prepare(comm, config, None, lambda text: None, dry_run=True)
+        gradient = ReproducibleGradient(run)
+        for batch in run.loader.batches(0, 0):
+            gradient(batch, stop=False, save=False)
+        network = run.problem.network
+        said = reproducible_bytes(network, run.training, n, grain, comm.rank, comm.size, "float32")
+        own = [*gradient._spare, *gradient._exchange._received]
+        vectors = len(gradient._sums) - 1
+        return said, {
+            "activations": piece_size(gradient._room),
+            "feed": feed_size(gradient._feed),
+            "gradient": gradient.vector.nbytes,
+            "sums": vectors * gradient.vector.nbytes + sum(array.nbytes for array in own),
+            "trial": said["trial"],
+        }
+
+    for said, there in run_threads(ranks, on_rank):
+        assert said == there
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "d.h5"
+    rng = np.random.default_rng(1)
+    with h5py.File(path, "w") as file:
+        for split, count in (("few", 200), ("train", 24000), ("test", 100)):
+            file[f"{split}/x"] = rng.standard_normal((count, 784), dtype=np.float32)
+            file[f"{split}/y"] = np.arange(count) % 10
+    return path
+
+
+WIDE = {"split": "few", "hidden": [1800, 1800], "batch_size": 100, "epochs": 1}
+LONG = {"hidden": [32], "batch_size": 512, "epochs": 1}
+WINDOWS = {**LONG, "memory": 0.12, "shuffle_window": 8000}
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(
+    ("ranks", "options"),
+    [
+        (0, {**WIDE, "optimizer": "adam"}),
+        (0, {**WIDE, "optimizer": "sgd", "reproducible": True, "grain": 8}),
+        (2, {**WIDE, "optimizer": "adam", "reproducible": True}),
+        (2, {**WIDE, "optimizer": "sgd"}),
+        (2, LONG),
+        (0, {**WINDOWS, "memory": 0.07}),
+        (2, {**WINDOWS, "memory": 0.07}),
+    ],
+)
+def test_the_estimate_is_near_the_measured_peak(
+    runner: Runner, samples: Path, ranks: int, options: dict[str, Any]
+) -> None:
+    config = {**options, "data": [str(samples)], "out": "run"}
+    result = runner.run(sys.executable, "-c", MEASURED, json.dumps(config), ranks=ranks)
+    assert result.returncode == 0, result.stderr
+    estimate, peak, in_memory = json.loads(result.stdout.splitlines()[-1])
+    assert in_memory == ("memory" not in options)
+    print(f"{ranks} {options}: estimate {estimate / MIB:.0f} MiB, measured {peak / MIB:.0f} MiB")
+    assert 0.9 * peak < estimate < 1.25 * peak + 10 * MIB * max(1, ranks)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("ranks", [0, 2])
+def test_a_network_that_cannot_fit_is_refused_at_once(runner: Runner, data_file: str, ranks: int) -> None:
+    words = (
+        "not enough memory: this run needs",
+        "TiB of memory",
+        "state of adam 7.28 TiB",
+        "a smaller --hidden",
+        "--dry-run",
+    )
+    words += ("fewer ranks on a node",) if ranks else ()
+    started = time.monotonic()
+    for more in ((), ("--reproducible", "--simulate-ranks", "2") if not ranks else ("--reproducible",), ("--dry-run",)):
+        result = runner.distbp("train", data_file, "--hidden", "1000000,1000000", *more, ranks=ranks)
+        check_error(result, 1, *words[:3])
+        assert ("  parameters   " in result.stdout) == (more == ("--dry-run",))
+        assert more or all(word in result.stderr for word in words)
+    assert time.monotonic() - started < 15
+    assert not (runner.directory / "run" / "config.toml").exists()
+
+
+def test_refused_before_the_data_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data alone are too much, because --memory allows more than there is."""
+    monkeypatch.setattr(memory_plan, "free_bytes", lambda: -memory_plan.taken_bytes() + 150 * MIB)
+    monkeypatch.setattr("distbp.run.read_split", lambda *words, **more: pytest.fail("was read"))
+    data = str(tmp_path / "d.h5")
+    with h5py.File(data, "w") as file:
+        for split in ("train", "test"):
+            file.create_dataset(
+                f"{split}/x", (40 * MIB, 4), np.float32, fillvalue=0
+            )  # 640 MiB, of which none is written
+            file.create_dataset(f"{split}/y", (40 * MIB,), np.int8, fillvalue=0)
+    config = configuration(data, tmp_path / "run", memory=64.0)
+    with pytest.raises(TooLargeError, match=r"order of the samples.*\n.*less --memory") as refused:
+        prepare(OneProcess(), config, None, print)
+    assert refused.value.agreed
+
+
+def test_classes_make_a_network_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known only when the labels are read is checked then."""
+    data = str(tmp_path / "d.h5")
+    with h5py.File(data, "w") as file:
+        file["train/x"], file["train/y"] = np.zeros((4000, 3), np.float32), np.arange(4000) // 2
+    config = configuration(data, tmp_path / "run", hidden=[4000], dtype="float32")
+    there = 150 * MIB + memory_plan.taken_bytes()
+    monkeypatch.setattr(memory_plan, "free_bytes", lambda: there - memory_plan.taken_bytes())
+    with pytest.raises(TooLargeError, match="state of adam 61"):
+        prepare(OneProcess(), config, None, lambda text: None)
+
+
+@pytest.mark.mpi
+def test_dry_run_writes_nothing(runner: Runner, data_file: str) -> None:
+    before = sorted(runner.directory.iterdir())
+    for ranks in (0, 2):
+        result = runner.distbp("train", data_file, "--dry-run", "--out", "new/run", ranks=ranks)
+        assert result.returncode == 0, result.stderr
+        for words in ("4-128-3", "23 samples", "in all", "training data", "Python, MPI, libraries", "free", "dry run"):
+            assert words in result.stdout
+        assert result.stdout.count("node      ") == 1
+        assert sorted(runner.directory.iterdir()) == before
+    assert runner.distbp("train", data_file, "--epochs", "1", "--hidden", "6").returncode == 0
+    check_error(runner.distbp("train", data_file, "--dry-run"), 1, "run: already holds a run")
+    check_error(runner.distbp("train", data_file, "--dry-run", "--out", f"{data_file}/run"), 1, "cannot write")
+    files = {path: path.stat().st_mtime_ns for path in (runner.directory / "run").iterdir()}
+    resumed = runner.distbp("train", "--resume", "--epochs", "3", "--dry-run", ranks=2)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "3 epochs" in resumed.stdout
+    assert {path: path.stat().st_mtime_ns for path in (runner.directory / "run").iterdir()} == files
+
+
+def test_sums_over_nodes() -> None:
+    shared, libraries = Term("training data", 100, shared=True), Term(memory_plan.LIBRARIES, 7)
+    terms = [Term("parameters", 10), shared, libraries]
+
+    def rank(node: int, process: int, free: int) -> RankPlan:
+        return RankPlan(terms, node, f"host{node}", process, free, taken=5)
+
+    plan = MemoryPlan([rank(0, 1, 300), rank(2, 1, 300), rank(0, 2, 299), rank(2, 2, 20)])
+    assert [(node.ranks, node.needed, node.free, node.taken) for node in plan.nodes] == [
+        ([0, 2], 2 * 17 + 100, 299, 10),
+        ([1, 3], 2 * 17 + 100, 20, 10),
+    ]
+    with pytest.raises(TooLargeError, match=r"134 bytes of memory on host2, for ranks 1, 3, and 30 bytes are there"):
+        plan.check()
+    threads = MemoryPlan([rank(0, 1, 300), rank(0, 1, 300)])
+    assert threads.nodes[0].needed == 2 * 10 + 100 + 7
+    threads.check()
+    assert "memory is tight" in MemoryPlan([rank(0, 1, 120)]).warning
+    assert not threads.warning
+
+
+def test_threads_and_resumed_runs_have_a_plan(tmp_path: Path) -> None:
+    config = configuration(write_data(tmp_path / "d.h5"), tmp_path / "run", optimizer="adam")
+    run = train_on(3, config)
+    assert len(run.plan.ranks) == 3
+    assert len(run.plan.nodes) == 1
+    assert optimizer_of(run.config).vectors == tuple(run.state.optimizer)
+    resumed = prepare(OneProcess(), replace(config), {"epochs": 5}, lambda text: None, dry_run=True)
+    assert [term.name for term in resumed.plan.ranks[0].terms if "moment" in term.name]
+
+
+def test_units() -> None:
+    assert [in_units(size) for size in (0, 1023, 1024, 1.5 * 2**30, 1000 * MIB, 2**80)] == [
+        "0 bytes",
+        "1023 bytes",
+        "1 KiB",
+        "1.5 GiB",
+        "1000 MiB",
+        "1048576 EiB",
+    ]
