@@ -18,6 +18,7 @@ from distbp.errors import DivergedError, Stopped
 from distbp.evaluate import Evaluation
 from distbp.reduction import Tally
 from distbp.run import Run, optimizer_of, prepare
+from distbp.run_directory import RunDirectory
 from distbp.schedules import Schedule
 
 
@@ -52,7 +53,19 @@ def train(
 
     Every rank calls this with the same arguments; only rank 0 has a reporter and writes.  Raises DistbpError.
     """
-    run = prepare(comm, config, resume_with, reporter.note if reporter else lambda text: None)
+    with RunDirectory(config.out) as directory:  # rank 0 holds its lock
+        return _train(comm, config, directory, resume_with, stop_requested, reporter)
+
+
+def _train(
+    comm: Communicator,
+    config: Config,
+    directory: RunDirectory,
+    resume_with: Mapping[str, Any] | None,
+    stop_requested: Callable[[], bool],
+    reporter: Reporter | None,
+) -> Run:
+    run = prepare(comm, config, directory, resume_with, reporter.note if reporter else lambda text: None)
     if reporter:
         reporter.start(run)
     started = time.perf_counter()
