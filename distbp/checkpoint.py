@@ -31,6 +31,7 @@ from distbp import __version__
 from distbp.activations import Array
 from distbp.config import AUTO, LARGEST, Config, as_dict, merge
 from distbp.errors import CheckpointError, DistbpError
+from distbp.forgiving_file import ForgivingFile
 from distbp.labels import Labels, from_array, to_array
 from distbp.machine import Machine
 from distbp.network import Network, Parameters
@@ -100,7 +101,7 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
             raise ValueError(f"attribute {name} is longer than {ATTRIBUTE_BYTES} bytes: name fewer files")
     temporary = temporary_name(path)
     try:
-        with h5py.File(temporary, "x", libver=("v108", "v110"), locking=False) as file:
+        with ForgivingFile(temporary) as disk, h5py.File(disk, "w", libver=("v108", "v110")) as file:
             for name, array in tree.items():
                 file.create_dataset(name, data=array, track_times=False)
             for name, value in attributes.items():

@@ -97,6 +97,7 @@ class RunDirectory:
             for file in self.checkpoints():
                 if int(file.name[-13:-3]) > state.progress.step:  # it could not be read, and was skipped
                     file.rename(file.with_name(file.name + ".skipped"))
+            self._remove_old(state.config.keep)
         except OSError as error:
             raise self._cannot_write(error, "continue with --resume") from None
         self.write_metrics(state.history)
@@ -108,8 +109,7 @@ class RunDirectory:
         try:
             checkpoint.write(path, state)
             if not best:
-                for old in self.checkpoints()[:-keep]:
-                    old.unlink()
+                self._remove_old(keep)
         except (OSError, RuntimeError, ValueError) as error:  # h5py tells of a full disk in many ways
             raise self._cannot_save(path, error) from None
         return path
@@ -126,6 +126,10 @@ class RunDirectory:
         where = path or error.filename or self.path
         what = "cannot be written" if path else "cannot write the results here"
         return RunError(f"{where}: {what}: {why_not_written(error)}; {mend}")
+
+    def _remove_old(self, keep: int) -> None:
+        for old in self.checkpoints()[:-keep]:
+            old.unlink()
 
     def _remove_leftovers(self) -> None:
         """What a run that was killed had begun to write."""
