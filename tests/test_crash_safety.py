@@ -1,8 +1,8 @@
 """A run that is killed, or cannot write, at any point of writing: `--resume` goes on as if nothing had been.
 
 The process counts what it is about to do to its directory (open, write, sync, link, rename, remove), and is killed
-before the k-th, for each k; of the many small writes of an HDF5 file, every 7th (all: DISTBP_TEST_EVERY=1).  All of it in
-one child process, which forks: a fork of the tests themselves would have their threads.
+before the k-th, for each k; of the many small writes of an HDF5 file, every 7th (all: DISTBP_TEST_EVERY=1).  All of it
+in one child process, which forks: a fork of the tests themselves would have their threads.
 """
 
 from __future__ import annotations
