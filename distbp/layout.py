@@ -195,21 +195,22 @@ def _column(file: h5py.File, path: str, split: str, name: str, option: str, trus
 
 
 def _check_chunks(dataset: h5py.Dataset, where: str, size: int) -> None:
-    """Raises DataError where a chunk that is packed, or has a checksum, is too short for that: HDF5 would crash."""
-    if not dataset.chunks or not dataset.id.get_create_plist().get_nfilters() or not hasattr(dataset.id, "chunk_iter"):
+    """Raises DataError where a chunk is not inside the file and the data set, or too short: HDF5 would crash."""
+    if not dataset.chunks or not hasattr(dataset.id, "chunk_iter"):
         return
-    least = 5 if dataset.fletcher32 else 1
+    shape, least = dataset.shape, 5 if dataset.fletcher32 else 1  # its checksum has 4 bytes
     wrong: list[Any] = []
 
     def look(chunk: Any) -> None:
-        if chunk.size < least or chunk.byte_offset + chunk.size > size:
-            wrong.append(chunk)
+        outside = any(start >= length for start, length in zip(chunk.chunk_offset, shape, strict=True))
+        if outside or chunk.size < least or chunk.byte_offset + chunk.size > size:
+            wrong.append((chunk.chunk_offset, chunk.size))
 
     dataset.id.chunk_iter(look)
     if wrong:
+        place, length = wrong[0]
         raise DataError(
-            f"{where}, row {wrong[0].chunk_offset[0]}: a chunk of {wrong[0].size} bytes; the file is damaged or "
-            "truncated, write or copy it again"
+            f"{where}: a chunk of {length} bytes at {place}; the file is damaged or truncated, write or copy it again"
         )
 
 

@@ -23,7 +23,7 @@ from distbp.errors import CheckpointError
 NUMBERS = [h5py.h5t.py_create(np.dtype(name)) for name in ("float32", "float64", "int64")]
 ATTRIBUTE_BYTES = 2**24  # a longer attribute is refused
 MOST_ATTRIBUTES = 16
-DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)  # h5py's ways to tell of it
+DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError)  # h5py's ways to tell of it
 
 
 @contextmanager

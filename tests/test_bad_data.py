@@ -91,7 +91,9 @@ def test_a_chunk_that_has_no_bytes(runner: Runner) -> None:
     key = chunk.size.to_bytes(4, "little") + bytes(4) + (70).to_bytes(8, "little")  # in the B-tree: size, mask, row
     assert content.count(key) == 1
     Path(path).write_bytes(content.replace(key, bytes(8) + key[8:]))
-    check_refused(runner, train(runner, path, *QUICK), "d.h5: train/x, row 70: a chunk of 0 bytes; the file is damaged")
+    check_refused(
+        runner, train(runner, path, *QUICK), "d.h5: train/x: a chunk of 0 bytes at (70, 0); the file is damaged"
+    )
 
 
 LONG = ("--hidden", "4", "--epochs", "1000000", "--batch-size", "1024", "--memory", "0.03", "--shuffle-window", "1024")
