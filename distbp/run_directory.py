@@ -50,7 +50,12 @@ class RunDirectory:
         """Makes and locks the directory; refuses one that holds a run already."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(note)
+        except OSError as error:
+            raise RunError(
+                f"{self.path}: cannot write the results here: {error.strerror}; choose another directory with --out"
+            ) from None
+        self._lock.acquire(note)
+        try:
             found = [file.name for file in sorted(self.path.iterdir()) if _is_of_a_run(file.name)]
             if not found:
                 self._remove_leftovers()

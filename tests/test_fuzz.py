@@ -36,7 +36,7 @@ def check_message(error: DistbpError) -> None:
 
 def test_mutated_files() -> None:
     done = subprocess.run(
-        [sys.executable, FUZZ, "--files", "700"], env=environment(), capture_output=True, text=True, timeout=LIMIT
+        [sys.executable, FUZZ, "--files", "350"], env=environment(), capture_output=True, text=True, timeout=LIMIT
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
