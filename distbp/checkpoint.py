@@ -10,14 +10,15 @@
     and from which step on), checksum (SHA-256 of all the rest)
 
 Written to a temporary name, synced, renamed: a checkpoint is whole or absent.  Read strictly: a file may come from
-anywhere, so only plain arrays of numbers that are where they belong are accepted, and nothing is followed or run.
+anywhere, so only plain arrays of numbers that are where they belong are accepted, and nothing is followed or run (see
+`distbp.plain_hdf5`); then what they hold is checked, so that whatever is read can be used.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,18 +29,21 @@ from numpy.typing import NDArray
 
 from distbp import __version__
 from distbp.activations import Array
-from distbp.config import AUTO, Config, as_dict, merge
+from distbp.config import AUTO, LARGEST, Config, as_dict, merge
 from distbp.errors import CheckpointError, DistbpError
-from distbp.labels import from_array, to_array
+from distbp.forgiving_file import ForgivingFile
+from distbp.labels import Labels, from_array, to_array
 from distbp.machine import Machine
 from distbp.network import Network, Parameters, largest_weights, parameter_bytes
-from distbp.new_file import replace_synced
+from distbp.new_file import replace_synced, temporary_name
+from distbp.plain_hdf5 import ATTRIBUTE_BYTES, PlainFile, open_plain, short
 from distbp.problem import Problem
 from distbp.scaling import Scaling
 
 FORMAT = "distbp-checkpoint"
 FORMAT_VERSION = 3  # 2: machines; 3: skipped batches
 ATTRIBUTES = ("format", "format_version", "distbp_version", "config", "machines", "checksum")
+MOST_LISTS = 100_000  # in an attribute in JSON
 
 Tree = dict[str, NDArray[Any]]
 
@@ -80,7 +84,10 @@ class Checkpoint:
 
 
 def write(path: Path, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint so that `path` is, at any moment, whole or absent.  Raises OSError."""
+    """Writes a checkpoint so that `path` is, at any moment, whole or absent.
+
+    Raises OSError, or what else h5py may raise about a disk: RuntimeError, ValueError.
+    """
     tree = _to_tree(checkpoint)
     attributes: dict[str, Any] = {
         "format": np.bytes_(FORMAT),
@@ -90,9 +97,12 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
         "machines": np.bytes_(json.dumps(checkpoint.machines).encode()),
     }
     attributes["checksum"] = np.bytes_(_checksum(tree, attributes))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    for name, value in attributes.items():
+        if np.asarray(value).nbytes > ATTRIBUTE_BYTES:
+            raise ValueError(f"attribute {name} is longer than {ATTRIBUTE_BYTES} bytes: name fewer files")
+    temporary = temporary_name(path)
     try:
-        with h5py.File(temporary, "x", libver=("v108", "v110"), locking=False) as file:
+        with ForgivingFile(temporary) as disk, h5py.File(disk, "w", libver=("v108", "v110")) as file:
             for name, array in tree.items():
                 file.create_dataset(name, data=array, track_times=False)
             for name, value in attributes.items():
@@ -104,61 +114,33 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
 
 def read(path: Path) -> Checkpoint:
     """The checkpoint in a file.  Raises CheckpointError that names what is wrong."""
-    if not path.exists():
-        raise CheckpointError(f"{path}: no such checkpoint")
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            attributes = _read_attributes(path, file)
-            tree: Tree = {}
-            _read_group(path, file, "", tree)
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        reason = "permission denied" if isinstance(error, PermissionError) else f"not a readable HDF5 file ({error})"
-        raise CheckpointError(f"{path}: {reason}") from None
+    with open_plain(path) as file:
+        attributes = _read_attributes(path, file)
+        config = _config(path, attributes["config"])
+        tree = file.arrays(*_names(config), {"/target/classes"})
     if attributes["checksum"] != _checksum(tree, {k: v for k, v in attributes.items() if k != "checksum"}).encode():
         raise CheckpointError(f"{path}: the checksum does not match; the file is damaged or was changed")
-    return _from_tree(path, tree, attributes["config"], _machines(path, attributes["machines"]))
+    return _from_tree(path, tree, config, _machines(path, attributes["machines"]))
 
 
-def _read_attributes(path: Path, file: h5py.File) -> dict[str, Any]:
-    attributes: dict[str, Any] = {}
-    for name in file.attrs:
-        stored = file.attrs.get_id(name)
-        right = stored.dtype.kind == ("i" if name == "format_version" else "S") and stored.shape == ()
-        if name in ATTRIBUTES and not right:
-            raise CheckpointError(f"{path}: attribute {name} is of the wrong type")
-        attributes[name] = file.attrs[name] if name in ATTRIBUTES else None
-    if not {"format", "format_version", "distbp_version"} <= attributes.keys():
+def _read_attributes(path: Path, file: PlainFile) -> dict[str, Any]:
+    names = file.attribute_names()
+    if not {"format", "format_version", "distbp_version"} <= set(names):
         raise CheckpointError(f"{path}: not a distbp checkpoint (a data set? see distbp inspect)")
+    attributes = {name: file.attribute(name) for name in names if name in ATTRIBUTES}
+    for name, value in attributes.items():
+        if isinstance(value, bytes) == (name == "format_version"):
+            raise CheckpointError(f"{path}: attribute {name} is of the wrong type")
     if attributes["format"] != FORMAT.encode():
-        raise CheckpointError(f"{path}: format {attributes['format']!r}, expected {FORMAT!r}")
+        raise CheckpointError(f"{path}: format {short(attributes['format'])}, expected {FORMAT!r}")
     if attributes["format_version"] != FORMAT_VERSION:
         raise CheckpointError(
             f"{path}: format version {attributes['format_version']}, this distbp ({__version__}) reads "
-            f"{FORMAT_VERSION}; written by distbp {attributes['distbp_version'].decode(errors='replace')}"
+            f"{FORMAT_VERSION}; written by distbp {short(ascii(attributes['distbp_version'].decode(errors='replace')))}"
         )
-    if sorted(attributes) != sorted(ATTRIBUTES):
-        raise CheckpointError(f"{path}: the attributes are {sorted(attributes)}, expected {sorted(ATTRIBUTES)}")
+    if names != sorted(ATTRIBUTES):
+        raise CheckpointError(f"{path}: the attributes are {short(ascii(names))}, expected {sorted(ATTRIBUTES)}")
     return attributes
-
-
-def _read_group(path: Path, group: h5py.Group, prefix: str, tree: Tree) -> None:
-    """All arrays below a group.  Only hard links to groups and to plain arrays of numbers that are in this file."""
-    for name in group:
-        where = f"{prefix}/{name}"
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise CheckpointError(f"{path}: {where} is a link; a checkpoint has none")
-        item = group[name]
-        if isinstance(item, h5py.Group) and where.count("/") <= 2:
-            _read_group(path, item, where, tree)
-            continue
-        kinds = "ifS" if where == "/target/classes" else "if"
-        if not isinstance(item, h5py.Dataset) or item.dtype.kind not in kinds:
-            raise CheckpointError(f"{path}: {where} is not an array of numbers")
-        if item.external is not None or item.is_virtual or item.chunks is not None or len(item.attrs):
-            raise CheckpointError(f"{path}: {where} is not a plain array that is stored in this file")
-        if item.id.get_storage_size() != item.size * item.dtype.itemsize:
-            raise CheckpointError(f"{path}: {where} declares {item.size} values but does not store them")
-        tree[where] = item[()]
 
 
 def _checksum(tree: Tree, attributes: dict[str, Any]) -> str:
@@ -200,11 +182,50 @@ def _to_tree(checkpoint: Checkpoint) -> Tree:
     return tree
 
 
-def _machines(path: Path, text: bytes) -> list[Machine]:
+def _names(config: Config) -> tuple[set[str], set[str]]:
+    """The arrays that the checkpoint of a run must have, and those that it may have."""
+    required = {f"/network/layer_{l}/{name}" for l in range(2, len(config.hidden) + 3) for name in ("W", "b")}
+    required |= {f"/optimizer/{name}" for name in _optimizer_names(config)}
+    required |= {f"/progress/{name}" for name in vars(Progress())}
+    required |= {f"/{group}/{name}" for group in ("input", "target") for name in ("shift", "spread")}
+    columns = {name for metric in ("accuracy", "rmse") for name in history_columns(metric)}
+    return required, {"/target/classes", *(f"/history/{name}" for name in columns)}
+
+
+def _optimizer_names(config: Config) -> tuple[str, ...]:
+    if config.optimizer == "sgd":
+        return ("v",) if config.momentum else ()
+    return ("m", "v")
+
+
+def history_columns(metric: str) -> list[str]:
+    """The columns of metrics.csv, where the metric is "accuracy" or "rmse"."""
+    names = ["epoch", "step", "train_loss", "validation_loss", f"train_{metric}", f"validation_{metric}"]
+    return [*names, "learning_rate", "samples_per_second", "seconds"]
+
+
+def _json(path: Path, name: str, text: bytes) -> Any:
+    """JSON as it is written here: each name once, and no number that is none."""
+
+    def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError("a name is given twice")
+        return found
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is not a number")
+
+    if text.count(b"[") + text.count(b"{") > MOST_LISTS:  # empty ones take 20 times the memory of their text
+        raise CheckpointError(f"{path}: attribute {name} has more than {MOST_LISTS} lists and objects")
     try:
-        machines = json.loads(text)
-    except (ValueError, RecursionError):
-        machines = None
+        return json.loads(text, object_pairs_hook=each_once, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: attribute {name}: {short(error)}") from None
+
+
+def _machines(path: Path, text: bytes) -> list[Machine]:
+    machines = _json(path, "machines", text)
     if not isinstance(machines, list) or not all(_is_machine(machine) for machine in machines):
         raise CheckpointError(f"{path}: attribute machines is not a list of machines")
     return machines
@@ -214,15 +235,25 @@ def _is_machine(value: Any) -> bool:
     return (
         isinstance(value, dict)
         and isinstance(value.get("step"), int)
-        and all(isinstance(fact, str | int) for fact in value.values())
+        and all(isinstance(fact, int) or (isinstance(fact, str) and fact.isprintable()) for fact in value.values())
+        and all(name.isprintable() for name in value)
     )
 
 
-def _from_tree(path: Path, tree: Tree, config_json: bytes, machines: list[Machine]) -> Checkpoint:
+def _config(path: Path, text: bytes) -> Config:
+    values = _json(path, "config", text)
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: attribute config is not an object with a value for each option")
     try:
-        config = merge(json.loads(config_json), "config")
-    except (ValueError, TypeError, AttributeError, RecursionError, DistbpError) as error:
-        raise CheckpointError(f"{path}: attribute config: {error}") from None
+        config = merge(values, "config")
+    except (TypeError, ValueError, DistbpError) as error:
+        raise CheckpointError(f"{path}: attribute config: {short(error)}") from None
+    if AUTO in (config.loss, config.output_activation):
+        raise CheckpointError(f"{path}: attribute config: loss and output_activation are not resolved")
+    return config
+
+
+def _from_tree(path: Path, tree: Tree, config: Config, machines: list[Machine]) -> Checkpoint:
     rest = dict(tree)
 
     def take(name: str, shape: tuple[int, ...] | None, dtype: str) -> NDArray[Any]:
@@ -233,7 +264,8 @@ def _from_tree(path: Path, tree: Tree, config_json: bytes, machines: list[Machin
             raise CheckpointError(
                 f"{path}: {name} is {array.dtype} {array.shape}, expected {dtype} {shape if shape is not None else ''}"
             )
-        if array.dtype.kind == "f" and not name.startswith("/history") and not np.isfinite(array).all():
+        finite = name != "/progress/epoch_metric" and not name.startswith("/history")
+        if array.dtype.kind == "f" and finite and not np.isfinite(array).all():
             raise CheckpointError(f"{path}: {name} holds values that are not finite")
         return array
 
@@ -241,8 +273,6 @@ def _from_tree(path: Path, tree: Tree, config_json: bytes, machines: list[Machin
     first, last = tree.get("/network/layer_2/W"), tree.get(f"/network/layer_{F}/b")
     if first is None or last is None or first.ndim != 2 or last.ndim != 1:
         raise CheckpointError(f"{path}: /network does not hold the layers 2 … {F} of its configuration")
-    if AUTO in (config.loss, config.output_activation):
-        raise CheckpointError(f"{path}: attribute config: loss and output_activation are not resolved")
     network = Network.of(
         [first.shape[1], *config.hidden, len(last)], config.activation, config.output_activation, config.loss
     )
@@ -258,10 +288,13 @@ def _from_tree(path: Path, tree: Tree, config_json: bytes, machines: list[Machin
         group: Scaling(*(take(f"/{group}/{name}", (count,), "float64") for name in ("shift", "spread")))
         for group, count in columns.items()
     }
+    if any((part.spread <= 0.0).any() for part in scaling.values()):
+        raise CheckpointError(f"{path}: /input/spread or /target/spread holds values that are not above 0")
     try:
         labels = from_array(rest.pop("/target/classes")) if "/target/classes" in rest else None
     except ValueError as error:
-        raise CheckpointError(f"{path}: /target/classes: {error}") from None
+        raise CheckpointError(f"{path}: /target/classes: {short(error)}") from None
+    _check_labels(path, labels, network)
     optimizer = {
         name.removeprefix("/optimizer/"): take(name, vector.shape, config.dtype)
         for name in tree
@@ -270,7 +303,7 @@ def _from_tree(path: Path, tree: Tree, config_json: bytes, machines: list[Machin
     progress = Progress()
     for name, value in vars(progress).items():
         number = take(f"/progress/{name}", (), "int64" if isinstance(value, int) else "float64").item()
-        if number < 0 and name != "epoch_loss":
+        if (number < 0 and name != "epoch_loss") or (isinstance(value, int) and number > LARGEST):
             raise CheckpointError(f"{path}: /progress/{name} is {number}")
         setattr(progress, name, number)
     history: dict[str, list[float]] = {
@@ -280,7 +313,36 @@ def _from_tree(path: Path, tree: Tree, config_json: bytes, machines: list[Machin
     }
     if rest:
         raise CheckpointError(f"{path}: {next(iter(rest))} does not belong into a checkpoint")
-    if any(len(values) != progress.epoch for values in history.values()):
-        raise CheckpointError(f"{path}: /history does not have {progress.epoch} rows")
+    if config.optimizer != "sgd" and (optimizer["v"] < 0).any():
+        raise CheckpointError(f"{path}: /optimizer/v holds values below 0; they are means of squares")
     problem = Problem(network, scaling["input"], scaling["target"], labels)
+    _check_history(path, history, progress, history_columns(problem.metric))
     return Checkpoint(config, problem, vector, optimizer, progress, history, machines)
+
+
+def _check_labels(path: Path, labels: Labels | None, network: Network) -> None:
+    """Raises CheckpointError where the outputs of the network are not those of its classes."""
+    outputs, loss = network.sizes[network.F], network.loss.name
+    if labels is None and loss == "cross_entropy":
+        raise CheckpointError(f"{path}: /target/classes is missing; the loss is {loss}")
+    expected = 2 if loss == "binary_cross_entropy" else outputs
+    if labels is not None and len(labels) != expected:
+        raise CheckpointError(f"{path}: /target/classes holds {len(labels)} labels, expected {expected}")
+
+
+def _check_history(path: Path, history: dict[str, list[float]], progress: Progress, columns: Iterable[str]) -> None:
+    """Raises CheckpointError where the rows are not those of the epochs that are done."""
+    if any(len(values) != progress.epoch for values in history.values()) or (progress.epoch and not history):
+        raise CheckpointError(f"{path}: /history does not have {progress.epoch} rows")
+    if history and history.keys() != set(columns):
+        raise CheckpointError(f"{path}: /history has the columns {sorted(history)}, expected {sorted(columns)}")
+    if not progress.epoch:
+        return
+    if history["epoch"] != list(range(1, progress.epoch + 1)):
+        raise CheckpointError(f"{path}: /history/epoch does not count from 1 to {progress.epoch}")
+    steps = np.asarray(history["step"])
+    if not ((steps == np.floor(steps)) & (steps > 0) & (steps <= progress.step)).all() or (np.diff(steps) <= 0).any():
+        raise CheckpointError(f"{path}: /history/step does not count up to {progress.step}")
+    for name in ("train_loss", "learning_rate", "samples_per_second", "seconds"):
+        if not np.isfinite(history[name]).all():
+            raise CheckpointError(f"{path}: /history/{name} holds values that are not finite")

@@ -19,6 +19,8 @@ from distbp.errors import UsageError
 
 AUTO = "auto"
 STOP_SIGNALS = ("INT", "TERM", "USR1", "USR2", "HUP", "QUIT", "ALRM", "XCPU")
+MOST_LAYERS = 1000
+LARGEST = 2**53  # of whole numbers: up to here floating-point numbers have them all
 
 
 def option(
@@ -266,13 +268,13 @@ def check_each(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
     """The values, each checked by itself.  Raises UsageError for unknown names, wrong types, values out of range."""
     for name in values:
         if name not in FIELDS:
-            raise UsageError(f"{origin}: unknown option {name!r}{suggestion(name)}")
+            raise UsageError(f"{origin}: unknown option {shown(name)}{suggestion(name)}")
     return {name: _checked(name, value, origin) for name, value in values.items()}
 
 
 def suggestion(name: str) -> str:
     """' (did you mean ...?)', or ''"""
-    close = difflib.get_close_matches(name.replace("-", "_"), FIELDS, n=1)
+    close = difflib.get_close_matches(name[:80].replace("-", "_"), FIELDS, n=1)
     return f" (did you mean {close[0]!r}?)" if close else f"; known are {', '.join(FIELDS)}"
 
 
@@ -292,22 +294,43 @@ def _checked(name: str, value: Any, origin: str) -> Any:
         "list[str]": isinstance(value, list) and all(isinstance(part, str) for part in value),
     }[kind(name)]
     if not good:
-        raise UsageError(f"{where}: expected a value like {Config().__dict__[name]!r}, got {value!r}")
+        raise UsageError(f"{where}: expected a value like {Config().__dict__[name]!r}, got {shown(value)}")
     if (value == "" and name in ("out", "x", "y", "split")) or (name == "data" and "" in value):
         raise UsageError(f"{where}: expected a name, got an empty one")
+    parts = value if isinstance(value, list) else [value]
+    if any(isinstance(part, str) and not _is_text(part) for part in parts):
+        raise UsageError(f"{where}: expected text that can be written as UTF-8, without zeros, got {shown(value)}")
+    if any(_is_int(part) and abs(part) > LARGEST for part in parts):
+        raise UsageError(f"{where}: expected whole numbers up to 2^53, got {shown(value)}")
     limits = FIELDS[name].metadata
     if limits["choices"] and value not in limits["choices"]:
-        raise UsageError(f"{where}: expected one of {', '.join(limits['choices'])}, got {value!r}")
+        raise UsageError(f"{where}: expected one of {', '.join(limits['choices'])}, got {shown(value)}")
     if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"{where}: expected a finite number, got {value!r}")
+        raise UsageError(f"{where}: expected a finite number, got {shown(value)}")
     if isinstance(value, int | float):
         if limits["low"] is not None and value < limits["low"]:
-            raise UsageError(f"{where}: expected at least {limits['low']}, got {value!r}")
+            raise UsageError(f"{where}: expected at least {limits['low']}, got {shown(value)}")
         if limits["above"] is not None and value <= limits["above"]:
-            raise UsageError(f"{where}: expected more than {limits['above']}, got {value!r}")
+            raise UsageError(f"{where}: expected more than {limits['above']}, got {shown(value)}")
         if limits["below"] is not None and value >= limits["below"]:
-            raise UsageError(f"{where}: expected less than {limits['below']}, got {value!r}")
+            raise UsageError(f"{where}: expected less than {limits['below']}, got {shown(value)}")
     return value
+
+
+def shown(value: Any) -> str:
+    """A value in a message: as it is written, but not longer than a line."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a whole number of thousands of digits; lists in lists in lists
+        return f"a {type(value).__name__} that is too long to print"
+    return text if len(text) <= 100 else text[:100] + "…"
+
+
+def _is_text(value: str) -> bool:
+    try:
+        return b"\0" not in value.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _is_int(value: Any) -> bool:
@@ -316,8 +339,10 @@ def _is_int(value: Any) -> bool:
 
 def check(config: Config) -> None:
     """Raises UsageError for values that do not go together."""
+    if len(config.hidden) > MOST_LAYERS:
+        raise UsageError(f"--hidden: expected at most {MOST_LAYERS} layers, got {len(config.hidden)}")
     if any(n < 1 for n in config.hidden):
-        raise UsageError(f"--hidden: a layer has at least 1 neuron, got {','.join(map(str, config.hidden))}")
+        raise UsageError(f"--hidden: a layer has at least 1 neuron, got {shown(config.hidden)[1:-1]}")
     paired = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}
     if config.loss in paired and config.output_activation not in (AUTO, paired[config.loss]):
         raise UsageError(
@@ -351,7 +376,7 @@ def read_toml(path: Path) -> dict[str, Any]:
             values = tomllib.load(file)
     except OSError as error:
         raise UsageError(f"{path}: cannot read this configuration file: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, and of numbers with thousands of digits
         raise UsageError(f"{path}: not a TOML file: {error}") from None
     named = {name.replace("-", "_"): value for name, value in values.items()}
     if len(named) < len(values):

@@ -69,7 +69,7 @@ def damage_reported(where: str) -> Iterator[None]:
         yield
     except UnicodeDecodeError as error:
         raise DataError(f"{where}: text that is not UTF-8: {error.object!r}; write it as UTF-8") from None
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError) as error:
         words = " ".join(str(error).split())  # HDF5's may have several lines
         raise DataError(
             f"{where}: cannot be read, the file is damaged or truncated: {words}; write or copy it again"

@@ -183,6 +183,8 @@ def _column(file: h5py.File, path: str, split: str, name: str, option: str, trus
         )
     if dataset.ndim == 0 or dataset.shape[0] == 0:
         raise DataError(f"{where} is empty; a split needs at least one sample")
+    if not trust_links:  # then it is in this file
+        _check_chunks(dataset, where, stamp(path)[0])
     dtype = dataset.dtype if field is None else dataset.dtype[field]
     shape = (*dataset.shape[1:], *dtype.shape)
     dtype = dtype.base
@@ -202,6 +204,26 @@ def _column(file: h5py.File, path: str, split: str, name: str, option: str, trus
     elsewhere = dtype.kind == "O" or dataset.file != file  # not numbers, or behind a trusted link
     offset, stride = (None, 0) if elsewhere else plain_place(dataset, field)
     return Column(path, place, field, len(dataset), prod(shape), dtype.str, shape, chunk, offset, stride)
+
+
+def _check_chunks(dataset: h5py.Dataset, where: str, size: int) -> None:
+    """Raises DataError where a chunk is not inside the file and the data set, or too short: HDF5 would crash."""
+    if not dataset.chunks or not hasattr(dataset.id, "chunk_iter"):
+        return
+    shape, least = dataset.shape, 5 if dataset.fletcher32 else 1  # its checksum has 4 bytes
+    wrong: list[Any] = []
+
+    def look(chunk: Any) -> None:
+        outside = any(start >= length for start, length in zip(chunk.chunk_offset, shape, strict=True))
+        if outside or chunk.size < least or chunk.byte_offset + chunk.size > size:
+            wrong.append((chunk.chunk_offset, chunk.size))
+
+    dataset.id.chunk_iter(look)
+    if wrong:
+        place, length = wrong[0]
+        raise DataError(
+            f"{where}: a chunk of {length} bytes at {place}; the file is damaged or truncated, write or copy it again"
+        )
 
 
 def plain_place(dataset: h5py.Dataset, field: str | None) -> tuple[int | None, int]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from distbp.errors import RunError
+
+UNKNOWN = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # a file system that knows of no fsync
 
 
 def check_out(out: Path, inputs: Sequence[str], *, overwrite: bool) -> None:
@@ -43,6 +46,17 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
 
 
+def write_synced(path: Path, text: str) -> None:
+    """A text file that is, at any moment, whole or as it was before.  Raises OSError."""
+    temporary = temporary_name(path)
+    try:
+        with open(temporary, "x", encoding="utf-8", newline="") as file:  # "x": no link that was put there is followed
+            file.write(text)
+        replace_synced(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def replace_synced(temporary: Path, path: Path) -> None:
     """Renames a finished file, after its content and before its name are on the disk."""
     _sync(temporary, os.O_RDWR)
@@ -50,9 +64,18 @@ def replace_synced(temporary: Path, path: Path) -> None:
     _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
 
 
+def sync(descriptor: int) -> None:
+    """Content or names are on the disk after it, where the file system can do that at all.  Raises OSError."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNKNOWN:
+            raise
+
+
 def _sync(path: Path, flags: int) -> None:
     descriptor = os.open(path, flags)
     try:
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from distbp.batches import batch_samples, steps_per_epoch
-from distbp.checkpoint import Checkpoint, Progress
+from distbp.checkpoint import Checkpoint, Progress, history_columns
 from distbp.communicator import Communicator, agree, from_first, on_first
 from distbp.config import AUTO, Config, resume
 from distbp.data import Split, data_files, read_split
@@ -55,6 +55,7 @@ class Run:
 def prepare(
     comm: Communicator,
     config: Config,
+    directory: RunDirectory,
     resume_with: Mapping[str, Any] | None,
     note: Callable[[str], None],
     pulse: Pulse = lambda phase: None,
@@ -63,18 +64,17 @@ def prepare(
 ) -> Run:
     """Reads, checks and builds everything that a run needs, and writes its first files.  Raises DistbpError, agreed.
 
-    `note` tells the user; it is called on rank 0 only.  `pulse` is called again and again.  `dry_run`: no file is
-    written, no directory made.
+    `directory` is that of config.out, and is locked here; `note` tells the user; it is called on rank 0 only.  `pulse`
+    is called again and again.  `dry_run`: no file is written, no directory made.
     """
     check_alike(comm, config, resume_with)
     planner = MemoryPlanner(comm)
-    directory = RunDirectory(config.out, dry=dry_run)
     stored: Checkpoint | None = None
     if resume_with is not None:
         stored = from_first(comm, lambda: _load(directory, note))
         config = agree(comm, lambda: resume(stored.config, resume_with, "command line"))
     else:
-        on_first(comm, lambda: directory.create())
+        on_first(comm, lambda: directory.create(note))
 
     threads = set_threads(comm, config.threads, reproducible=config.reproducible)
     files = from_first(comm, lambda: data_files(config.data))
@@ -132,6 +132,7 @@ def prepare(
 
 
 def _load(directory: RunDirectory, note: Callable[[str], None]) -> Checkpoint:
+    directory.lock(note)
     stored, path, skipped = directory.newest()
     for reason in skipped:
         note(f"skipped  {reason}")
@@ -247,16 +248,7 @@ def _check_plan(comm: Communicator, plan: MemoryPlan, note: Callable[[str], None
 
 
 def _columns(problem: Problem, stored: dict[str, list[float]]) -> dict[str, list[float]]:
-    names = [
-        "epoch",
-        "step",
-        "train_loss",
-        "validation_loss",
-        f"train_{problem.metric}",
-        f"validation_{problem.metric}",
-    ]
-    names += ["learning_rate", "samples_per_second", "seconds"]
-    return {name: stored.get(name, []) for name in names}
+    return {name: stored.get(name, []) for name in history_columns(problem.metric)}
 
 
 def optimizer_of(config: Config) -> Optimizer:

@@ -1,4 +1,7 @@
-"""The directory of a run: config.toml, metrics.csv, checkpoint-SSSSSSSSSS.h5 and best.h5.  Rank 0 alone writes."""
+"""The directory of a run: config.toml, metrics.csv, checkpoint-SSSSSSSSSS.h5 and best.h5.  Rank 0 alone writes.
+
+It is locked (run.lock) from `create` or `lock` to the end of the `with` block.  Order is by step; no clock is asked.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import errno
 import math
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +20,14 @@ from distbp import __version__, checkpoint
 from distbp.checkpoint import Checkpoint
 from distbp.config import Config, as_dict
 from distbp.errors import CheckpointError, RunError
-from distbp.new_file import replace_synced
+from distbp.new_file import sync, write_synced
+from distbp.run_lock import RunLock
+from distbp.write_failure import why_not_written
 
 CHECKPOINT_NAME = re.compile(r"checkpoint-(\d{10})\.h5")
-LEFTOVER = re.compile(r"\.(checkpoint-\d{10}\.h5|best\.h5|metrics\.csv|config\.toml)\.\d+\.tmp")
+LEFTOVER = re.compile(
+    r"\.(checkpoint-\d{10}\.h5|best\.h5|metrics\.csv|config\.toml)\.\d+\.tmp|\.run\.lock\.[0-9a-f]{16}\.tmp"
+)
 WHOLE = ("epoch", "step")
 
 
@@ -29,36 +37,41 @@ class RunDirectory:
     def __init__(self, path: str, *, dry: bool = False) -> None:
         self.path, self._dry = Path(path), dry
         self.best = self.path / "best.h5"
+        self._lock = RunLock(self.path)
 
-    def create(self) -> None:
-        """Makes the directory; refuses one that holds a run already."""
+    def __enter__(self) -> RunDirectory:
+        """To be locked by `create` or `lock`."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Gives up the lock."""
+        self._lock.release()
+
+    def create(self, note: Callable[[str], None] = lambda text: None) -> None:
+        """Makes and locks the directory; refuses one that holds a run already."""
         try:
-            if not self._dry:
-                self.path.mkdir(parents=True, exist_ok=True)
-            there = self.path.exists()
-            found = [file.name for file in sorted(self.path.iterdir()) if _is_of_a_run(file.name)] if there else []
             if self._dry:
                 self._check_access()
             else:
-                self._prepare(bool(found))
+                self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(
                 f"{self.path}: cannot write the results here: {error.strerror}; choose another directory with --out"
             ) from None
+        if not self._dry:
+            self._lock.acquire(note)
+        try:
+            there = self.path.exists()
+            found = [file.name for file in sorted(self.path.iterdir()) if _is_of_a_run(file.name)] if there else []
+            if not found and not self._dry:
+                self._remove_leftovers()
+        except OSError as error:
+            raise self._cannot_write(error, "choose another directory with --out") from None
         if found:
             raise RunError(
                 f"{self.path}: already holds a run ({found[0]}); nothing was changed\n"
                 "continue it with --resume, or choose another directory with --out"
             )
-
-    def _prepare(self, is_run: bool) -> None:
-        """Removes leftovers, where there is no run, and tries to write."""
-        for file in () if is_run else list(self.path.iterdir()):
-            if LEFTOVER.fullmatch(file.name):
-                file.unlink()
-        probe = self.path / f".config.toml.{os.getpid()}.tmp"
-        probe.touch()
-        probe.unlink()
 
     def _check_access(self) -> None:
         """Raises OSError where the directory, or the one to make it in, does not look as if it could be written to."""
@@ -67,6 +80,13 @@ class RunDirectory:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if not os.access(existing, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def lock(self, note: Callable[[str], None]) -> None:
+        """Locks a directory that is there; `note` tells of a lock that was left behind.  Another run's is respected."""
+        if not self.path.is_dir():
+            raise RunError(f"{self.path}: no run to be found here: no such directory")
+        if not self._dry:
+            self._lock.acquire(note)
 
     def checkpoint(self, step: int) -> Path:
         """The checkpoint after so many updates."""
@@ -95,14 +115,13 @@ class RunDirectory:
         if self._dry:
             return
         try:
-            for file in list(self.path.iterdir()):
-                newer = CHECKPOINT_NAME.fullmatch(file.name)
-                if LEFTOVER.fullmatch(file.name):
-                    file.unlink()
-                elif newer and int(newer[1]) > state.progress.step:  # it could not be read, and was skipped
+            self._remove_leftovers()
+            for file in self.checkpoints():
+                if int(file.name[-13:-3]) > state.progress.step:  # it could not be read, and was skipped
                     file.rename(file.with_name(file.name + ".skipped"))
+            self._remove_old(state.config.keep)
         except OSError as error:
-            raise RunError(f"{self.path}: cannot write the results here: {error.strerror}") from None
+            raise self._cannot_write(error, "continue with --resume") from None
         self.write_metrics(state.history)
 
     def save(self, state: Checkpoint, keep: int, *, best: bool = False) -> Path:
@@ -110,14 +129,37 @@ class RunDirectory:
         path = self.best if best else self.checkpoint(state.progress.step)
         if self._dry:
             return path
+        self._lock.check()
         try:
             checkpoint.write(path, state)
             if not best:
-                for old in self.checkpoints()[:-keep]:
-                    old.unlink()
+                self._remove_old(keep)
         except (OSError, RuntimeError, ValueError) as error:  # h5py tells of a full disk in many ways
-            raise RunError(f"{path}: cannot write the checkpoint: {error}") from None
+            raise self._cannot_save(path, error) from None
         return path
+
+    def _cannot_save(self, path: Path, error: Exception) -> RunError:
+        try:
+            last = self.checkpoints()[-1:]
+        except RunError:
+            last = []
+        good = f"the last checkpoint is {last[0]}; continue with --resume" if last else "no checkpoint is there yet"
+        return RunError(f"{path}: cannot write the checkpoint: {why_not_written(error)}\n{good}")
+
+    def _cannot_write(self, error: OSError, mend: str, path: Path | None = None) -> RunError:
+        where = path or error.filename or self.path
+        what = "cannot be written" if path else "cannot write the results here"
+        return RunError(f"{where}: {what}: {why_not_written(error)}; {mend}")
+
+    def _remove_old(self, keep: int) -> None:
+        for old in self.checkpoints()[:-keep]:
+            old.unlink()
+
+    def _remove_leftovers(self) -> None:
+        """What a run that was killed had begun to write."""
+        for file in list(self.path.iterdir()):
+            if LEFTOVER.fullmatch(file.name):
+                file.unlink()
 
     def write_config(self, config: Config, facts: list[str]) -> None:
         """config.toml: `distbp train --config` of it repeats the run.  `facts` become comments."""
@@ -134,21 +176,22 @@ class RunDirectory:
 
     def append_metrics(self, row: dict[str, float]) -> None:
         """One more row of metrics.csv."""
+        path = self.path / "metrics.csv"
         try:
-            with open(self.path / "metrics.csv", "a", newline="") as file:
+            with open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW), "a", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerow([_cell(c, v) for c, v in row.items()])
+                file.flush()
+                sync(file.fileno())
         except OSError as error:
-            raise RunError(f"{self.path / 'metrics.csv'}: cannot be written: {error.strerror}") from None
+            raise self._cannot_write(error, "then continue with --resume", path) from None
 
     def _write(self, name: str, text: str) -> None:
         if self._dry:
             return
-        temporary = self.path / f".{name}.{os.getpid()}.tmp"
         try:
-            temporary.write_text(text, encoding="utf-8")
-            replace_synced(temporary, self.path / name)
+            write_synced(self.path / name, text)
         except OSError as error:
-            raise RunError(f"{self.path / name}: cannot be written: {error.strerror}") from None
+            raise self._cannot_write(error, "then continue with --resume", self.path / name) from None
 
 
 def _is_of_a_run(name: str) -> bool:

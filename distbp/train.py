@@ -22,6 +22,7 @@ from distbp.evaluate import Evaluation, Scores
 from distbp.grains import sample_shares
 from distbp.reduction import Tally
 from distbp.run import Run, optimizer_of, prepare
+from distbp.run_directory import RunDirectory
 from distbp.schedules import Schedule
 from distbp.stop import Pulse, stopped_early
 
@@ -62,6 +63,20 @@ def train(
     Every rank calls this with the same arguments; only rank 0 has a reporter and writes.  `beat` is told, again and
     again, what this rank is doing.  Raises DistbpError.
     """
+    with RunDirectory(config.out, dry=dry_run) as directory:  # rank 0 holds its lock
+        return _train(comm, config, directory, resume_with, stop_requested, beat, reporter, dry_run)
+
+
+def _train(
+    comm: Communicator,
+    config: Config,
+    directory: RunDirectory,
+    resume_with: Mapping[str, Any] | None,
+    stop_requested: Callable[[], bool],
+    beat: Pulse,
+    reporter: Reporter | None,
+    dry_run: bool,
+) -> Run:
 
     def pulse(phase: str) -> None:
         beat(phase)
@@ -69,7 +84,7 @@ def train(
             raise stopped_early(phase)
 
     note = reporter.note if reporter else lambda text: None
-    run = prepare(comm, config, resume_with, note, pulse, dry_run=dry_run)
+    run = prepare(comm, config, directory, resume_with, note, pulse, dry_run=dry_run)
     if reporter:
         reporter.start(run)
     if dry_run:

@@ -20,6 +20,7 @@ USERS = {
         "import_data",
         "hdf5_table",
         "checkpoint",
+        "plain_hdf5",
         "hdf5_predictions",
         "data_inspection",
         "doctor",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from distbp.optimizers import SGD, Adam
 from distbp.reduction import reduction_bytes
 from distbp.reproducible import ReproducibleGradient, reproducible_bytes
 from distbp.run import optimizer_of, prepare
+from distbp.run_directory import RunDirectory
 from distbp.shard_gradient import shard_gradient_bytes
 
 MIB = 2**20
@@ -84,7 +84,7 @@ def test_gradient_and_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """With a shard in one piece, or in several."""
     monkeypatch.setattr("distbp.backprop.PIECE_SAMPLES", most)
     config = configuration(write_data(tmp_path / "d.h5", kind=kind), tmp_path / "run", dtype="float32")
-    run = prepare(OneProcess(), config, None, print, dry_run=True)
+    run = prepare(OneProcess(), config, RunDirectory(config.out, dry=True), None, print, dry_run=True)
     network = run.problem.network
     gradient, evaluation = PlainGradient(run), Evaluation(run.comm, run.problem, run.validation, "float32")  # type: ignore[arg-type]
     shard = gradient._shard_gradient
@@ -112,7 +112,7 @@ def test_reproducible_gradient(
     config = configuration(write_data(tmp_path / "d.h5", train=223), tmp_path / "run", **options)
 
     def on_rank(comm: Communicator) -> tuple[dict[str, int], dict[str, int]]:
-        run = prepare(comm, config, None, lambda text: None, dry_run=True)
+        run = prepare(comm, config, RunDirectory(config.out, dry=True), None, lambda text: None, dry_run=True)
         gradient = ReproducibleGradient(run)
         for batch in run.loader.batches(0, 0):
             gradient(batch, stop=False, save=False)
@@ -207,7 +207,7 @@ def test_refused_before_the_data_are_read(tmp_path: Path, monkeypatch: pytest.Mo
             file.create_dataset(f"{split}/y", (40 * MIB,), np.int8, fillvalue=0)
     config = configuration(data, tmp_path / "run", memory=64.0)
     with pytest.raises(TooLargeError, match=r"order of the samples.*\n.*less --memory") as refused:
-        prepare(OneProcess(), config, None, print)
+        prepare(OneProcess(), config, RunDirectory(config.out), None, print)
     assert refused.value.agreed
 
 
@@ -220,7 +220,7 @@ def test_classes_make_a_network_too_large(tmp_path: Path, monkeypatch: pytest.Mo
     there = 150 * MIB + memory_plan.taken_bytes()
     monkeypatch.setattr(memory_plan, "free_bytes", lambda: there - memory_plan.taken_bytes())
     with pytest.raises(TooLargeError, match="state of adam 61"):
-        prepare(OneProcess(), config, None, lambda text: None)
+        prepare(OneProcess(), config, RunDirectory(config.out), None, lambda text: None)
 
 
 @pytest.mark.mpi
@@ -270,7 +270,8 @@ def test_threads_and_resumed_runs_have_a_plan(tmp_path: Path) -> None:
     assert len(run.plan.ranks) == 3
     assert len(run.plan.nodes) == 1
     assert optimizer_of(run.config).vectors == tuple(run.state.optimizer)
-    resumed = prepare(OneProcess(), replace(config), {"epochs": 5}, lambda text: None, dry_run=True)
+    directory = RunDirectory(config.out, dry=True)
+    resumed = prepare(OneProcess(), config, directory, {"epochs": 5}, lambda text: None, dry_run=True)
     assert [term.name for term in resumed.plan.ranks[0].terms if "moment" in term.name]
 
 

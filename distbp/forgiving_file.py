@@ -1,0 +1,91 @@
+"""A new file for HDF5 to write to, which keeps the first error for later.
+
+HDF5 cannot close a file in order once the disk has refused a write: h5py prints a traceback for each object of it.  So
+HDF5 is told that all went well, and who closes the file is told what had gone wrong.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+
+class ForgivingFile(io.RawIOBase):
+    """A file that must not be there before, for reading and writing.  `close` raises the OSError that was kept."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # no link is followed
+        self._position = 0
+        self._error: OSError | None = None
+
+    def readable(self) -> bool:
+        """HDF5 reads what it has written."""
+        return True
+
+    def writable(self) -> bool:
+        """It does."""
+        return True
+
+    def seekable(self) -> bool:
+        """It can."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Where the next read or write begins."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position}
+        self._position = offset + (start[whence] if whence in start else os.fstat(self._descriptor).st_size)
+        return self._position
+
+    def tell(self) -> int:
+        """Where that is."""
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Fills the buffer; with zeros where there is nothing, which only happens after an error."""
+        view = memoryview(buffer).cast("B")
+        content = b""
+        try:
+            content = os.pread(self._descriptor, len(view), self._position)
+        except OSError as error:
+            self._keep(error)
+        view[:] = content.ljust(len(view), b"\0")
+        self._position += len(view)
+        return len(view)
+
+    def write(self, data: Any) -> int:
+        """All of it, or as if it were."""
+        view = memoryview(data).cast("B")
+        done = 0
+        try:
+            while done < len(view) and not self._error:
+                done += os.pwrite(self._descriptor, view[done:], self._position + done)
+        except OSError as error:
+            self._keep(error)
+        self._position += len(view)
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Makes the file so long."""
+        size = self._position if size is None else size
+        try:
+            os.truncate(self._descriptor, size)
+        except OSError as error:
+            self._keep(error)
+        return size
+
+    def close(self) -> None:
+        """Raises OSError, if anything went wrong since the beginning."""
+        if self.closed:
+            return
+        super().close()
+        try:
+            os.close(self._descriptor)
+        except OSError as error:  # NFS may tell of a full disk only now
+            self._keep(error)
+        if self._error:
+            raise self._error
+
+    def _keep(self, error: OSError) -> None:
+        self._error = self._error or error

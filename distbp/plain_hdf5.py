@@ -1,0 +1,137 @@
+"""HDF5 files from anywhere, read strictly: plain arrays under names that are known beforehand, and nothing else.
+
+Nothing is opened before its name is seen to be expected and its link to be a hard one; no array is read before it is
+seen to lie in this file, whole and unpacked.  All arrays together are no larger than the file, so that a file takes
+no more memory than it has bytes, whatever it declares and however often it names one array.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.errors import CheckpointError
+
+NUMBERS = [h5py.h5t.py_create(np.dtype(name)) for name in ("float32", "float64", "int64")]
+ATTRIBUTE_BYTES = 2**24  # a longer attribute is refused
+MOST_ATTRIBUTES = 16
+DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError)  # h5py's ways to tell of it
+
+
+@contextmanager
+def open_plain(path: Path) -> Iterator[PlainFile]:
+    """The file, open for reading.  Raises CheckpointError, also for what h5py finds while it is open."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would keep us waiting
+            raise CheckpointError(f"{path}: is not a file")
+        with h5py.File(path, "r", locking=False) as file:
+            if file.userblock_size:
+                raise CheckpointError(f"{path}: has a user block; a checkpoint has none")
+            yield PlainFile(path, file, status.st_size)
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(f"{path}: no such checkpoint") from None
+    except PermissionError:
+        raise CheckpointError(f"{path}: permission denied") from None
+    except DAMAGE as error:
+        raise CheckpointError(f"{path}: not a readable HDF5 file ({short(error)})") from None
+
+
+def short(text: object) -> str:
+    """On one line, and not longer than a line or two, for messages about what may be very long."""
+    words = " ".join(str(text).split())
+    return words if len(words) <= 240 else words[:240] + "…"
+
+
+class PlainFile:
+    """What is in an open file.  Its methods raise CheckpointError."""
+
+    def __init__(self, path: Path, file: h5py.File, size: int) -> None:
+        self.path, self._file, self._size = path, file, size
+
+    def attribute_names(self) -> list[str]:
+        """The names of the attributes of the file."""
+        count = h5py.h5a.get_num_attrs(self._file.id)
+        if count > MOST_ATTRIBUTES:
+            raise CheckpointError(f"{self.path}: has {count} attributes")
+        return sorted(self._file.attrs)
+
+    def attribute(self, name: str) -> Any:
+        """An attribute of the file that is one int64 or one string of fixed length: an integer or bytes."""
+        stored = h5py.h5a.open(self._file.id, name.encode())
+        kind, space = stored.get_type(), stored.get_space()
+        if space.get_simple_extent_type() != h5py.h5s.SCALAR or not (kind.equal(NUMBERS[2]) or _is_text(kind)):
+            raise CheckpointError(f"{self.path}: attribute {name} is of the wrong type")
+        if kind.get_size() > min(ATTRIBUTE_BYTES, self._size):
+            raise CheckpointError(f"{self.path}: attribute {name} is of {kind.get_size()} bytes")
+        return self._file.attrs[name]
+
+    def arrays(self, required: Set[str], optional: Set[str], text: Set[str]) -> dict[str, NDArray[Any]]:
+        """All arrays of the file, by their names, such as /group/array; those in `text` may be strings."""
+        known = required | optional
+        groups = {name[:i] for name in known for i, letter in enumerate(name) if letter == "/" and i}
+        found: dict[str, NDArray[Any]] = {}
+        self._read(self._file, "", known, groups, text, found)
+        missing = sorted(required - found.keys())
+        if missing:
+            raise CheckpointError(f"{self.path}: {missing[0]} is missing")
+        return found
+
+    def _read(
+        self,
+        group: h5py.Group,
+        prefix: str,
+        known: Set[str],
+        groups: Set[str],
+        text: Set[str],
+        found: dict[str, NDArray[Any]],
+    ) -> None:
+        if prefix and h5py.h5a.get_num_attrs(group.id):
+            raise CheckpointError(f"{self.path}: {prefix} has attributes; a checkpoint has them at its top only")
+        for name in group:
+            where = f"{prefix}/{name}"
+            if where not in known and where not in groups:
+                raise CheckpointError(f"{self.path}: {short(ascii(where))} does not belong into a checkpoint")
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise CheckpointError(f"{self.path}: {where} is a link; a checkpoint has none")
+            item = group[name]
+            if where in groups:
+                if not isinstance(item, h5py.Group):
+                    raise CheckpointError(f"{self.path}: {where} is not a group")
+                self._read(item, where, known, groups, text, found)
+            else:
+                found[where] = self._array(item, where, where in text, sum(a.nbytes for a in found.values()))
+
+    def _array(self, item: Any, where: str, text: bool, before: int) -> NDArray[Any]:
+        """The values of a plain array, where all that was read before has so many bytes."""
+        if not isinstance(item, h5py.Dataset):
+            raise CheckpointError(f"{self.path}: {where} is not an array of numbers")
+        how, kind = item.id.get_create_plist(), item.id.get_type()
+        plain = how.get_layout() == h5py.h5d.CONTIGUOUS and not how.get_external_count() and not how.get_nfilters()
+        if not plain or h5py.h5a.get_num_attrs(
+            item.id
+        ):  # first of all: to ask a virtual one for its shape opens others
+            raise CheckpointError(f"{self.path}: {where} is not a plain array that is stored in this file")
+        if not (any(kind.equal(number) for number in NUMBERS) or (text and _is_text(kind))) or item.shape is None:
+            raise CheckpointError(f"{self.path}: {where} is not an array of numbers")
+        count, begin = prod(item.shape), item.id.get_offset()
+        size = count * kind.get_size()
+        inside = item.id.get_storage_size() == size and (not size or (begin is not None and begin + size <= self._size))
+        if not inside or before + size > self._size:
+            raise CheckpointError(f"{self.path}: {where} declares {count} values but does not store them")
+        try:
+            return np.asarray(item[()])
+        except MemoryError:  # a file may have holes, and be longer than a disk
+            raise CheckpointError(f"{self.path}: {where}: {count} values do not fit into memory") from None
+
+
+def _is_text(kind: Any) -> bool:
+    return isinstance(kind, h5py.h5t.TypeStringID) and not kind.is_variable_str()

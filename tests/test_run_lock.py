@@ -1,0 +1,317 @@
+"""The lock of a run directory: one run at a time, and none that a killed run can leave behind for ever."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from runs import BIN, LIMIT, Runner, StopAt, check_error, configuration, environment, train_on
+
+from distbp import run_lock
+from distbp.config import Config
+from distbp.errors import RunError, Stopped
+from distbp.run_lock import Owner, RunLock, this_process
+
+LONG = ("--epochs", "1000000", "--hidden", "4", "--batch-size", "2")
+HOLD = """
+import sys
+from pathlib import Path
+from distbp.errors import RunError
+from distbp.run_lock import RunLock
+sys.stdin.readline()
+try:
+    RunLock(Path(sys.argv[1])).acquire(lambda text: None)
+    print("got it", flush=True)
+    sys.stdin.readline()
+except RunError as error:
+    print(error, flush=True)
+"""
+
+
+def put(directory: Path, owner: Owner) -> Path:
+    path = directory / run_lock.NAME
+    path.write_text(json.dumps({**asdict(owner), "token": "x"}))
+    return path
+
+
+def gone() -> Owner:
+    """A process of this host that has ended."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return replace(this_process(), pid=child.pid)
+
+
+def taken(directory: Path) -> list[str]:
+    """What is said when the lock is taken."""
+    notes: list[str] = []
+    lock = RunLock(directory)
+    lock.acquire(notes.append)
+    assert json.loads((directory / run_lock.NAME).read_text())["pid"] == os.getpid()
+    lock.release()
+    assert os.listdir(directory) == []
+    return notes
+
+
+def refused(directory: Path) -> str:
+    before = (directory / run_lock.NAME).read_bytes()
+    with pytest.raises(RunError) as caught:
+        RunLock(directory).acquire(lambda text: None)
+    assert (directory / run_lock.NAME).read_bytes() == before
+    assert os.listdir(directory) == [run_lock.NAME]
+    return str(caught.value)
+
+
+def test_the_lock_is_there_only_while_it_is_held(tmp_path: Path) -> None:
+    assert taken(tmp_path) == []
+
+
+def test_two_runs_of_one_process(tmp_path: Path) -> None:
+    lock = RunLock(tmp_path)
+    lock.acquire(lambda text: None)
+    assert f"process {os.getpid()} on " in refused(tmp_path)
+    lock.release()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda owner: owner,
+        lambda owner: replace(owner, pid=os.getpid()),  # ours, but of a process that started at another time
+        lambda owner: replace(owner, pid=1, start="7"),
+        lambda owner: replace(owner, pid=os.getppid(), boot="another"),
+        lambda owner: replace(owner, pid=2**31 - 1),
+        lambda owner: replace(owner, pid=2**80),
+    ],
+    ids=["gone", "our pid", "pid 1", "before a boot", "no such pid", "huge pid"],
+)
+def test_a_stale_lock_of_this_host_is_taken_over(tmp_path: Path, change: Callable[[Owner], Owner]) -> None:
+    owner = change(replace(gone(), start="12345"))
+    path = put(tmp_path, owner)
+    assert taken(tmp_path) == [f"taking over {path}: process {owner.pid} on {owner.host} is gone"]
+
+
+def test_a_process_that_ended_and_was_not_waited_for_is_gone(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    put(tmp_path, replace(this_process(), pid=child.pid, start="12345"))
+    assert taken(tmp_path)
+    child.wait()
+
+
+def test_a_living_process_is_respected(tmp_path: Path) -> None:
+    path = put(tmp_path, this_process())
+    said = refused(tmp_path)
+    assert f"{tmp_path}: process {os.getpid()} on " in said
+    assert f"kill -USR1 {os.getpid()}" in said
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"host": "node7"},
+        {"machine": "another of the same name"},
+        {"processes": "pid:[1]"},
+        {"host": "node7", "job": "42"},
+        {"host": "node7", "boot": "x"},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_seen_from_here_is_respected(tmp_path: Path, change: dict[str, str]) -> None:
+    path = put(tmp_path, replace(gone(), **change))  # type: ignore[arg-type]
+    said = refused(tmp_path)
+    assert f"on {change.get('host', this_process().host)}" in said
+    assert f"if that job is gone, remove {path}" in said
+    assert ("SLURM job 42" in said) == ("job" in change)
+    path.unlink()
+    assert taken(tmp_path) == []
+
+
+def test_a_requeued_slurm_job_takes_over_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put(tmp_path, replace(gone(), host="node7", job="42"))
+    monkeypatch.setenv("SLURM_JOB_ID", "43")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    refused(tmp_path)
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    monkeypatch.delenv("SLURM_RESTART_COUNT")
+    refused(tmp_path)  # two steps of one job on two hosts
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert taken(tmp_path)[0].startswith(f"taking over {path}: process ")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{}", b"[" * 4000, b"\xff" * 10, b'{"pid": "x"}', b"x" * 100_000],
+    ids=["empty", "no names", "nested", "bytes", "no number", "long"],
+)
+def test_a_lock_that_names_nobody(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / run_lock.NAME).write_bytes(content)
+    assert "does not say whose it is; if no run works in this directory, remove this file" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("field", ["host", "machine", "boot", "processes", "start", "job", "pid", "restarts"])
+@pytest.mark.parametrize("value", [None, "a\x1b[2J", [1], -5])
+def test_a_lock_with_an_odd_field(tmp_path: Path, field: str, value: object) -> None:
+    (tmp_path / run_lock.NAME).write_text(json.dumps({**asdict(this_process()), field: value}))
+    if (field, value) == ("restarts", -5):
+        assert "works in this directory" in refused(tmp_path)
+    else:
+        assert "does not say whose it is" in refused(tmp_path)
+
+
+def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("precious")
+    (tmp_path / run_lock.NAME).symlink_to("other")
+    with pytest.raises(RunError, match="a symbolic link is there; remove it"):
+        RunLock(tmp_path).acquire(lambda text: None)
+    assert (tmp_path / "other").read_text() == "precious"
+
+
+def test_a_file_system_without_hard_links_and_flock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*arguments: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", unknown)
+    monkeypatch.setattr(run_lock.fcntl, "flock", unknown)
+    assert taken(tmp_path) == []
+    put(tmp_path, this_process())
+    refused(tmp_path)
+    put(tmp_path, gone())
+    assert len(taken(tmp_path)) == 1
+
+
+def test_a_lost_answer_of_nfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = os.link
+
+    def done_but_refused(*names: str) -> None:
+        link(*names)
+        raise FileExistsError(17, "File exists")
+
+    monkeypatch.setattr(os, "link", done_but_refused)
+    assert taken(tmp_path) == []
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_of_many_takers_one_gets_it(tmp_path: Path, stale: bool) -> None:
+    for _ in range(4):
+        takers = [
+            subprocess.Popen(
+                [sys.executable, "-c", HOLD, str(tmp_path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment(),
+            )
+            for _ in range(6)
+        ]
+        if stale:
+            put(tmp_path, gone())
+        for taker in takers:
+            assert taker.stdin
+            taker.stdin.write("\n")
+            taker.stdin.flush()
+        said = [taker.stdout.readline() for taker in takers if taker.stdout]
+        assert said.count("got it\n") == 1, said
+        assert sum(" works in this directory" in line for line in said) == 5, said
+        for taker in takers:
+            taker.kill()
+            taker.communicate(timeout=LIMIT)
+        (tmp_path / run_lock.NAME).unlink()
+        assert [name for name in os.listdir(tmp_path) if not name.endswith(".tmp")] == []
+
+
+def test_of_many_threads_one_gets_it(tmp_path: Path) -> None:
+    """All of them take over one stale lock, again and again."""
+    for _ in range(30):
+        put(tmp_path, gone_owner)
+        start, got = threading.Barrier(8), []
+
+        def take(start: threading.Barrier = start, got: list[RunLock] = got) -> None:
+            lock = RunLock(tmp_path)
+            start.wait()
+            try:
+                lock.acquire(lambda text: None)
+                got.append(lock)
+            except RunError:
+                pass
+
+        threads = [threading.Thread(target=take) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(got) == 1
+        got[0].release()
+        assert os.listdir(tmp_path) == []
+
+
+gone_owner = replace(this_process(), pid=2**31 - 1)
+
+
+def test_it_is_given_up_whatever_happens(data_file: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(Stopped):
+        train_on(1, configuration(data_file, run), **StopAt(2).words)
+    assert not (run / run_lock.NAME).exists()
+    with pytest.raises(RunError, match="already holds a run"):
+        train_on(1, configuration(data_file, run))
+    assert not (run / run_lock.NAME).exists()
+
+    def broken(phase: str) -> None:
+        assert (run / run_lock.NAME).exists()
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train_on(1, Config(out=str(run)), resume_with={}, beat=broken)
+    assert not (run / run_lock.NAME).exists()
+
+
+def test_a_run_that_lost_its_lock_leaves_the_files_alone(data_file: str, tmp_path: Path) -> None:
+    """Somebody removed the lock, and another host began to work there."""
+    run = tmp_path / "run"
+    other = replace(this_process(), host="node7")
+
+    def lose(phase: str) -> None:
+        if phase.startswith("in epoch 1, step 1"):
+            (run / run_lock.NAME).unlink()
+            put(run, other)
+
+    with pytest.raises(RunError, match=f"process {os.getpid()} on node7 has taken over this directory"):
+        train_on(1, configuration(data_file, run), beat=lose)
+    assert json.loads((run / run_lock.NAME).read_text())["host"] == "node7"
+    assert [path.name for path in run.glob("*.h5")] == ["checkpoint-0000000000.h5"]
+
+
+@pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=pytest.mark.mpi)])
+def test_a_second_run_is_refused_and_a_killed_one_succeeded(runner: Runner, data_file: str, ranks: int) -> None:
+    run = runner.directory / "run"
+    process = runner.start(str(BIN / "distbp"), "train", data_file, *LONG, ranks=ranks)
+    while not (run / "metrics.csv").exists() or len((run / "metrics.csv").read_text().splitlines()) < 3:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    pid = json.loads((run / run_lock.NAME).read_text())["pid"]
+    for arguments in (["--resume"], [data_file]):
+        second = runner.distbp("train", *arguments, "--epochs", "1", "--out", "run", ranks=ranks)
+        check_error(second, 1, f"run: process {pid} on ", "works in this directory", f"kill -USR1 {pid}")
+    os.killpg(process.pid, signal.SIGKILL)
+    if ranks:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.2)
+    runner.finish(process)
+    assert (run / run_lock.NAME).exists()
+    done = len((run / "metrics.csv").read_text().splitlines())
+    again = runner.distbp("train", "--resume", "--epochs", str(done + 5), ranks=ranks)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count(f"taking over run/run.lock: process {pid} on ") == 1
+    assert not (run / run_lock.NAME).exists()
