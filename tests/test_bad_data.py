@@ -22,7 +22,6 @@ pytestmark = pytest.mark.mpi
 DISTBP = str(BIN / "distbp")
 SECONDS = 30  # a limit for one job, its start included
 QUICK = ("--hidden", "4", "--epochs", "2", "--validation-split", "")
-FILES_STAY = ("--memory", "1e-6")  # GiB: no data set is as small as that
 WITHOUT_ROOTS_RIGHTS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")  # to read what nobody may read
 
 
@@ -65,7 +64,7 @@ def test_a_truncated_file(runner: Runner) -> None:
     with h5py.File(path) as file:
         middle = file["train/x"].id.get_offset() + 5000 * 16
     os.truncate(path, middle)
-    result = train(runner, path, *QUICK, *FILES_STAY)
+    result = train(runner, path, *QUICK)
     check_refused(runner, result, "cut.h5: is truncated", "write or copy it again")
 
 
@@ -77,7 +76,7 @@ def test_a_damaged_chunk_that_one_rank_reads(runner: Runner) -> None:
     with open(path, "rb+") as raw:
         raw.seek(where)
         raw.write(b"\xff" * 40)
-    result = train(runner, path, *QUICK, *FILES_STAY, ranks=3)
+    result = train(runner, path, *QUICK, ranks=3)
     check_refused(runner, result, "error: rank 2 (", "d.h5: train/x, row 200 to 299: cannot be read")
 
 
@@ -173,7 +172,7 @@ def test_a_file_that_is_not_there_on_one_node(runner: Runner) -> None:
     node = runner.directory / "node"
     node.mkdir()
     path = write_data(node / "d.h5", train=50)
-    command = [DISTBP, "train", path, *QUICK, *FILES_STAY]
+    command = [DISTBP, "train", path, *QUICK]
     hidden = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(node), *command]
     result = train_apart(runner, command, hidden)
     check_refused(runner, result, "error: rank 1 (", "d.h5: no such file", "must be there on all nodes")
@@ -275,17 +274,16 @@ def test_one_sample_is_of_one_class(runner: Runner) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "memory", "message"),
+    ("bad", "message"),
     [
-        ({"last_x": np.nan}, (), "train/x, row 19: nan in the data"),
-        ({"last_x": np.nan}, FILES_STAY, "train/x, row 19: nan in the data"),
-        ({"last_y": np.inf}, (), "train/y, row 19: inf in the data"),
+        ({"last_x": np.nan}, "train/x, row 19: nan in the data"),
+        ({"last_y": np.inf}, "train/y, row 19: inf in the data"),
     ],
-    ids=["nan", "nan in files", "infinite target"],
+    ids=["nan", "infinite target"],
 )
-def test_numbers_that_are_none(runner: Runner, bad: dict[str, float], memory: tuple[str, ...], message: str) -> None:
+def test_numbers_that_are_none(runner: Runner, bad: dict[str, float], message: str) -> None:
     pattern = write_parts(runner.directory, **bad)
-    result = train(runner, pattern, *QUICK, *memory, ranks=3)
+    result = train(runner, pattern, *QUICK, ranks=3)
     check_refused(runner, result, "error: rank 2 (", f"part-2.h5: {message}", "remove or replace such rows")
 
 
