@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from distbp.errors import RunError
+from distbp.write_failure import system_code
 
 UNKNOWN = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # a file system that knows of no fsync
 
@@ -34,11 +34,8 @@ FAILURES = (OSError, RuntimeError, ValueError)  # of a file that is written: the
 
 def reason(error: Exception) -> str:
     """In the words of the system, where it is the one who refused: h5py adds a paragraph."""
-    number = error.errno if isinstance(error, OSError) else None
-    said = re.search(r"errno = (\d+)", str(error))
-    if number is None and said:
-        number = int(said[1])
-    return os.strerror(number) if number else str(error)
+    code = system_code(error)
+    return os.strerror(code) if code else str(error)
 
 
 def temporary_name(path: Path) -> Path:

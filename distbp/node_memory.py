@@ -21,13 +21,19 @@ def group_bytes() -> int | None:
 
 
 def _available() -> int:
+    available = _said_by_kernel("/proc/meminfo", "MemAvailable:")
+    return 2**33 if available is None else available
+
+
+def _said_by_kernel(path: str, name: str) -> int | None:
+    """Bytes, of a line such as "MemAvailable:  1234 kB"; None where there is none."""
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
+        for line in Path(path).read_text().splitlines():
+            if line.startswith(name):
                 return int(line.split()[1]) * 1024
     except (OSError, ValueError, IndexError):
         pass
-    return 2**33
+    return None
 
 
 def _left_in_groups() -> list[int]:
@@ -66,11 +72,8 @@ def _reclaimable(group: Path) -> int:
 
 def taken_bytes() -> int:
     """Bytes that this process has taken; what it shares with others counts in parts (PSS), where the kernel says so."""
-    try:
-        for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
+    shared_in_parts = _said_by_kernel("/proc/self/smaps_rollup", "Pss:")
+    if shared_in_parts is not None:
+        return shared_in_parts
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

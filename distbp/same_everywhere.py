@@ -60,9 +60,9 @@ def compare_files(comm: Communicator, files: list[str], note: Callable[[str], No
                 raise DataError(f"{file}: {mine}, and on rank 0 it {its}; data must be the same on all nodes")
 
     agree(comm, check)
-    times = [comm.rank if own != first[: len(own)] else None]
-    other = next((rank for (rank,) in comm.allgather(times) if rank is not None), None)
-    if other is not None and comm.rank == 0:
+    differ = comm.allgather(own != first[: len(own)])
+    if comm.rank == 0 and any(differ):
+        other = differ.index(True)
         note(f"note      rank {other} sees data files with other times of change than rank 0: copies, it is hoped")
 
 

@@ -93,7 +93,7 @@ def _train(
     started = time.perf_counter()
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the loss is watched instead
         try:
-            _Training(run, stop_requested, beat, reporter).all_epochs()
+            _Training(run, stop_requested, beat, pulse, reporter).all_epochs()
         finally:
             run.loader.close()
     if reporter:
@@ -117,10 +117,12 @@ def make_schedule(config: Config, steps: int) -> Schedule:
 class _Training:
     """The steps of a run, and what happens between them."""
 
-    def __init__(self, run: Run, stop_requested: Callable[[], bool], beat: Pulse, reporter: Reporter | None) -> None:
+    def __init__(
+        self, run: Run, stop_requested: Callable[[], bool], beat: Pulse, pulse: Pulse, reporter: Reporter | None
+    ) -> None:
         config, state = run.config, run.state
         self._run, self._reporter = run, reporter
-        self._stop_requested, self._beat = stop_requested, beat
+        self._stop_requested, self._beat, self._pulse = stop_requested, beat, pulse
         self._gradient: BatchGradient = batch_gradient(run)
         self._optimizer, self._learning_rate = optimizer_of(config), make_schedule(config, run.steps_per_epoch)
         self._guard = DriftGuard(run.comm, state.parameters, config.drift_steps)
@@ -209,13 +211,7 @@ class _Training:
 
     def _validate(self) -> Scores | None:
         """Raises Stopped, agreed, where a stop is asked for meanwhile."""
-
-        def pulse(phase: str) -> None:
-            self._beat(phase)
-            if self._stop_requested():
-                raise stopped_early(phase)
-
-        return self._evaluation(self._run.state.parameters, pulse) if self._evaluation else None
+        return self._evaluation(self._run.state.parameters, self._pulse) if self._evaluation else None
 
     def _check_parameters(self) -> None:
         """Before anything is validated or saved: a diverged network must not take the place of a good one."""

@@ -19,13 +19,15 @@ import time
 import traceback
 from types import FrameType
 
+from distbp.errors import DistbpError, Stopped
+from distbp.launch import INTERRUPTED, LAST_WORDS_SECONDS, say
 from distbp.stop import DOUBLE_SECONDS, StopRequest
 
 LOOK_SECONDS = 0.25
-LAST_WORDS_SECONDS = 2.0  # for the other ranks, which are as long in the same place, to say where they are
+OTHERS_SECONDS = 2.0  # for the other ranks, which are as long in the same place, to say where they are
 LET_GO_SECONDS = 3.0  # for the main thread to end by itself, after a second Ctrl-C
 REARM_SECONDS = 5.0  # between two times that the alarm of last resort is set anew
-INTERRUPTED, FAILED, AGAIN = 130, 1, 75
+FAILED, AGAIN = DistbpError.exit_code, Stopped.exit_code
 
 
 class Watchdog:
@@ -42,8 +44,7 @@ class Watchdog:
         self._armed = -REARM_SECONDS
         self._main = threading.get_ident()
         self._done = threading.Event()
-        self._asked_at = self._interrupted_at = float("inf")
-        self._interrupts: list[float] = []
+        self._asked_at = self._first_interrupt_at = self._interrupted_at = float("inf")
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
 
@@ -80,7 +81,7 @@ class Watchdog:
                     "(--stall-minutes); the job ends. The last checkpoint is good: continue with --resume. The rank "
                     f"that says nothing like this, or another place, is the one to look at. It was here:\n{stack}"
                 )
-                if not self._done.wait(LAST_WORDS_SECONDS):
+                if not self._done.wait(OTHERS_SECONDS):
                     os._exit(FAILED)
 
     def _listen(self) -> None:
@@ -93,21 +94,15 @@ class Watchdog:
             now = time.monotonic()
             self._asked_at = min(self._asked_at, now)
             if number == signal.SIGINT:
-                self._interrupts.append(now)
-                if now - self._interrupts[0] > DOUBLE_SECONDS:
+                self._first_interrupt_at = min(self._first_interrupt_at, now)
+                if now - self._first_interrupt_at > DOUBLE_SECONDS:
                     self._interrupted_at = min(self._interrupted_at, now)
 
     def _frame(self) -> FrameType | None:
         return sys._current_frames().get(self._main)
 
     def _end(self, text: str, code: int) -> None:
-        if not self._done.wait(0):
+        if not self._done.is_set():
             say(text)
-            time.sleep(0.2)
+            time.sleep(LAST_WORDS_SECONDS)
             os._exit(code)
-
-
-def say(text: str) -> None:
-    """One write for all of it, so that lines of several ranks do not mix."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()

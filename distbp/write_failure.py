@@ -21,12 +21,18 @@ MENDED = {
 }
 
 
-def why_not_written(error: Exception) -> str:
-    """The reason, and what to do; h5py has the number of the system's error in its words at best."""
-    code = getattr(error, "errno", None)
+def system_code(error: Exception) -> int | None:
+    """The number of the system's error; h5py has it in its words at best."""
+    code: int | None = getattr(error, "errno", None)
     if code is None:
         found = re.search(r"errno = (\d+)", str(error))
         code = int(found[1]) if found else None
+    return code
+
+
+def why_not_written(error: Exception) -> str:
+    """The reason, and what to do."""
+    code = system_code(error)
     if code is None:
         return " ".join(str(error).split())
     return MENDED.get(code, os.strerror(code))
