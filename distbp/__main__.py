@@ -7,11 +7,11 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-from distbp.launch import Launch, guard
+from distbp.ranks.launch import Launch, guard
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """As an exception, so that unfinished files are removed; `distbp train` does better, see `distbp.stop`."""
+    """As an exception, so that unfinished files are removed; `distbp train` does better, see `distbp.ranks.stop`."""
     raise SystemExit(128 + number)
 
 

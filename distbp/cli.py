@@ -13,7 +13,7 @@ import click
 from distbp import __version__
 from distbp.config import FIELDS, Config, check_each, flag, kind, merge, parse, read_toml
 from distbp.errors import DistbpError
-from distbp.launch import Launch
+from distbp.ranks.launch import Launch
 
 CONFIG_FILE = "distbp.toml"
 
@@ -114,16 +114,16 @@ def train(
         config = merge(given, origin)
     if simulate_ranks and launch.launched:
         raise click.UsageError("--simulate-ranks is for one process; mpirun has started real ranks")
-    from distbp.stop import StopRequest
+    from distbp.ranks.stop import StopRequest
 
     stop = StopRequest(config.stop_signals.split(",") if config.stop_signals else ())
     comm = launch.connect()
     stop.listen()
 
-    from distbp.communicator import Communicator, run_threads
-    from distbp.report import ConsoleReporter
-    from distbp.train import train as train_network
-    from distbp.watchdog import Watchdog
+    from distbp.ranks.communicator import Communicator, run_threads
+    from distbp.ranks.watchdog import Watchdog
+    from distbp.training.report import ConsoleReporter
+    from distbp.training.train import train as train_network
 
     watchdog = Watchdog(launch.rank, stop, config.stall_minutes * 60, config.grace)
 
@@ -213,8 +213,8 @@ def evaluate(
     The figures are exact for any number of ranks: each sample counts once.
     """
     comm = launch.connect()
-    from distbp.evaluate import Evaluation
-    from distbp.trained import load
+    from distbp.gradient.evaluate import Evaluation
+    from distbp.prediction.trained import load
 
     used = load(comm, checkpoint, data, split, targets=True, trust_links=trust_links, memory=memory)
     state = used.state
@@ -257,8 +257,8 @@ def predict(
     a file, or a run directory. Without DATA: the data the network was trained on.
     """
     comm = launch.connect()
-    from distbp.predict import predict as predict_split
-    from distbp.trained import load
+    from distbp.prediction.predict import predict as predict_split
+    from distbp.prediction.trained import load
 
     used = load(comm, checkpoint, data, split, targets=False, trust_links=trust_links, memory=memory)
     N = len(used.data)
@@ -295,8 +295,8 @@ def inspect(launch: Launch, /, file: tuple[str, ...], digest: bool, diff: bool, 
         raise click.UsageError(f"--diff: expected two checkpoints, got {len(file)}")
     if not launch.only_first():
         return
-    from distbp.data_inspection import View
-    from distbp.inspection import describe, describe_difference, describe_digest
+    from distbp.inspection.data_inspection import View
+    from distbp.inspection.file_inspection import describe, describe_difference, describe_digest
     from distbp.progress import RowProgress
 
     if diff:
@@ -380,8 +380,8 @@ def import_command(
     """
     if not launch.only_first():
         return
-    from distbp.import_data import ImportOptions, import_data
     from distbp.progress import RowProgress
+    from distbp.tables.import_data import ImportOptions, import_data
 
     for name, option in (("x", "x"), ("y", "y"), ("splits", "split")):
         options[name] = tuple(one.strip() for one in options.pop(option).split(",") if one.strip())
@@ -404,7 +404,7 @@ def gradcheck(launch: Launch, seed: int, verbose: bool) -> None:
     """Compares backpropagation with finite differences, for every σ, L and depth. Exit code 1 if one is off."""
     if not launch.only_first():
         return
-    from distbp.gradcheck import TOLERANCE, all_networks, check_network
+    from distbp.mathematics.gradcheck import TOLERANCE, all_networks, check_network
 
     checks = [check_network(network, seed) for network in all_networks()]
     checks.sort(key=lambda check: -check.error)
@@ -435,7 +435,7 @@ def doctor(launch: Launch, out: Path) -> None:
 
     A line for each check: ok; warn, it could be better; FAIL, a run would not work, and then the exit code is 1.
     """
-    from distbp.doctor import examine
+    from distbp.doctor.doctor import examine
 
     code = examine(launch, out, click.echo)
     if code:

@@ -21,7 +21,7 @@ class DistbpError(Exception):
     """Something that a user can understand and mend.
 
     `agreed` is true when every rank raises this same error at the same place: then rank 0 alone prints it and the
-    job ends in order.  An error that is not agreed ends the whole job at once (see `distbp.launch`).
+    job ends in order.  An error that is not agreed ends the whole job at once (see `distbp.ranks.launch`).
     """
 
     exit_code = 1

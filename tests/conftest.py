@@ -16,8 +16,8 @@ import hypothesis
 import pytest
 from runs import Runner, write_data
 
-from distbp.communicator import Communicator
-from distbp.launch import Launch
+from distbp.ranks.communicator import Communicator
+from distbp.ranks.launch import Launch
 
 LAUNCH = Launch(os.environ)
 

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from typing import Any
 
 PLACES = {  # module, class, function, the call that goes wrong
-    "reading": ("distbp.data", None, "_read_checked", 2),
-    "measuring": ("distbp.scaling", "Extremes", "add", 1),
-    "step": ("distbp.shard_gradient", "ShardGradient", "__call__", 15),
-    "prefetch": ("distbp.row_loader", "RowLoader", "_read", 2),
-    "validation": ("distbp.evaluate", "Evaluation", "_sums", 2),
-    "checkpoint": ("distbp.run_directory", "RunDirectory", "save", 3),
-    "update": ("distbp.optimizers", "Adam", "update", 15),
+    "reading": ("distbp.data.split", None, "_read_checked", 2),
+    "measuring": ("distbp.data.scaling", "Extremes", "add", 1),
+    "step": ("distbp.gradient.shard_gradient", "ShardGradient", "__call__", 15),
+    "prefetch": ("distbp.data.row_loader", "RowLoader", "_read", 2),
+    "validation": ("distbp.gradient.evaluate", "Evaluation", "_sums", 2),
+    "checkpoint": ("distbp.training.run_directory", "RunDirectory", "save", 3),
+    "update": ("distbp.mathematics.optimizers", "Adam", "update", 15),
 }
 
 

@@ -16,12 +16,12 @@ import h5py
 import numpy as np
 import pytest
 
-from distbp.communicator import OneProcess, run_threads
 from distbp.config import Config, merge
-from distbp.data import Split
-from distbp.layout import Column, Layout, Part
-from distbp.run import Run
-from distbp.train import train
+from distbp.data.layout import Column, Layout, Part
+from distbp.data.split import Split
+from distbp.ranks.communicator import OneProcess, run_threads
+from distbp.training.run import Run
+from distbp.training.train import train
 
 BIN = Path(sys.executable).parent
 LIMIT = 60  # seconds for a subprocess

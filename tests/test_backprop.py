@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import textbook
 
-from distbp.activations import ACTIVATIONS
-from distbp.backprop import Piece, backward, forward, loss_sum, output_error, piece_samples
-from distbp.network import Network, Parameters
+from distbp.mathematics.activations import ACTIVATIONS
+from distbp.mathematics.backprop import Piece, backward, forward, loss_sum, output_error, piece_samples
+from distbp.mathematics.network import Network, Parameters
 
 SIGMAS = [name for name in ACTIVATIONS if name != "softmax"]
 KINKED = {"relu", "leaky_relu"}

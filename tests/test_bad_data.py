@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from runs import BIN, Runner, check_error, mpirun_command, write_data
 
-from distbp import checkpoint
+from distbp.training import checkpoint
 
 pytestmark = pytest.mark.mpi
 DISTBP = str(BIN / "distbp")

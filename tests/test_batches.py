@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from distbp.batches import epoch_order, pieces, shard, steps_per_epoch
+from distbp.mathematics.batches import epoch_order, pieces, shard, steps_per_epoch
 
 
 @given(n=st.integers(0, 300), seed=st.integers(0, 2**63), epoch=st.integers(0, 10**6))

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from runs import configuration, train_on, write_data
 
-from distbp import checkpoint
-from distbp.checkpoint import read, write
 from distbp.errors import CheckpointError
+from distbp.training import checkpoint
+from distbp.training.checkpoint import read, write
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 from runs import LIMIT, configuration, environment, train_on, write_data
 
-from distbp import checkpoint
-from distbp.checkpoint import read
 from distbp.errors import CheckpointError
+from distbp.training import checkpoint
+from distbp.training.checkpoint import read
 
 MEMORY = 300  # MiB that reading may take, beyond that of the program
 BIAS = "/network/layer_2/b"
@@ -30,7 +30,7 @@ PACKED = zlib.compress(bytes(8 * 2**20), 9)
 READ = """
 import resource, sys
 from pathlib import Path
-from distbp.checkpoint import read
+from distbp.training.checkpoint import read
 from distbp.errors import CheckpointError
 pages = int(Path("/proc/self/statm").read_text().split()[0])
 limit = pages * resource.getpagesize() + {memory} * 2**20

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from runs import Runner, check_error, write_data
 
-from distbp import __version__, checkpoint
+from distbp import __version__
+from distbp.training import checkpoint
 
 SMALL = ("--hidden", "6", "--epochs", "2", "--batch-size", "7")
 

@@ -7,9 +7,9 @@ import time
 import numpy as np
 import pytest
 
-from distbp.batches import shard
-from distbp.communicator import OneProcess, agree, on_first, run_threads
 from distbp.errors import DataError, DistbpError, UsageError
+from distbp.mathematics.batches import shard
+from distbp.ranks.communicator import OneProcess, agree, on_first, run_threads
 
 SIZES = [1, 2, 3, 8]
 
@@ -110,7 +110,7 @@ def test_node_array_of_real_ranks(comm, monkeypatch):
     parts = comm.node_array((5,), np.dtype(float)).parts
     assert parts == len(comm.node_ranks())
     if comm.size > 1:
-        from distbp import mpi
+        from distbp.ranks import mpi
 
         monkeypatch.setattr(mpi, "MARGIN_BYTES", 2**62)
         own = comm.node_array((5,), np.dtype(float))

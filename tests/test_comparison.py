@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from runs import Runner, check_error, configuration, train_on
 
-from distbp.comparison import differences, digest, ulps
+from distbp.training.comparison import differences, digest, ulps
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 from runs import BIN, LIMIT, Runner, check_error, configuration, environment, train_on
 
-from distbp import new_file
-from distbp.checkpoint import read
-from distbp.comparison import digest
 from distbp.config import Config
 from distbp.errors import RunError
-from distbp.run_directory import RunDirectory
+from distbp.files import new_file
+from distbp.training.checkpoint import read
+from distbp.training.comparison import digest
+from distbp.training.run_directory import RunDirectory
 
 WITHOUT_ROOTS_RIGHTS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 EVERY = int(os.environ.get("DISTBP_TEST_EVERY", "11"))  # so many writes of HDF5 are left out between two kills
@@ -34,12 +34,12 @@ import os, signal, sys
 from dataclasses import replace
 from pathlib import Path
 import h5py
-from distbp.checkpoint import read
-from distbp.comparison import digest
-from distbp.communicator import OneProcess
+from distbp.training.checkpoint import read
+from distbp.training.comparison import digest
+from distbp.ranks.communicator import OneProcess
 from distbp.config import merge
 from distbp.errors import RunError
-from distbp.train import train
+from distbp.training.train import train
 
 data, out = sys.argv[1], Path(sys.argv[2])
 SMALL = dict(hidden=[], optimizer="sgd", epochs=2, batch_size=12, reproducible=True, keep=1, data=[data])

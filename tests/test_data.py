@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 from runs import configuration, train_on, write_data
 
-from distbp import checkpoint
-from distbp.communicator import NodeArray, OneProcess, run_threads
-from distbp.data import check_classes, data_files, digits_path, read_split
+from distbp.data.layout import find
+from distbp.data.reader import Reader
+from distbp.data.split import check_classes, data_files, digits_path, read_split
 from distbp.errors import DataError, DistbpError
-from distbp.inspection import describe
-from distbp.layout import find
-from distbp.predict import predict
-from distbp.reader import Reader
+from distbp.inspection.file_inspection import describe
+from distbp.prediction.predict import predict
+from distbp.ranks.communicator import NodeArray, OneProcess, run_threads
+from distbp.training import checkpoint
 
 
 def write(path: Path, x: Any, y: Any, split: str = "train") -> str:
@@ -254,8 +254,8 @@ def test_rows_of_several_files_are_read_where_they_belong(tmp_path: Path, chunks
 
 def test_large_blocks_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = simulation(tmp_path / "s.h5")
-    monkeypatch.setattr("distbp.reader.BLOCK_BYTES", 40)
-    monkeypatch.setattr("distbp.data.BLOCK_BYTES", 100)
+    monkeypatch.setattr("distbp.data.reader.BLOCK_BYTES", 40)
+    monkeypatch.setattr("distbp.data.split.BLOCK_BYTES", 100)
     data = read(str(tmp_path / "s.h5"), x="pressure,velocity", y="cells.kind")
     np.testing.assert_array_equal(data.x, np.column_stack([expected["pressure"], expected["velocity"]]))
     assert [data.labels[i].encode() for i in data.y] == expected["cells"]["kind"].tolist()
@@ -483,7 +483,7 @@ def test_a_row_beyond_the_end_of_a_truncated_file(tmp_path: Path) -> None:
 def test_fields_of_a_wide_table_take_little_memory_and_one_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distbp.reader.BLOCK_BYTES", 5000)
+    monkeypatch.setattr("distbp.data.reader.BLOCK_BYTES", 5000)
     table = np.zeros(300, [(f"f{i}", "f8" if i % 2 else ">i4") for i in range(60)])
     for i, name in enumerate(table.dtype.names):
         table[name] = np.arange(300) * (i + 1)

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import Runner, check_error, configuration, train_on
 
-from distbp.column_statistics import ColumnStatistics, LabelCounts
-from distbp.data_inspection import View
 from distbp.errors import DataError
-from distbp.inspection import describe
+from distbp.inspection.column_statistics import ColumnStatistics, LabelCounts
+from distbp.inspection.data_inspection import View
+from distbp.inspection.file_inspection import describe
 
 RNG = np.random.default_rng(0)
 
@@ -73,7 +73,7 @@ def test_labels_are_counted_over_blocks() -> None:
 
 
 def test_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distbp.data_inspection.BLOCK_BYTES", 100)
+    monkeypatch.setattr("distbp.inspection.data_inspection.BLOCK_BYTES", 100)
     with h5py.File(tmp_path / "d.h5", "w") as file:
         x = np.arange(60.0).reshape(20, 3)
         x[:, 1] = 7

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from distbp.data import digits_path
+from distbp.data.split import digits_path
 
 DATASETS = Path(__file__).parent.parent / "datasets"
 

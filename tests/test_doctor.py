@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from runs import BIN, Runner
 
-from distbp import directory_check, doctor
-from distbp.communicator import OneProcess
-from distbp.findings import FAIL, OK, WARN, Finding, merged
-from distbp.launch import Launch, is_of_other_mpi
-from distbp.time_limit import within
+from distbp.doctor import directory_check, doctor
+from distbp.doctor.findings import FAIL, OK, WARN, Finding, merged
+from distbp.ranks.communicator import OneProcess
+from distbp.ranks.launch import Launch, is_of_other_mpi
+from distbp.ranks.time_limit import within
 
 GROUND = ("distbp", "libraries", "MPI library", "started as", "launcher", "BLAS", "cores", "memory", "directory")
 
@@ -203,7 +203,7 @@ def test_time_limits(runner: Runner) -> None:
     with pytest.raises(TimeoutError, match=r"no answer in 0\.1 s"):
         within(0.1, lambda: time.sleep(1))
     script = (
-        "import time; from distbp.time_limit import exit_after\n"
+        "import time; from distbp.ranks.time_limit import exit_after\n"
         "with exit_after(0.2, lambda: print('too long', flush=True)): time.sleep(50)"
     )
     result = runner.run(sys.executable, "-c", script, limit=20)

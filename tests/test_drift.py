@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from runs import configuration, train_on
 
-from distbp import optimizers
-from distbp.communicator import Communicator, run_threads
-from distbp.drift import DriftGuard
 from distbp.errors import DriftError
-from distbp.network import Network, Parameters, initialize
-from distbp.run_directory import RunDirectory
-from distbp.train import train
+from distbp.mathematics import optimizers
+from distbp.mathematics.network import Network, Parameters, initialize
+from distbp.ranks.communicator import Communicator, run_threads
+from distbp.ranks.drift import DriftGuard
+from distbp.training.run_directory import RunDirectory
+from distbp.training.train import train
 
 NETWORK = Network.of([4, 5, 3], "tanh", "softmax", "cross_entropy")
 

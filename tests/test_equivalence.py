@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from runs import configuration, train_on, write_data
 
-from distbp import shard_gradient as shard_gradient_module
-from distbp.backprop import Piece, backward, forward, loss_sum
-from distbp.communicator import Communicator, run_threads
-from distbp.data import read_split
-from distbp.evaluate import Evaluation
-from distbp.network import Network, Parameters, initialize
-from distbp.problem import Problem
-from distbp.reduction import Reduction, Tally
-from distbp.scaling import Scaling
-from distbp.train import train
+from distbp.data.problem import Problem
+from distbp.data.scaling import Scaling
+from distbp.data.split import read_split
+from distbp.gradient import shard_gradient as shard_gradient_module
+from distbp.gradient.evaluate import Evaluation
+from distbp.gradient.reduction import Reduction, Tally
+from distbp.mathematics.backprop import Piece, backward, forward, loss_sum
+from distbp.mathematics.network import Network, Parameters, initialize
+from distbp.ranks.communicator import Communicator, run_threads
+from distbp.training.train import train
 
 RANKS = (2, 3, 5, 8)
 NETWORK = Network.of([4, 5, 3], "tanh", "softmax", "cross_entropy")

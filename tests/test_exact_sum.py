@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distbp.exact_sum import EXACT_BITS, ExactSum, exponent, total, whole_bits
+from distbp.mathematics.exact_sum import EXACT_BITS, ExactSum, exponent, total, whole_bits
 
 
 @given(st.integers(1, 2**40))

@@ -211,7 +211,7 @@ def test_a_rank_that_stops_responding_is_noticed(runner: Runner, undisturbed: tu
     said = [line for line in result.stderr.splitlines() if "has not come on for" in line]
     assert len(said) >= 1, result.stderr
     assert "while in epoch" in said[0]
-    assert "distbp/mpi.py" in result.stderr  # the stack
+    assert "distbp/ranks/mpi.py" in result.stderr  # the stack
     again = runner.distbp("train", "--resume", "--epochs", "1", "--out", "run")
     assert again.returncode == 0, again.stderr
 

@@ -15,8 +15,8 @@ from runs import LIMIT, environment
 
 from distbp.config import FIELDS, merge, read_toml
 from distbp.errors import DistbpError, UsageError
-from distbp.run import optimizer_of
-from distbp.train import make_schedule
+from distbp.training.run import optimizer_of
+from distbp.training.train import make_schedule
 
 FUZZ = Path(__file__).parent.parent / "scripts" / "fuzz"
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distbp.activations import Array
-from distbp.grain_tree import Node, add_up, children, grains_of, largest_nodes, place, root, shares
+from distbp.mathematics.activations import Array
+from distbp.mathematics.grain_tree import Node, add_up, children, grains_of, largest_nodes, place, root, shares
 
 counts = st.integers(1, 70)
 cuts = st.lists(st.integers(0, 70), max_size=9)

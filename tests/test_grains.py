@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distbp import grains as module
-from distbp.backprop import Piece, errors, forward
-from distbp.grains import Grains, default_grain, grain_count, same_bits, stride
-from distbp.network import Network, Parameters, initialize
+from distbp.mathematics import grains as module
+from distbp.mathematics.backprop import Piece, errors, forward
+from distbp.mathematics.grains import Grains, default_grain, grain_count, same_bits, stride
+from distbp.mathematics.network import Network, Parameters, initialize
 
 WIDE = Network.of([40, 64, 48, 10], "tanh", "softmax", "cross_entropy")
 

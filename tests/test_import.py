@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from runs import BIN, Runner, check_error, configuration, train_on
 
-from distbp.communicator import OneProcess
-from distbp.data import read_split
+from distbp.data.split import read_split
 from distbp.errors import DataError, DistbpError, RunError, UsageError
-from distbp.import_data import ImportOptions, import_data
+from distbp.ranks.communicator import OneProcess
+from distbp.tables.import_data import ImportOptions, import_data
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((5000, 4))

@@ -6,7 +6,7 @@ import pytest
 from runs import Runner, check_error
 
 from distbp.errors import LaunchError
-from distbp.launch import Launch
+from distbp.ranks.launch import Launch
 
 SLURM_STEP = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_NTASKS": "4"}
 

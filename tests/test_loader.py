@@ -14,26 +14,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import StopAt, configuration, resumed, train_on
 
-from distbp.block_loader import BlockLoader, block_loader_bytes
-from distbp.communicator import Communicator, run_threads
-from distbp.comparison import digest
-from distbp.data import read_split
+from distbp.data.block_loader import BlockLoader, block_loader_bytes
+from distbp.data.loader import InMemory
+from distbp.data.reader import Reader
+from distbp.data.row_loader import RowLoader
+from distbp.data.sample_order import SampleOrder
+from distbp.data.scaling import measure
+from distbp.data.split import read_split
 from distbp.errors import DataError, Stopped, UsageError
-from distbp.evaluate import Evaluation
-from distbp.grains import sample_shares
-from distbp.loader import InMemory
-from distbp.predict import predict
-from distbp.reader import Reader
-from distbp.row_loader import RowLoader
-from distbp.sample_order import SampleOrder
-from distbp.scaling import measure
-from distbp.train import train
+from distbp.gradient.evaluate import Evaluation
+from distbp.mathematics.grains import sample_shares
+from distbp.prediction.predict import predict
+from distbp.ranks.communicator import Communicator, run_threads
+from distbp.training.comparison import digest
+from distbp.training.train import train
 
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distbp.loading.BLOCK_BYTES", 120)
-    monkeypatch.setattr("distbp.data.BLOCK_BYTES", 500)
+    monkeypatch.setattr("distbp.data.loading.BLOCK_BYTES", 120)
+    monkeypatch.setattr("distbp.data.split.BLOCK_BYTES", 500)
 
 
 def several_files(
@@ -277,7 +277,7 @@ def test_memory_that_streaming_needs() -> None:
 def test_real_ranks_stream(
     comm: Communicator, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distbp.loading.BLOCK_BYTES", 120)
+    monkeypatch.setattr("distbp.data.loading.BLOCK_BYTES", 120)
     here = tmp_path_factory.mktemp("own")
     shared = Path(comm.broadcast(str(here)))
     if comm.rank == 0:

@@ -13,31 +13,32 @@ import numpy as np
 import pytest
 from runs import Runner, check_error, configuration, train_on, write_data
 
-from distbp import memory_plan
-from distbp.backprop import Piece, piece_bytes
-from distbp.batch_gradient import PlainGradient
-from distbp.checkpoint import write_bytes
-from distbp.communicator import Communicator, OneProcess, run_threads
 from distbp.errors import TooLargeError
-from distbp.evaluate import Evaluation, evaluation_bytes
-from distbp.feed import Feed, feed_bytes
-from distbp.memory_plan import MemoryPlan, RankPlan, Term, in_units
-from distbp.network import Network, parameter_bytes
-from distbp.optimizers import SGD, Adam
-from distbp.reduction import reduction_bytes
-from distbp.reproducible import ReproducibleGradient, reproducible_bytes
-from distbp.run import optimizer_of, prepare
-from distbp.run_directory import RunDirectory
-from distbp.shard_gradient import shard_gradient_bytes
+from distbp.gradient.batch_gradient import PlainGradient
+from distbp.gradient.evaluate import Evaluation, evaluation_bytes
+from distbp.gradient.feed import Feed, feed_bytes
+from distbp.gradient.reduction import reduction_bytes
+from distbp.gradient.reproducible import ReproducibleGradient, reproducible_bytes
+from distbp.gradient.shard_gradient import shard_gradient_bytes
+from distbp.mathematics.backprop import Piece, piece_bytes
+from distbp.mathematics.network import Network, parameter_bytes
+from distbp.mathematics.optimizers import SGD, Adam
+from distbp.ranks.communicator import Communicator, OneProcess, run_threads
+from distbp.ranks.node_memory import in_units
+from distbp.training import memory_plan
+from distbp.training.checkpoint import write_bytes
+from distbp.training.memory_plan import MemoryPlan, RankPlan, Term
+from distbp.training.run import optimizer_of, prepare
+from distbp.training.run_directory import RunDirectory
 
 MIB = 2**20
 
 MEASURED = """
 import json, os, sys, threading
 from distbp.config import merge
-from distbp.launch import Launch
-from distbp.node_memory import taken_bytes
-from distbp.train import train
+from distbp.ranks.launch import Launch
+from distbp.ranks.node_memory import taken_bytes
+from distbp.training.train import train
 comm = Launch(os.environ).connect()
 peak, done = [0], threading.Event()
 def watch():
@@ -82,7 +83,7 @@ def test_pieces_and_optimizers(dtype: str) -> None:
 @pytest.mark.parametrize("most", [1024, 4])
 def test_gradient_and_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, most: int) -> None:
     """With a shard in one piece, or in several."""
-    monkeypatch.setattr("distbp.backprop.PIECE_SAMPLES", most)
+    monkeypatch.setattr("distbp.mathematics.backprop.PIECE_SAMPLES", most)
     config = configuration(write_data(tmp_path / "d.h5", kind=kind), tmp_path / "run", dtype="float32")
     run = prepare(OneProcess(), config, RunDirectory(config.out, dry=True), None, print, dry_run=True)
     network = run.problem.network
@@ -107,7 +108,7 @@ def test_reproducible_gradient(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int, n: int, grain: int, room: int
 ) -> None:
     """The vectors that are really there after whole batches and a short one, on every rank."""
-    monkeypatch.setattr("distbp.reproducible.ROOM_BYTES", room)
+    monkeypatch.setattr("distbp.gradient.reproducible.ROOM_BYTES", room)
     options = {"reproducible": True, "grain": grain, "batch_size": n, "hidden": [6, 5], "dtype": "float32"}
     config = configuration(write_data(tmp_path / "d.h5", train=223), tmp_path / "run", **options)
 
@@ -197,7 +198,7 @@ def test_a_network_that_cannot_fit_is_refused_at_once(runner: Runner, data_file:
 def test_refused_before_the_data_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The data alone are too much, because --memory allows more than there is."""
     monkeypatch.setattr(memory_plan, "free_bytes", lambda: -memory_plan.taken_bytes() + 150 * MIB)
-    monkeypatch.setattr("distbp.run.read_split", lambda *words, **more: pytest.fail("was read"))
+    monkeypatch.setattr("distbp.training.run.read_split", lambda *words, **more: pytest.fail("was read"))
     data = str(tmp_path / "d.h5")
     with h5py.File(data, "w") as file:
         for split in ("train", "test"):

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 from runs import BIN, Runner, check_error, write_data
 
-from distbp import checkpoint
+from distbp.training import checkpoint
 
 pytestmark = pytest.mark.mpi
 SMALL = ("--hidden", "6", "--epochs", "3", "--batch-size", "7", "--dtype", "float64")
 
 FAILING = """
 import os, sys
-from distbp.launch import Launch, guard
+from distbp.ranks.launch import Launch, guard
 from distbp.errors import DataError
 import numpy as np
 launch = Launch(os.environ)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from distbp.activations import ACTIVATIONS
-from distbp.losses import LOSSES
-from distbp.network import Network, Parameters, aligned_zeros, initialize
+from distbp.mathematics.activations import ACTIVATIONS
+from distbp.mathematics.losses import LOSSES
+from distbp.mathematics.network import Network, Parameters, aligned_zeros, initialize
 
 LAYERS = [5, 7, 3, 2]
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runs import StopAt, configuration, resumed, train_on, write_data
 
-from distbp.clipping import norm, shorten
-from distbp.comparison import digest
 from distbp.errors import DistbpError, DivergedError, Stopped
+from distbp.mathematics.clipping import norm, shorten
+from distbp.training.comparison import digest
 
 
 @given(
@@ -77,7 +77,7 @@ OPTIONS: dict[str, Any] = {"dtype": "float32", "scale": "none", "optimizer": "sg
 def test_whose_loss_it_is(
     tmp_path: Path, ranks: int, words: dict[str, Any], streamed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distbp.loading.BLOCK_BYTES", 64)
+    monkeypatch.setattr("distbp.data.loading.BLOCK_BYTES", 64)
     data = spiked(tmp_path / "d.h5", 290, 1e25, rows=400)  # 12,800 bytes
     options = {**OPTIONS, **words, "shuffle_window": 8, "memory": 9e-6 if streamed else 1.0}
     config = configuration(data, tmp_path / "run", **options)

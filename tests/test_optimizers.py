@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from distbp.optimizers import BLOCK, SGD, Adam, make_optimizer
+from distbp.mathematics.optimizers import BLOCK, SGD, Adam, make_optimizer
 
 COUNT = 2 * BLOCK + 1234  # two whole blocks and a part
 STEPS = 20

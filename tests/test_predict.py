@@ -17,14 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import BIN, Runner, check_error, configuration, mpirun_command, train_on, write_data
 
-from distbp.communicator import Communicator, run_threads
-from distbp.csv_predictions import CSVPredictions
+from distbp.data.problem import Problem
+from distbp.data.scaling import Scaling
 from distbp.errors import DataError
-from distbp.network import Network
-from distbp.predict import predict
-from distbp.problem import Problem
-from distbp.scaling import Scaling
-from distbp.trained import load
+from distbp.mathematics.network import Network
+from distbp.prediction.csv_predictions import CSVPredictions
+from distbp.prediction.predict import predict
+from distbp.prediction.trained import load
+from distbp.ranks.communicator import Communicator, run_threads
 
 ODD = (" a ", "b,c", 'say "d"', "two\nlines", "a\rreturn", "%s %d", "Löwe", "猫", "'")
 
@@ -70,7 +70,7 @@ def test_csv_holds_what_hdf5_holds(
     dtype: str,
     ranks: int,
 ) -> None:
-    monkeypatch.setattr("distbp.predict.BLOCK", 100)
+    monkeypatch.setattr("distbp.prediction.predict.BLOCK", 100)
     data = write_data(tmp_path / "d.h5", train=60, test=330, kind=kind)
     train_on(1, configuration(data, tmp_path / "run", epochs=1, **options))
 
@@ -142,7 +142,7 @@ def test_names_of_targets(tmp_path: Path, y: str, n_F: int, columns: list[str]) 
 
 def test_many_columns_take_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Text and numbers of all cells at once would take 60 bytes each."""
-    monkeypatch.setattr("distbp.csv_predictions.CELLS", 2000)
+    monkeypatch.setattr("distbp.prediction.csv_predictions.CELLS", 2000)
     a = np.random.default_rng(0).standard_normal((800, 100))
     file = CSVPredictions(tmp_path / "p.csv", problem(100), "y")
     tracemalloc.start()
@@ -241,7 +241,7 @@ class BrokenOnOne:
 
 @pytest.mark.parametrize("name", ["p.csv", "p.h5"])
 def test_a_rank_that_cannot_go_on_tells_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr("distbp.predict.BLOCK", 100)
+    monkeypatch.setattr("distbp.prediction.predict.BLOCK", 100)
     data = write_data(tmp_path / "d.h5", test=300)
     train_on(1, configuration(data, tmp_path / "run", epochs=1))
 

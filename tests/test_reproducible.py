@@ -14,21 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import StopAt, configuration, resumed, split_of, train_on, write_data
 
-from distbp import reproducible
-from distbp.backprop import Piece, errors, forward, sample_bytes
-from distbp.batch_gradient import PlainGradient
-from distbp.communicator import Communicator, OneProcess, run_threads
-from distbp.comparison import digest
 from distbp.config import merge
+from distbp.data.problem import Problem
+from distbp.data.scaling import Scaling
 from distbp.errors import DivergedError, Stopped, UsageError
-from distbp.grains import Grains, stride
-from distbp.machine import machine
-from distbp.network import Network, Parameters, initialize
-from distbp.problem import Problem
-from distbp.reproducible import ReproducibleGradient
-from distbp.run import Run
-from distbp.scaling import Scaling
-from distbp.train import train
+from distbp.gradient import reproducible
+from distbp.gradient.batch_gradient import PlainGradient
+from distbp.gradient.reproducible import ReproducibleGradient
+from distbp.mathematics.backprop import Piece, errors, forward, sample_bytes
+from distbp.mathematics.grains import Grains, stride
+from distbp.mathematics.network import Network, Parameters, initialize
+from distbp.ranks.communicator import Communicator, OneProcess, run_threads
+from distbp.ranks.machine_record import machine
+from distbp.training.comparison import digest
+from distbp.training.run import Run
+from distbp.training.train import train
 
 RANKS = (1, 2, 3, 4, 5, 7, 8)
 CLOCKS = ("seconds", "samples_per_second")
@@ -241,7 +241,7 @@ def test_another_machine_is_told_and_recorded(data_file: str, tmp_path: Path, mo
     config = configuration(data_file, tmp_path / "run", reproducible=True, epochs=1)
     assert train_on(2, config).state.machines == [{"step": 0, **here}]
     assert "bits may differ" not in notes_of(config, 2, resume_with={"epochs": 2})
-    monkeypatch.setattr("distbp.run.machine", lambda threads: {**here, "blas": "another 1.0"})
+    monkeypatch.setattr("distbp.training.run.machine", lambda threads: {**here, "blas": "another 1.0"})
     text = notes_of(config, 1, resume_with={"epochs": 3})
     assert "from here on the bits may differ" in text
     assert f"blas: {here['blas']}, now another 1.0" in text
@@ -258,7 +258,7 @@ def test_ranks_that_are_not_alike_are_told(data_file: str, tmp_path: Path, monke
     def by_rank(threads: int) -> dict[str, Any]:
         return {**here, "cpu": "old" if threading.current_thread().name == "rank 2" else "new"}
 
-    monkeypatch.setattr("distbp.run.machine", by_rank)
+    monkeypatch.setattr("distbp.training.run.machine", by_rank)
     text = notes_of(configuration(data_file, tmp_path / "run", reproducible=True, epochs=1), 3)
     assert "the ranks are not alike" in text
     assert "cpu: new, now old" in text

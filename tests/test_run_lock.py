@@ -17,17 +17,17 @@ from pathlib import Path
 import pytest
 from runs import BIN, LIMIT, Runner, StopAt, check_error, configuration, environment, train_on
 
-from distbp import run_lock
 from distbp.config import Config
 from distbp.errors import RunError, Stopped
-from distbp.run_lock import Owner, RunLock, this_process
+from distbp.training import run_lock
+from distbp.training.run_lock import Owner, RunLock, this_process
 
 LONG = ("--epochs", "1000000", "--hidden", "4", "--batch-size", "2")
 HOLD = """
 import sys
 from pathlib import Path
 from distbp.errors import RunError
-from distbp.run_lock import RunLock
+from distbp.training.run_lock import RunLock
 sys.stdin.readline()
 try:
     RunLock(Path(sys.argv[1])).acquire(lambda text: None)

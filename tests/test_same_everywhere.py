@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from runs import BIN, Runner, check_error, configuration, mpirun_command, write_data
 
-from distbp.communicator import Communicator, OneProcess, run_threads
 from distbp.errors import DataError, LaunchError, UsageError
-from distbp.same_everywhere import check_alike, check_version, compare_files
+from distbp.ranks.communicator import Communicator, OneProcess, run_threads
+from distbp.ranks.same_everywhere import check_alike, check_version, compare_files
 
 
 class Second(OneProcess):

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distbp.batches import epoch_order
-from distbp.sample_order import SampleOrder
+from distbp.data.sample_order import SampleOrder
+from distbp.mathematics.batches import epoch_order
 
 lengths = st.lists(st.integers(1, 9), min_size=1, max_size=30)
 

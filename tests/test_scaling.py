@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from runs import configuration, split_of, train_on, write_data
 
-from distbp.communicator import run_threads
-from distbp.feed import Feed
-from distbp.problem import Problem
-from distbp.scaling import Scaling, measure
+from distbp.data.problem import Problem
+from distbp.data.scaling import Scaling, measure
+from distbp.gradient.feed import Feed
+from distbp.ranks.communicator import run_threads
 
 RNG = np.random.default_rng(0)
 DATA = RNG.normal([0, 5, -3, 1e8], [1, 0.1, 200, 1], (1001, 4))
@@ -48,8 +48,8 @@ def test_constant_columns_become_zero(method: str) -> None:
 @pytest.mark.parametrize("stored", ["u1", "i4", "f2", "f4", "f8"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_batch_is_scaled_from_any_type(stored: str, dtype: str) -> None:
-    from distbp.backprop import Piece
-    from distbp.network import Network
+    from distbp.mathematics.backprop import Piece
+    from distbp.mathematics.network import Network
 
     x = (RNG.random((20, 3)) * 100).astype(stored)
     network = Network.of([3, 2], "relu", "softmax", "cross_entropy")
@@ -64,8 +64,8 @@ def test_a_batch_is_scaled_from_any_type(stored: str, dtype: str) -> None:
 
 
 def test_a_large_offset_is_subtracted_before_rounding() -> None:
-    from distbp.backprop import Piece
-    from distbp.network import Network
+    from distbp.mathematics.backprop import Piece
+    from distbp.mathematics.network import Network
 
     x = 1e9 + np.arange(10.0)[:, None]
     network = Network.of([1, 2], "relu", "softmax", "cross_entropy")

@@ -4,7 +4,7 @@ from math import cos, pi
 
 import pytest
 
-from distbp.schedules import Schedule
+from distbp.mathematics.schedules import Schedule
 
 
 def schedule(name, **settings):

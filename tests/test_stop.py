@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 from runs import Runner
 
-from distbp import stop
-from distbp.stop import SIGNALS, StopRequest
-from distbp.watchdog import Watchdog
+from distbp.ranks import stop
+from distbp.ranks.stop import SIGNALS, StopRequest
+from distbp.ranks.watchdog import Watchdog
 
 NUMBERS = [signal.Signals[f"SIG{name}"] for name in SIGNALS]
 
@@ -60,7 +60,7 @@ def test_the_watchdog_lets_those_live_who_come_on() -> None:
 
 STALLED = """
 import ctypes, sys, time
-from distbp import watchdog
+from distbp.ranks import watchdog
 watchdog.REARM_SECONDS = 0.2
 dog = watchdog.Watchdog(3, None, 0.5, 0.0)
 dog.beat("counting sheep")

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from runs import StopAt, configuration, resumed, train_on, write_data
 
-from distbp import checkpoint
 from distbp.config import Config
 from distbp.errors import DataError, DivergedError, RunError, Stopped, UsageError
-from distbp.run_directory import RunDirectory
+from distbp.training import checkpoint
+from distbp.training.run_directory import RunDirectory
 
 OPTIMIZERS = {
     "sgd": dict(optimizer="sgd", momentum=0.9),
@@ -182,7 +182,7 @@ def test_checkpoint_minutes_save_inside_an_epoch(
     data_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = itertools.count(0.0, 30.0)
-    monkeypatch.setattr("distbp.train.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("distbp.training.train.time.monotonic", lambda: next(clock))
     train_on(1, configuration(data_file, tmp_path / "run", epochs=1, checkpoint_minutes=1.0, keep=9))
     names = [path.name for path in RunDirectory(str(tmp_path / "run")).checkpoints()]
     assert names == ["checkpoint-0000000000.h5", "checkpoint-0000000003.h5", "checkpoint-0000000004.h5"]

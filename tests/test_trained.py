@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from runs import configuration, train_on, write_data
 
-from distbp.communicator import Communicator, run_threads
-from distbp.evaluate import Evaluation, Scores
-from distbp.predict import predict
-from distbp.trained import load
+from distbp.gradient.evaluate import Evaluation, Scores
+from distbp.prediction.predict import predict
+from distbp.prediction.trained import load
+from distbp.ranks.communicator import Communicator, run_threads
 
 LITTLE = 1e-7  # GiB
 

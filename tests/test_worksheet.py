@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import textbook
 
-from distbp.activations import ACTIVATIONS
-from distbp.backprop import Piece, backward, forward, loss_sum, output_error
-from distbp.losses import mse, mse_nabla_a
-from distbp.network import Network, Parameters
+from distbp.mathematics.activations import ACTIVATIONS
+from distbp.mathematics.backprop import Piece, backward, forward, loss_sum, output_error
+from distbp.mathematics.losses import mse, mse_nabla_a
+from distbp.mathematics.network import Network, Parameters
 
 LAYERS = [3, 4, 2]
 

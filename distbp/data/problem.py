@@ -1,0 +1,183 @@
+"""What is to be learnt: the network, the scaling and the metric that follow from a configuration and its data."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from distbp.config import AUTO, Config, check
+from distbp.data.labels import Labels
+from distbp.data.scaling import Scaling, measure
+from distbp.data.split import Split, check_classes
+from distbp.errors import DataError
+from distbp.mathematics.activations import Array
+from distbp.mathematics.backprop import Piece
+from distbp.mathematics.batches import pieces, shard
+from distbp.mathematics.losses import LOSSES
+from distbp.mathematics.network import Network
+from distbp.ranks.communicator import Communicator, agree
+from distbp.ranks.stop import Pulse
+
+CHECK_ROWS = 65536
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The network with how its inputs and outputs are to be read; `labels` of the classes 0 … K-1, where there are."""
+
+    network: Network
+    input: Scaling
+    target: Scaling
+    labels: Labels | None
+
+    @property
+    def classes(self) -> int | None:
+        """K when the targets are class labels, else None."""
+        return None if self.labels is None else len(self.labels)
+
+    @property
+    def metric(self) -> str:
+        """The measure beside the loss: "accuracy", or "rmse" in the units of the targets."""
+        return "rmse" if self.classes is None and self.network.loss.name == "mse" else "accuracy"
+
+    def metric_sum(self, piece: Piece) -> float:
+        """What a piece adds to the metric, after `forward`: right answers, or squared errors (mean over outputs)."""
+        y, a = piece.y, piece.a[self.network.F]
+        if self.metric == "rmse":
+            error = np.subtract(a, y, out=piece.s[self.network.F])
+            np.square(error, out=error)
+            return float(error.sum(axis=1, dtype=np.float64) @ np.square(self.target.spread)) / len(y)
+        if self.network.loss.name == "binary_cross_entropy":
+            return float(np.count_nonzero((a > 0.5) == (y > 0.5))) / len(y)
+        return float(np.count_nonzero(a.argmax(axis=0) == y.argmax(axis=0)))
+
+    def metric_value(self, total: float, n: int) -> float:
+        """The metric of n samples from the sum over them."""
+        return float(np.sqrt(total / n)) if self.metric == "rmse" else total / n
+
+    def check(self, comm: Communicator, data: Split) -> None:
+        """Raises DataError, agreed by all ranks, where data do not fit this network."""
+        agree(comm, lambda: self._check_columns(data))
+        if data.layout.y_name and not data.is_labelled and self.network.loss.name == "binary_cross_entropy":
+            _check_probabilities(comm, data)
+
+    def _check_columns(self, data: Split) -> None:
+        n = self.network.sizes
+        if data.layout.width("x") != n[1]:
+            raise DataError(
+                f"{data.where('x')} has {data.layout.width('x')} columns, but the network has {n[1]} inputs"
+            )
+        if not data.layout.y_name:
+            return
+        if data.is_labelled:
+            if self.labels is None:
+                raise DataError(f"{data.place(0, 'y')}: class labels, but the network was trained on real targets")
+            assert data.labels == self.labels, "read with other labels"
+        elif self.labels is not None:
+            raise DataError(
+                f"{data.place(0, 'y')}: {data.layout.dtype('y')} values, but the network was trained on class labels, "
+                "which are integers or strings"
+            )
+        elif data.layout.width("y") != n[self.network.F]:
+            raise DataError(
+                f"{data.where('y')} has {data.layout.width('y')} columns, "
+                f"but the network has {n[self.network.F]} outputs"
+            )
+
+
+def pose(comm: Communicator, config: Config, data: Split, pulse: Pulse = lambda phase: None) -> tuple[Config, Problem]:
+    """The problem that a training split poses, and the configuration with every "auto" replaced by what it meant.
+
+    Raises DataError or UsageError, agreed by all ranks.
+    """
+    config, network = agree(comm, lambda: network_for(config, data))
+    if not data.is_labelled and config.loss == "binary_cross_entropy":
+        _check_probabilities(comm, data)
+    n_F = network.sizes[network.F]
+    regression = not data.is_labelled and config.loss == "mse"
+    input_scaling = measure(comm, data.rows("x"), config.scale, data.extremes.get("x"), pulse)
+    target = (
+        measure(comm, data.rows("y"), config.scale, data.extremes.get("y"), pulse) if regression else Scaling.none(n_F)
+    )
+
+    def check_ranges() -> None:
+        _check_range(data, "x", input_scaling, config.dtype)
+        _check_range(data, "y", target, config.dtype)
+
+    agree(comm, check_ranges)
+    return config, Problem(network, input_scaling, target, data.labels)
+
+
+def network_for(config: Config, data: Split) -> tuple[Config, Network]:
+    """The network for the columns and classes of a split, and the configuration with what its "auto" meant.
+
+    Raises DataError or UsageError.
+    """
+    config, n_F = _resolve(config, data)
+    layers = [data.layout.width("x"), *config.hidden, n_F]
+    return config, Network.of(layers, config.activation, config.output_activation, config.loss)
+
+
+def _resolve(config: Config, data: Split) -> tuple[Config, int]:
+    loss = config.loss
+    if loss == AUTO:
+        loss = "cross_entropy" if data.is_labelled else "mse"
+    output = LOSSES[loss].output_activation if config.output_activation == AUTO else config.output_activation
+    config = dataclasses.replace(config, loss=loss, output_activation=output)
+    check(config)
+    if data.is_labelled:
+        check_classes(data)
+        assert data.labels is not None
+        classes = len(data.labels)
+        if loss == "binary_cross_entropy":
+            if classes != 2:
+                raise DataError(
+                    f"{data.where('y')} has {classes} classes; "
+                    "--loss binary_cross_entropy is for two: use --loss cross_entropy"
+                )
+            return config, 1
+        return config, classes
+    if loss == "cross_entropy":
+        raise DataError(
+            f"{data.where('y')} is of type {data.layout.dtype('y')}; --loss cross_entropy needs "
+            "class labels, which are integers or strings; for regression use --loss mse"
+        )
+    return config, data.layout.width("y")
+
+
+def _check_probabilities(comm: Communicator, data: Split) -> None:
+    """Raises DataError, agreed by all ranks, where targets are not from 0 to 1; each rank looks at its shard."""
+
+    def check() -> None:
+        targets = data.rows("y")
+        for first, last in pieces(*shard(len(data), comm.rank, comm.size), CHECK_ROWS):
+            y = targets[first:last]
+            wrong = ((y < 0) | (y > 1)).any(axis=1)
+            if wrong.any():
+                row = int(wrong.argmax())
+                raise DataError(
+                    f"{data.place(first + row, 'y')}: {y[row].tolist()}; --loss binary_cross_entropy needs targets "
+                    "from 0 to 1"
+                )
+
+    agree(comm, check)
+
+
+def _check_range(data: Split, of: str, scaling: Scaling, dtype: str) -> None:
+    """Raises DataError where a column cannot be scaled in this dtype."""
+    with np.errstate(over="ignore", divide="ignore"):
+        usable = np.isfinite(scaling.shift.astype(dtype)) & np.isfinite((1.0 / scaling.spread).astype(dtype))
+        usable &= (1.0 / scaling.spread).astype(dtype) > 0
+    if not usable.all():
+        column = int(usable.argmin())
+        raise DataError(
+            f"{data.where(of)}, column {column}: mean or minimum {scaling.shift[column]:g}, "
+            f"spread {scaling.spread[column]:g}; out of the range of {dtype}: change its unit, or use --dtype float64"
+        )
+
+
+def unscaled_output(problem: Problem, a: Array) -> Array:
+    """Outputs in the units of the targets; a has shape (n_F, m), the result (m, n_F), float64 where it was scaled."""
+    return np.ascontiguousarray(a.T) if problem.target.is_none else problem.target.undo(a.T)

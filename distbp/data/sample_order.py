@@ -1,0 +1,80 @@
+"""The order of the samples of an epoch: a function of (seed, epoch, how the files are laid out, window) alone.
+
+Up to `window` samples are shuffled as a whole.  A larger split is cut into blocks of neighbouring rows, whole chunks of
+its files, and the blocks are dealt out to windows; the samples of each window are shuffled.  So a window can be read
+block by block.  Of each K neighbouring blocks, each of the K windows gets one, by lot: so that every window has its
+part of everything that comes one after another in the files, such as classes in turn, or the time of a simulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.mathematics.batches import SHUFFLE_STREAM, epoch_order
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of an epoch: `blocks` (first, last) in the order they are read, and `order` of all their rows.
+
+    The sample at place i of the window is row `order[i]` of the blocks, end to end.
+    """
+
+    blocks: list[tuple[int, int]]
+    order: NDArray[np.int64]
+
+    def rows(self) -> NDArray[np.int64]:
+        """The rows of the split, by their place in the window."""
+        rows = np.concatenate([np.arange(first, last) for first, last in self.blocks])
+        return np.asarray(rows[self.order])
+
+
+class SampleOrder:
+    """The windows of every epoch, `window` samples or more in each.  `blocks` (first, last) are all rows, in order."""
+
+    def __init__(self, blocks: Sequence[tuple[int, int]], window: int, seed: int) -> None:
+        self._blocks, self._seed, self.N = list(blocks), seed, blocks[-1][1]
+        lengths = np.array([last - first for first, last in blocks])
+        self.largest_block = int(lengths.max())
+        self.count = max(1, self.N // window)  # K
+        while self.count > 1 and _sizes(lengths, self.count)[0] < window:
+            self.count -= 1 + self.count // 64
+        self.longest = _sizes(lengths, self.count)[1]  # samples that a window may have
+        self._dealt: dict[int, list[list[tuple[int, int]]]] = {}
+
+    def starts(self, epoch: int) -> list[int]:
+        """Place in the epoch where each window begins, and N."""
+        lengths = [sum(last - first for first, last in blocks) for blocks in self._deal(epoch)]
+        return [0, *accumulate(lengths)]
+
+    def window(self, epoch: int, index: int) -> Window:
+        """One window of an epoch; no other needs to be known for it."""
+        blocks = self._deal(epoch)[index]
+        if self.count == 1:
+            return Window(blocks, epoch_order(self.N, self._seed, epoch))
+        rng = np.random.default_rng([self._seed, SHUFFLE_STREAM, epoch, index + 1])
+        return Window(blocks, rng.permutation(sum(last - first for first, last in blocks)))
+
+    def _deal(self, epoch: int) -> list[list[tuple[int, int]]]:
+        """The blocks of each window, in the order of the files."""
+        if epoch not in self._dealt:
+            rng, K = np.random.default_rng([self._seed, SHUFFLE_STREAM, epoch]), self.count
+            windows: list[list[tuple[int, int]]] = [[] for _ in range(K)]
+            for first in range(0, len(self._blocks), K):
+                neighbours = self._blocks[first : first + K]
+                for block, index in zip(neighbours, rng.permutation(K).tolist(), strict=False):
+                    windows[index].append(block)
+            self._dealt = {**{e: dealt for e, dealt in self._dealt.items() if e == epoch - 1}, epoch: windows}
+        return self._dealt[epoch]
+
+
+def _sizes(lengths: NDArray[np.int64], K: int) -> tuple[int, int]:
+    """How few, and how many, samples a window may have; lots decide."""
+    whole = len(lengths) // K * K
+    groups, rest = lengths[:whole].reshape(-1, K), lengths[whole:]
+    return int(groups.min(axis=1).sum()), int(groups.max(axis=1).sum() + rest.max(initial=0))

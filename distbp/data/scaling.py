@@ -1,0 +1,135 @@
+"""Shift and spread of each column of a data set, measured over all ranks in float64.
+
+    scaled value = (value - shift) / spread
+
+standardize: shift = mean, spread = standard deviation (the population's, divided by N, as scikit-learn's);
+minmax: shift = minimum, spread = maximum - minimum, so that values go from 0 to 1.  A constant column gets spread 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.mathematics.batches import pieces, shard
+from distbp.mathematics.exact_sum import ExactSum, exponent
+from distbp.ranks.communicator import Communicator, agree
+from distbp.ranks.stop import Pulse
+
+BLOCK_BYTES = 2 * 2**20  # of float64 that are worked on at a time
+BLOCK_ROWS = 1024  # at most: inside a block sums are rounded, those of the blocks are not
+
+
+class Rows(Protocol):
+    """An array (N, columns), or rows that are read from files when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, columns)"""
+
+    def __getitem__(self, rows: slice, /) -> NDArray[Any]:
+        """These rows."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """shift and spread, float64, shape (columns,)."""
+
+    shift: NDArray[np.float64]
+    spread: NDArray[np.float64]
+
+    @classmethod
+    def none(cls, columns: int) -> Scaling:
+        """Leaves values as they are."""
+        return cls(np.zeros(columns), np.ones(columns))
+
+    @property
+    def is_none(self) -> bool:
+        """Whether values stay as they are."""
+        return not self.shift.any() and bool((self.spread == 1.0).all())
+
+    def undo(self, scaled: NDArray[Any]) -> NDArray[np.float64]:
+        """The values before scaling; samples are rows, shape (m, columns)."""
+        return np.asarray(scaled * self.spread + self.shift)
+
+
+class Extremes:
+    """The lowest and highest value of each column, of blocks of rows."""
+
+    def __init__(self, columns: int) -> None:
+        self.low, self.high = np.full(columns, np.inf), np.full(columns, -np.inf)
+
+    def add(self, block: NDArray[Any]) -> None:
+        """More rows."""
+        np.minimum(self.low, block.min(axis=0), out=self.low)
+        np.maximum(self.high, block.max(axis=0), out=self.high)
+
+    def agree(self, comm: Communicator) -> Extremes:
+        """Those of all ranks, on all ranks."""
+        comm.allreduce(self.low, "min")
+        comm.allreduce(self.high, "max")
+        self.low += 0.0  # no -0, which MIN and MAX do not tell from 0
+        self.high += 0.0
+        return self
+
+
+@np.errstate(over="ignore", invalid="ignore")  # the result is checked where it is used
+def measure(
+    comm: Communicator,
+    array: Rows,
+    method: str,
+    extremes: Extremes | None = None,
+    pulse: Pulse = lambda phase: None,
+) -> Scaling:
+    """The scaling of the columns of `array`, shape (N, columns), which is the same on every rank.
+
+    Each rank works on its shard of the blocks of rows; the sums of the blocks are added without rounding (see
+    `distbp.mathematics.exact_sum`), so that the bits do not depend on the number of ranks.  `extremes`: those of
+    all rows, if they are known.
+
+    With u = x - middle, where the middle is that between the extremes: mean = middle + E[u], variance = E[u²] - E[u]².
+    (With u = x all digits of a column such as 1e8 ± 1 would be lost.  Here E[u]² is at most N/4 times the variance.)
+    """
+    columns, N = array.shape[1], array.shape[0]
+    if method == "none":
+        return Scaling.none(columns)
+    longest = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (8 * columns)))  # it depends on the columns alone
+    blocks = [slice(*rows) for rows in pieces(0, N, longest)]
+    mine = blocks[slice(*shard(len(blocks), comm.rank, comm.size))]
+    if extremes is None:
+        extremes = Extremes(columns)
+
+        def add_extremes() -> None:
+            for rows in mine:
+                pulse("measuring the data")
+                extremes.add(array[rows])
+
+        agree(comm, add_extremes)
+        extremes.agree(comm)
+    low, high = extremes.low, extremes.high
+    constant = low == high
+    if method == "minmax":
+        return Scaling(low, np.where(constant, 1.0, high - low))
+
+    middle = low / 2.0 + high / 2.0
+    widest = np.array([exponent(width) for width in high - low])  # |u| < 2^widest
+    bits = (longest - 1).bit_length()
+    first, second = ExactSum(widest + bits, len(blocks)), ExactSum(2 * widest + bits, len(blocks))
+
+    def add_all() -> None:
+        for rows in mine:
+            pulse("measuring the data")
+            u = array[rows] - middle
+            first.add(u.sum(axis=0))
+            second.add(np.square(u, out=u).sum(axis=0))
+
+    agree(comm, add_all)  # rows may have to be read, which can fail
+    comm.allreduce(first.sums)
+    comm.allreduce(second.sums)
+    offset = first.value() / N
+    mean = np.where(constant, low, np.clip(middle + offset, low, high))
+    deviation = np.sqrt(np.maximum(second.value() / N - np.square(offset), 0.0))
+    return Scaling(mean, np.where(constant | (deviation == 0.0), 1.0, deviation))

@@ -1,0 +1,299 @@
+"""A split in memory: inputs `x` and labels or targets `y`, once for each node.
+
+`Split.x` is a NumPy array of the file's own type (uint8 images stay uint8), and everything that reads it goes through
+`Split.x[rows]` or `np.take`, in `distbp.gradient.feed`.  The ranks of a node share the array, and each reads its part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.data.data_file import matching
+from distbp.data.labels import Labels, in_words, union
+from distbp.data.layout import Layout, check_kinds, find
+from distbp.data.reader import Reader
+from distbp.data.scaling import Extremes, Rows
+from distbp.errors import DataError
+from distbp.mathematics.batches import aligned_pieces, pieces, shard
+from distbp.mathematics.finite import first_not_finite
+from distbp.ranks.communicator import Communicator, agree, from_first
+from distbp.ranks.stop import Pulse
+
+DIGITS = "digits.h5"
+BLOCK_BYTES = 16 * 2**20  # read and checked at a time
+LABEL_ROWS = 2**18  # likewise
+NOTHING: NDArray[Any] = np.empty((0, 0))
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split, all files end to end.
+
+    x: (N, n_1), any numeric dtype.  y: (N,) classes 0 … K-1, where there are `labels`; or (N, n_F) real targets; or
+    None, where not asked for.  Where the split is not `in_memory`, x and y are what a `distbp.data.loader` holds of it.
+    `classes`: those of all rows, in any case.
+    """
+
+    layout: Layout
+    x: NDArray[Any]
+    y: NDArray[Any] | None = None
+    labels: Labels | None = None
+    why_not_shared: str = ""
+    in_memory: bool = True
+    classes: NDArray[np.int32] | None = None
+    extremes: dict[str, Extremes] = field(default_factory=dict)  # of x and y, where they are not in memory
+    files: dict[str, FileRows] = field(default_factory=dict)  # likewise
+
+    def __len__(self) -> int:
+        return self.layout.rows
+
+    def rows(self, of: str) -> Rows:
+        """All rows of the inputs, or of the targets."""
+        array = self.x if of == "x" else self.y
+        return array if self.in_memory and array is not None else self.files[of]
+
+    def read(self, first: int, last: int, until: int) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """x and y of rows first … last - 1; those before `until` will be asked for next."""
+        if self.in_memory:
+            return self.x[first:last], None if self.y is None else self.y[first:last]
+        x = self.files["x"].read(first, last, until)
+        if self.classes is not None:
+            return x, self.classes[first:last]
+        return x, self.files["y"].read(first, last, until) if "y" in self.files else None
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        """Of one row of y."""
+        return () if self.is_labelled else (self.layout.width("y"),)
+
+    @property
+    def y_dtype(self) -> np.dtype[Any]:
+        """Of y as it is held."""
+        return np.dtype(np.int32) if self.is_labelled else self.layout.dtype("y")
+
+    @property
+    def name(self) -> str:
+        """train"""
+        return self.layout.split
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether y are classes."""
+        return self.labels is not None
+
+    def place(self, row: int, of: str) -> str:
+        """'file.h5: train/x, row 17' for a row of x or y."""
+        return self.layout.place(row, of)
+
+    def where(self, of: str) -> str:
+        """'file.h5: train/x'"""
+        return self.layout.place(0, of).removesuffix(", row 0")
+
+
+class FileRows:
+    """The inputs or targets of a split, read when they are asked for."""
+
+    def __init__(self, layout: Layout, of: str) -> None:
+        self._reader, self._of, self._dtype = Reader(layout), of, layout.dtype(of)
+        self.shape = (layout.rows, layout.width(of))
+        self._ahead = max(1, BLOCK_BYTES // (self.shape[1] * self._dtype.itemsize))
+        self._first, self._held = 0, np.empty((0, self.shape[1]), self._dtype)
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        """See `read`."""
+        first, last, _ = rows.indices(self.shape[0])
+        return self.read(first, last, self.shape[0])
+
+    def read(self, first: int, last: int, until: int) -> NDArray[Any]:
+        """Rows first … last - 1; those before `until` that follow are read along, for they will be asked for next."""
+        if first < self._first or last > self._first + len(self._held):
+            end = max(last, min(first + self._ahead, until))
+            self._held = np.empty((end - first, self.shape[1]), self._dtype)
+            self._reader.read(self._of, first, end, self._held)
+            self._first = first
+        return self._held[first - self._first : last - self._first]
+
+
+def read_ahead_bytes(data: Split) -> int:
+    """Memory for rows of a split that stays in its files, where they are read one after another (see `FileRows`)."""
+    of = ["x", *(["y"] if data.layout.y_name and not data.is_labelled else [])]
+    widths = [data.layout.width(one) * data.layout.dtype(one).itemsize for one in of]
+    return sum(min(data.layout.rows, max(1, BLOCK_BYTES // width)) * width for width in widths)
+
+
+def data_files(paths: Sequence[str]) -> list[str]:
+    """The files to open: the given ones, or the digits data set that comes with the package.  Raises DataError."""
+    return matching(paths) or [str(digits_path())]
+
+
+def digits_path() -> Path:
+    """Where digits.h5 is: inside the installed package, or in datasets/ of a checkout."""
+    installed = Path(str(resources.files("distbp"))) / DIGITS
+    return installed if installed.exists() else installed.parent.parent / "datasets" / DIGITS
+
+
+def read_split(
+    comm: Communicator,
+    paths: Sequence[str],
+    split: str,
+    x: str,
+    y: str | None,
+    *,
+    labels: Labels | None = None,
+    trust_links: bool = False,
+    memory: float = inf,
+    pulse: Pulse = lambda phase: None,
+) -> Split:
+    """Reads a split, once for each node, and checks it.  Without `y` no labels are read.
+
+    What takes more than `memory` bytes stays in its files.  `labels`: those that are known; otherwise those that are
+    found.  `pulse` is called again and again.  Raises DataError, agreed by all ranks.
+    """
+    layout, copies = _find(comm, paths, split, x, y, trust_links)
+    data = _load(comm, Split(layout, NOTHING, in_memory=_held_bytes(layout) * copies <= memory), "x", pulse)
+    if y is None:
+        return data
+    if layout.dtype("y").kind == "f":
+        return _load(comm, data, "y", pulse)
+
+    classes = comm.node_array((layout.rows,), np.dtype(np.int32))
+    start, stop = shard(layout.rows, classes.part, classes.parts)
+    found, which = agree(comm, lambda: _read_labels(layout, start, stop, pulse))
+    known = labels or union(comm.allgather(found))
+    classes.array[start:stop] = agree(comm, lambda: _number(known, layout, found, which, start))
+    comm.node_fence()
+    return replace(data, y=classes.array, labels=known, classes=classes.array)
+
+
+def foresee_split(
+    comm: Communicator, paths: Sequence[str], split: str, x: str, y: str, *, trust_links: bool, memory: float
+) -> Split:
+    """What `read_split` will make of a split, without anything read but headers: two labels stand for the unknown ones.
+
+    Raises DataError, agreed by all ranks.
+    """
+    layout, copies = _find(comm, paths, split, x, y, trust_links)
+    labels = None if layout.dtype("y").kind == "f" else (0, 1)
+    why_not = "too little memory to share" if copies > 1 else ""
+    return Split(layout, NOTHING, None, labels, why_not, in_memory=_held_bytes(layout) * copies <= memory)
+
+
+def _find(
+    comm: Communicator, paths: Sequence[str], split: str, x: str, y: str | None, trust_links: bool
+) -> tuple[Layout, int]:
+    """The layout of a split, and how many copies of it a node would hold."""
+    layout = from_first(comm, lambda: check_kinds(find(paths, split, x, y, trust_links=trust_links)))
+    return layout, max(comm.allgather(comm.node_copies(_held_bytes(layout))))
+
+
+def _held_bytes(layout: Layout) -> int:
+    return layout.rows * layout.row_bytes()
+
+
+def _load(comm: Communicator, data: Split, of: str, pulse: Pulse) -> Split:
+    """Reads and checks all of x or y; where it does not stay in memory, what remains are the extremes."""
+    layout = data.layout
+    rows, width, dtype = layout.rows, layout.width(of), layout.dtype(of)
+    if data.in_memory:
+        loaded = comm.node_array((rows, width), dtype)
+        agree(comm, lambda: _fill(layout, of, loaded.array, *shard(rows, loaded.part, loaded.parts), pulse))
+        comm.node_fence()
+        data = replace(data, why_not_shared=data.why_not_shared or loaded.why_not)
+        return replace(data, x=loaded.array) if of == "x" else replace(data, y=loaded.array)
+
+    extremes = Extremes(width)
+
+    def check() -> None:
+        room = np.empty((max(layout.chunk_rows(of), BLOCK_BYTES // (width * dtype.itemsize)), width), dtype)
+        with Reader(layout) as reader:
+            for first, last in aligned_pieces(*shard(rows, comm.rank, comm.size), len(room), layout.chunk_rows(of)):
+                pulse(f"checking {of}")
+                _read_checked(reader, of, first, last, room[: last - first])
+                extremes.add(room[: last - first])
+
+    agree(comm, check)
+    files = {**data.files, of: FileRows(layout, of)}
+    return replace(data, files=files, extremes={**data.extremes, of: extremes.agree(comm)})
+
+
+def _fill(layout: Layout, of: str, array: NDArray[Any], start: int, stop: int, pulse: Pulse) -> None:
+    """Reads rows start … stop - 1 of x or y to where they belong."""
+    with Reader(layout) as reader:
+        chunk = layout.chunk_rows(of)
+        longest = max(chunk, BLOCK_BYTES // (array.itemsize * array.shape[1]))
+        for first, last in aligned_pieces(start, stop, longest, chunk):
+            pulse(f"reading {of}")
+            _read_checked(reader, of, first, last, array[first:last])
+
+
+def _read_checked(reader: Reader, of: str, first: int, last: int, out: NDArray[Any]) -> None:
+    reader.read(of, first, last, out)
+    row = first_not_finite(out)
+    if row is not None:
+        at = int((~np.isfinite(out[row])).argmax())
+        where = reader.layout.place(first + row, of, at)
+        raise DataError(f"{where}: {out[row, at]} in the data; remove or replace such rows")
+
+
+def _read_labels(layout: Layout, start: int, stop: int, pulse: Pulse) -> tuple[list[Any], NDArray[np.int64]]:
+    """The labels of these rows, each once, and which of them each row has."""
+    dtype = layout.dtype("y")
+    numbers: dict[Any, int] = {}
+    which = np.empty(stop - start, np.int64)
+    with Reader(layout) as reader:
+        for first, last in pieces(start, stop, LABEL_ROWS):
+            pulse("reading labels")
+            values = np.empty((last - first, 1), dtype)
+            reader.read("y", first, last, values)
+            which[first - start : last - start] = _numbered(values.ravel(), numbers)
+    for label, i in numbers.items():
+        if label == "" or (dtype.kind == "u" and label > np.iinfo(np.int64).max):
+            row = start + int((which == i).argmax())
+            what = "an empty string" if label == "" else f"label {label}"
+            raise DataError(f"{layout.place(row, 'y')}: {what}, which is no label; remove or replace such rows")
+    return list(numbers), which
+
+
+def _numbered(labels: NDArray[Any], numbers: dict[Any, int]) -> NDArray[np.int64]:
+    """The number of each label; new ones get the next."""
+    if labels.dtype.kind == "O":  # a look-up for each is faster than to sort strings
+        return np.fromiter((numbers.setdefault(label, len(numbers)) for label in labels), np.int64, len(labels))
+    found, which = np.unique(labels, return_inverse=True)
+    return np.array([numbers.setdefault(label, len(numbers)) for label in found.tolist()], np.int64)[which]
+
+
+def _number(
+    labels: Labels, layout: Layout, found: list[Any], which: NDArray[np.int64], start: int
+) -> NDArray[np.int32]:
+    """The classes 0 … K-1 of rows."""
+    numbers = {label: i for i, label in enumerate(labels)}
+    for i, label in enumerate(found):
+        if label not in numbers:
+            row = start + int((which == i).argmax())
+            raise DataError(
+                f"{layout.place(row, 'y')}: label {label!r}, but the network knows the classes {in_words(labels)}"
+            )
+    return np.array([numbers[label] for label in found], np.int32)[which]
+
+
+def check_classes(data: Split) -> None:
+    """Raises DataError where labels cannot be those of classes: one only, or hardly two samples of any."""
+    assert data.labels is not None
+    K, N = len(data.labels), len(data)
+    if K == 1:
+        raise DataError(
+            f"{data.place(0, 'y')}: all {N} labels are {data.labels[0]!r}; a classifier needs two classes or more"
+        )
+    if K > 1000 and 2 * K > N:
+        raise DataError(
+            f"{data.where('y')}: {K} different labels among {N} samples; integers and strings are the labels of "
+            "classes; store real targets as floating-point numbers"
+        )

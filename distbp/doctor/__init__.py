@@ -1,0 +1,1 @@
+"""`distbp doctor`: is this installation healthy, here and on these ranks?"""

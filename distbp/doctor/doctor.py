@@ -1,0 +1,295 @@
+"""Is this installation healthy, here and on these ranks?  `distbp doctor` asks before a long job does.
+
+Each check is a function that all ranks call; it returns what this rank finds, or nothing where another one speaks for
+it.  What may not come back has a time limit (see `distbp.ranks.time_limit`), and a check that breaks down is a finding
+too.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from statistics import median
+
+import h5py
+import numpy as np
+
+from distbp import __version__
+from distbp.doctor.directory_check import check_directory
+from distbp.doctor.findings import FAIL, LEVELS, OK, WARN, Finding, merged
+from distbp.errors import DistbpError, LaunchError
+from distbp.ranks.communicator import Communicator, OneProcess
+from distbp.ranks.launch import Launch, is_of_other_mpi
+from distbp.ranks.machine_record import machine
+from distbp.ranks.mpi import MARGIN_BYTES, SHARED_MEMORY, free_shared_bytes, library
+from distbp.ranks.node_memory import free_bytes, group_bytes, in_units
+from distbp.ranks.threads import set_threads
+from distbp.ranks.time_limit import exit_after
+
+MPI_SECONDS = 60.0  # for each check in which ranks meet
+VERSION_SECONDS = 10.0
+CLOCK_SECONDS = 1.0  # apart
+SHARED_BYTES = 2**20
+REDUCED = 2**18  # numbers
+LITTLE = 2**30  # bytes of memory
+SOON = 10 * 60  # seconds until a job ends
+
+Check = Callable[[], list[Finding]]
+
+
+def examine(launch: Launch, out: Path, say: Callable[[str], object]) -> int:
+    """Makes all checks, says a line for each on rank 0; returns the exit code, the same on all ranks."""
+    comm, started = _start(launch, say)
+    if comm is None:
+        return 0  # rank 0 says it
+    checks: list[Check] = [
+        check_versions,
+        lambda: [*started, *check_library(launch)],
+        lambda: check_launcher(launch),
+        lambda: check_communication(comm),
+        lambda: check_cores(comm),
+        lambda: check_shared_memory(comm),
+        lambda: check_memory(comm),
+        lambda: check_slurm(os.environ, time.time()) if comm.rank == 0 else [],
+        lambda: check_clocks(comm),
+        lambda: check_directory(comm, out),
+    ]
+    levels: list[str] = []
+    for check in checks:
+        with _not_for_ever(say, "ranks", comm.rank):
+            everyone = comm.allgather((socket.gethostname(), _guarded(check)))
+        for finding, where in merged(everyone):
+            levels.append(finding.level)
+            if comm.rank == 0:
+                say(finding.line(where))
+    if comm.rank == 0:
+        say(", ".join(f"{levels.count(level)} {level}" for level in LEVELS))
+    return int(FAIL in levels)
+
+
+def _start(launch: Launch, say: Callable[[str], object]) -> tuple[Communicator | None, list[Finding]]:
+    """The communicator; without MPI one process, on rank 0 only, and why."""
+    try:
+        with _not_for_ever(say, "MPI", launch.rank):
+            return launch.connect(), []
+    except LaunchError as error:
+        words, _, mend = str(error).rpartition("\n")
+        words = " ".join(words.split())
+        return (OneProcess() if launch.rank == 0 else None), [Finding(FAIL, "MPI", words, mend)]
+
+
+def _not_for_ever(say: Callable[[str], object], what: str, rank: int) -> AbstractContextManager[None]:
+    words = Finding(
+        FAIL,
+        what,
+        f"rank {rank} ({socket.gethostname()}) has waited {MPI_SECONDS:g} s for the others",
+        "look at the network of these nodes, and at the options of the launcher",
+    )
+    return exit_after(MPI_SECONDS, lambda: say(words.line()))
+
+
+def _guarded(check: Check) -> list[Finding]:
+    try:
+        return check()
+    except (OSError, ValueError, RuntimeError, DistbpError) as error:
+        return [Finding(FAIL, "check", f"broke down: {type(error).__name__}: {error}")]
+
+
+def check_versions() -> list[Finding]:
+    """What is installed."""
+    hdf5 = f"NumPy {np.__version__}, h5py {h5py.__version__}, HDF5 {h5py.version.hdf5_version}"
+    return [
+        Finding(OK, "distbp", f"{__version__}, Python {platform.python_version()} ({sys.executable})"),
+        Finding(OK, "libraries", hdf5),
+    ]
+
+
+def check_library(launch: Launch) -> list[Finding]:
+    """The MPI library that mpi4py loads."""
+    try:
+        name, version = library()
+    except LaunchError as error:
+        mend = "pip install mpich, or load your site's MPI module; one process needs none"
+        level = FAIL if launch.launched else WARN
+        return [Finding(level, "MPI library", f"mpi4py can load none: {' '.join(str(error).split())}", mend)]
+    return [Finding(OK, "MPI library", f"{name} (mpi4py {version})")]
+
+
+def check_launcher(launch: Launch) -> list[Finding]:
+    """Who started this process, and the mpirun that would be found; do they belong to the MPI library."""
+    if launch.rank > 0:
+        return []
+    by = f"{launch.size or 'some'} ranks ({launch.source or 'rank alone'})" if launch.launched else "one process"
+    found = [Finding(OK, "started as", by)]
+    path = shutil.which("mpirun") or shutil.which("mpiexec")
+    beside = Path(sys.executable).parent / "mpirun"
+    use = f"use {beside}" if beside.exists() else "use the one of that MPI (load its module)"
+    if path is None:
+        mend = use if beside.exists() else "under SLURM srun does; else pip install mpich, or load your site's module"
+        return [*found, Finding(OK if launch.launched else WARN, "launcher", "no mpirun in PATH", mend)]
+    try:
+        version = launcher_version(path)
+    except (OSError, subprocess.SubprocessError) as error:
+        words = f"{path} --version: " + (
+            f"no answer in {VERSION_SECONDS:g} s" if isinstance(error, subprocess.TimeoutExpired) else str(error)
+        )
+        return [*found, Finding(WARN, "launcher", words, use)]
+    try:
+        name, _ = library()
+    except LaunchError:
+        return [*found, Finding(WARN, "launcher", f"{path}: {version}; there is no MPI library to go with it")]
+    if is_of_other_mpi(version, name):
+        level = WARN if launch.launched and launch.comm else FAIL  # another launcher did start these ranks
+        return [*found, Finding(level, "launcher", f"{path}: {version}, but the MPI library is {name}", use)]
+    return [*found, Finding(OK, "launcher", f"{path}: {version}, which goes with {name}")]
+
+
+def launcher_version(path: str) -> str:
+    """What `mpirun --version` says, its telling line.  Raises OSError, SubprocessError, after a time limit too."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMPI_", "PMI", "PRTE_"))}
+    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}  # only to be asked its version
+    asked = subprocess.run(
+        [path, "--version"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=VERSION_SECONDS,
+        env={**environment, **root},
+    )
+    lines = [line.strip() for line in asked.stdout.splitlines() if line.strip()]
+    named = [line for line in lines if any(word in line for word in ("Open MPI", "Intel", "Version:"))]
+    first = (named or lines or ["says nothing"])[0]
+    if "HYDRA" in asked.stdout.upper():
+        return "Hydra (MPICH) " + " ".join(first.removeprefix("Version:").split())
+    return first
+
+
+def check_communication(comm: Communicator) -> list[Finding]:
+    """A real Allreduce whose sum is known, and how long it takes all ranks to meet."""
+    if comm.size == 1:
+        return []
+    array, meetings, sums = np.empty(REDUCED, np.float32), [], []
+    for _ in range(5):
+        array.fill(comm.rank + 1.0)
+        started = time.perf_counter()
+        comm.allgather(None)
+        meetings.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        comm.allreduce(array)
+        sums.append(time.perf_counter() - started)
+    expected = comm.size * (comm.size + 1) / 2.0
+    if not np.allclose(array, expected, rtol=1e-6):
+        mend = "this MPI or a node computes wrong sums: another MPI, or without this node"
+        return [Finding(FAIL, "Allreduce", f"{float(array[0])}, expected {expected}", mend)]
+    if comm.rank > 0:
+        return []
+    level = getattr(comm, "thread_level", "unknown")
+    return [
+        Finding(
+            OK,
+            "Allreduce",
+            f"right; {in_units(array.nbytes)} in {median(sums) * 1e3:.2g} ms, all ranks meet in "
+            f"{median(meetings) * 1e3:.2g} ms; thread level {level}",
+        )
+    ]
+
+
+def check_cores(comm: Communicator) -> list[Finding]:
+    """Ranks, cores and BLAS threads of a node, and the BLAS library."""
+    threads, source = set_threads(comm, 0)
+    own = machine(threads)
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    everyone = comm.allgather((threads, cores))
+    here = [everyone[rank] for rank in comm.node_ranks()]
+    available, wanted = len(set().union(*(mask for _, mask in here))), sum(count for count, _ in here)
+    found = [
+        Finding(OK, "BLAS", f"{own['blas']}, kernels for {own['blas_kernels']}; NumPy on {own['cpu']}"),
+        Finding(
+            OK,
+            "cores",
+            f"{len(here)} rank{'s' * (len(here) > 1)} on this node, each on {len(cores)} of {os.cpu_count()} cores, "
+            f"{threads} BLAS thread{'s' * (threads > 1)} ({source})",
+        ),
+    ]
+    if wanted > available:
+        mend = "fewer ranks on a node, or fewer --threads (OMP_NUM_THREADS), or bind ranks to more cores"
+        found.append(
+            Finding(WARN, "oversubscribed", f"{wanted} BLAS threads of {len(here)} ranks on {available} cores", mend)
+        )
+    return found
+
+
+def check_shared_memory(comm: Communicator) -> list[Finding]:
+    """Memory that the ranks of a node share: really taken, filled by each, and seen by all."""
+    here = comm.node_ranks()
+    shared = comm.node_array((SHARED_BYTES,), np.dtype(np.uint8))
+    part = SHARED_BYTES // max(1, shared.parts)
+    shared.array[shared.part * part : (shared.part + 1) * part] = 7
+    comm.node_fence()
+    if not (shared.array[: part * shared.parts] == 7).all():
+        return [Finding(FAIL, "shared memory", "what one rank writes, another does not see", "another MPI library")]
+    if comm.rank != min(here):
+        return []
+    free = free_shared_bytes()
+    said = f"{SHARED_MEMORY} has {in_units(free)} free"
+    if shared.why_not:
+        mend = f"a larger {SHARED_MEMORY} (containers: --shm-size); without it each rank holds the data for itself"
+        return [Finding(WARN, "shared memory", shared.why_not, mend)]
+    if free < MARGIN_BYTES:
+        mend = f"a larger {SHARED_MEMORY} (containers: --shm-size); MPI libraries need it too"
+        return [Finding(WARN, "shared memory", said, mend)]
+    works = f", a window of {in_units(SHARED_BYTES)} is shared by {len(here)} ranks" if len(here) > 1 else ""
+    return [Finding(OK, "shared memory", said + works)]
+
+
+def check_memory(comm: Communicator) -> list[Finding]:
+    """What the ranks of a node can still take."""
+    if comm.rank != min(comm.node_ranks()):
+        return []
+    free, group = free_bytes(), group_bytes()
+    limit = "no limit of a control group" if group is None else f"the control groups leave {in_units(group)}"
+    mend = "ask for more memory (sbatch --mem), or fewer ranks on a node" if free < LITTLE else ""
+    return [Finding(WARN if free < LITTLE else OK, "memory", f"{in_units(free)} free on this node; {limit}", mend)]
+
+
+def check_slurm(environ: Mapping[str, str], now: float) -> list[Finding]:
+    """The job that this runs in, and how much time it has left."""
+    if "SLURM_JOB_ID" not in environ:
+        return []
+    parts = [f"job {environ['SLURM_JOB_ID']}"]
+    for name, what in (("STEP_ID", "step"), ("JOB_NODELIST", "nodes"), ("NTASKS", "tasks"), ("CPUS_PER_TASK", "cpus")):
+        if environ.get(f"SLURM_{name}"):
+            parts.append(f"{what} {environ[f'SLURM_{name}']}")
+    end = environ.get("SLURM_JOB_END_TIME", "")
+    if not end.isdigit():
+        return [Finding(OK, "SLURM", ", ".join(parts))]
+    left = int(end) - now
+    parts.append(f"{max(0.0, left) / 60:.0f} minutes left")
+    mend = "distbp train stops in time on SIGUSR1: sbatch --signal=USR1@120; continue with --resume"
+    return [Finding(WARN if left < SOON else OK, "SLURM", ", ".join(parts), mend if left < SOON else "")]
+
+
+def check_clocks(comm: Communicator) -> list[Finding]:
+    """How far the clocks of the ranks are apart: they are read when all have met."""
+    if comm.size == 1:
+        return []
+    comm.allgather(None)
+    times = comm.allgather(time.time())
+    if comm.rank > 0:
+        return []
+    late = max(range(comm.size), key=lambda rank: abs(times[rank] - times[0]))
+    apart = abs(times[late] - times[0])
+    if apart > CLOCK_SECONDS:
+        mend = "set them by NTP: times of files decide what has changed"
+        return [Finding(WARN, "clocks", f"those of rank {late} and rank 0 are {apart:.3g} s apart", mend)]
+    return [Finding(OK, "clocks", f"at most {apart * 1e3:.2g} ms apart")]

@@ -1,0 +1,1 @@
+"""∂L_B/∂w of a batch and L_T of a split, over all ranks."""

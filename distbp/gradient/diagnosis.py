@@ -1,0 +1,71 @@
+"""Which sample of a batch, in which layer, first gives a value that is no finite number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from distbp.config import Config
+from distbp.data.problem import Problem
+from distbp.data.split import Split
+from distbp.gradient.feed import Feed
+from distbp.mathematics.activations import Array
+from distbp.mathematics.backprop import Piece, errors, forward, loss_sum, piece_samples
+from distbp.mathematics.batches import pieces
+from distbp.mathematics.network import Network, Parameters
+from distbp.ranks.communicator import Communicator
+
+
+def first_not_finite(
+    comm: Communicator,
+    config: Config,
+    problem: Problem,
+    parameters: Parameters,
+    training: Split,
+    rows: np.ndarray[tuple[int], np.dtype[np.int64]],
+    share: tuple[int, int],
+) -> tuple[int | None, str]:
+    """The first sample of a batch, by its place in it, and what is not finite of it: "z of layer 3".
+
+    No sample: what it is of the parameters, or "" where every sample by itself gives finite numbers.  `rows`: the batch
+    in `training`'s x and y; `share`: the part of it that is at hand on this rank.  All ranks call this.
+    """
+    network = problem.network
+    for l in range(2, network.F + 1):
+        for name, values in (("W", parameters.W[l]), ("b", parameters.b[l])):
+            if not np.isfinite(values).all():
+                return None, f"{name} of layer {l}"
+    start, end = share
+    longest = max(1, min(piece_samples(network, config.dtype), end - start))
+    piece, feed = Piece(network, longest, config.dtype), Feed(problem, training, longest, config.dtype)
+    found: tuple[int, str] | None = None
+    with np.errstate(all="ignore"):
+        for first, last in pieces(start, end, longest):
+            part = piece.part(0, last - first)
+            feed.fill(part, training.x, training.y, rows[first:last])
+            for name, bad in _stages(network, parameters, part):
+                if bad.any() and (found is None or first + int(bad.argmax()) < found[0]):
+                    found = first + int(bad.argmax()), name
+            if found:
+                break
+    everywhere = [one for one in comm.allgather(found) if one is not None]
+    return min(everywhere, key=lambda one: one[0]) if everywhere else (None, "")
+
+
+def _stages(network: Network, parameters: Parameters, piece: Piece) -> Iterator[tuple[str, Array]]:
+    """What a sample goes through, in order; and for each sample of the piece whether it is not finite."""
+
+    def bad(columns: Array) -> Array:
+        return np.asarray(~np.isfinite(columns).all(axis=0))
+
+    yield "the scaled input", bad(piece.a[1])
+    forward(network, parameters, piece)
+    for l in range(2, network.F + 1):
+        yield f"z of layer {l}", bad(piece.z[l])
+        yield f"a of layer {l}", bad(piece.a[l])
+    if not np.isfinite(loss_sum(network, piece)):
+        yield "L", np.array([not np.isfinite(loss_sum(network, piece.part(i, i + 1))) for i in range(piece.m)])
+    errors(network, parameters, piece)
+    for l in range(network.F, 1, -1):
+        yield f"d of layer {l}", bad(piece.d[l])

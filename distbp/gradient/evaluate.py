@@ -1,0 +1,78 @@
+"""Loss and metric of a split, the same bits on any number of ranks: each sample counts once, whoever works on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from distbp.data.problem import Problem
+from distbp.data.split import Split
+from distbp.gradient.feed import Feed, feed_bytes
+from distbp.mathematics.activations import Array
+from distbp.mathematics.backprop import Piece, forward, loss_sum, piece_bytes, piece_samples
+from distbp.mathematics.batches import pieces, shard
+from distbp.mathematics.exact_sum import total
+from distbp.mathematics.network import Network, Parameters
+from distbp.ranks.communicator import Communicator, agree
+from distbp.ranks.stop import Pulse
+
+SMALLEST, LARGEST, BLOCKS = 32, 256, 64
+
+
+def block_samples(N: int) -> int:
+    """How many samples of a split of N are worked on together: it depends on N alone, and leaves work for 64 ranks."""
+    return min(LARGEST, max(SMALLEST, -(-N // BLOCKS)))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """L_T and the metric over `samples` samples."""
+
+    loss: float
+    metric: float
+    samples: int
+
+
+class Evaluation:
+    """A split made ready to be evaluated again and again, as validation does."""
+
+    def __init__(self, comm: Communicator, problem: Problem, data: Split, dtype: str) -> None:
+        self._comm, self._problem, self._samples = comm, problem, len(data)
+        longest = _longest(problem.network, len(data), dtype)
+        self._blocks = list(pieces(0, len(data), longest))
+        self._mine = range(*shard(len(self._blocks), comm.rank, comm.size))
+        self._data, self._feed, self._rows = data, Feed(problem, data, longest, dtype), np.arange(longest)
+        self._piece = Piece(problem.network, longest, dtype)
+
+    def __call__(self, parameters: Parameters, pulse: Pulse = lambda phase: None) -> Scores:
+        """Every block has a place of its own in one Allreduce; they are added where all are at hand."""
+        sums = agree(self._comm, lambda: self._sums(parameters, pulse))  # rows may have to be read, which can fail
+        self._comm.allreduce(sums)
+        loss, metric, n = (total(values) for values in sums.tolist())
+        assert n == self._samples, "samples were lost or repeated"
+        return Scores(loss / n, self._problem.metric_value(metric, int(n)), int(n))
+
+    def _sums(self, parameters: Parameters, pulse: Pulse) -> Array:
+        """Loss, metric and number of samples of this rank's blocks, each in its place; 0 elsewhere."""
+        network, sums = self._problem.network, np.zeros((3, len(self._blocks)))
+        end = self._blocks[self._mine[-1]][1] if self._mine else 0
+        for block in self._mine:
+            pulse("validating")
+            first, last = self._blocks[block]
+            piece = self._piece.part(0, last - first)
+            self._feed.fill(piece, *self._data.read(first, last, end), self._rows[: last - first])
+            forward(network, parameters, piece)
+            sums[:, block] = loss_sum(network, piece), self._problem.metric_sum(piece), last - first
+        return sums
+
+
+def _longest(network: Network, N: int, dtype: str) -> int:
+    """Samples of a block."""
+    return min(block_samples(N), piece_samples(network, dtype), N)
+
+
+def evaluation_bytes(network: Network, data: Split, dtype: str) -> int:
+    """Memory of an `Evaluation`, without the data."""
+    longest = _longest(network, len(data), dtype)
+    return piece_bytes(network, longest, dtype) + feed_bytes(data, longest, dtype)

@@ -1,0 +1,293 @@
+"""∂L_T/∂w with the same bits on any number of ranks (`--reproducible`).
+
+A step, for a batch of n samples in grains of G (see `distbp.mathematics.grains`):
+
+1. Each rank: z, a, d and the gradient of its grains, as in the text; their bits do not depend on who works on them.
+2. Each rank adds them up along a tree that belongs to the batch (see `distbp.mathematics.grain_tree`), as far as it
+   has the grains.
+3. Each rank is sent the sums of all ranks for its slice of w, adds them up to the root of the tree, and divides by n:
+   ∂L_T/∂w = (1/n) Σ_i ∂L_i/∂w.  Then the slices are sent to all.
+
+All matrix products have shapes that follow from the network and G, and all other work is element by element, in an
+order that follows from n and G: no bit depends on which rank does what.  MPI's own Allreduce adds in an order that
+depends on the ranks, the size of the message and the library.
+
+(3) moves what an Allreduce moves where the grains of each rank make one node of the tree, as those of 2^k grains on 2^j
+ranks do.  A rank with several nodes keeps and sends a vector of the size of w for each: up to 2 log₂ of its grains.
+
+Where a product is written to, and with what stride, must not change its bits.  BLAS computes it in registers, from
+copies of d and a, and only then stores it.
+
+The losses and metrics of the grains, and the requests to stop and to save, travel in one small Allreduce(MAX), each in
+a place of its own.
+
+Everything after this is element by element on numbers that all ranks share (momentum, Adam, weight decay), with
++ - × ÷ √ only, which IEEE 754 rounds in one way on every CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf, isfinite
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from distbp.data.split import Split
+from distbp.gradient.feed import Feed, feed_bytes
+from distbp.gradient.reduction import Tally
+from distbp.mathematics.activations import Array
+from distbp.mathematics.backprop import Piece, errors, forward, loss_sum, piece_bytes, sample_bytes
+from distbp.mathematics.batches import shard
+from distbp.mathematics.exact_sum import total
+from distbp.mathematics.grain_tree import Node, add_up, grains_of, largest_nodes, place, root, shares
+from distbp.mathematics.grains import Grains, grain_count, same_bits, same_bits_bytes, stride
+from distbp.mathematics.network import Network, Parameters, aligned_zeros, parameter_bytes
+from distbp.ranks.communicator import Communicator
+
+if TYPE_CHECKING:
+    from distbp.training.run import Run
+
+ROOM_BYTES = 256 * 2**20  # memory for the activations of grains that are worked on together
+TILE = (256, 1024)  # rows, columns of ∂L/∂W that are added up over the grains while they are in the L2 cache
+CHUNK = 2**19  # numbers of the gradient that are exchanged at a time, which is faster than all at once
+
+
+class ReproducibleGradient:
+    """∂L_B/∂w over the whole batch, in `vector`, on every rank."""
+
+    def __init__(self, run: Run) -> None:
+        self._comm, self._problem = run.comm, run.problem
+        network, dtype = run.problem.network, run.config.dtype
+        self._network, self._parameters, self._dtype = network, run.state.parameters, dtype
+        self._grain = min(int(run.config.grain), run.batch_size)
+
+        room = _room(network, run.batch_size, self._grain, run.comm.size, dtype)
+        self._level = room.level
+        self._room = Piece(network, room.samples, dtype)
+        self._training, self._feed = run.training, Feed(run.problem, run.training, self._grain, dtype)
+        same_bits.cache_clear()  # of a run before, maybe with other BLAS threads
+        self._held: dict[tuple[int, int], Grains] = {}
+
+        self._tiles = list(_tiles(network.sizes))
+        largest = _largest_tile(network.sizes)
+        self._spare = [aligned_zeros(largest, dtype) for _ in range(self._level)]
+        self._sums: dict[tuple[int, int], Parameters] = {}
+        self.vector = self._sum(0, 0).vector
+        self._exchange = _Exchange(run.comm, self.vector)
+
+    @property
+    def finite(self) -> bool:
+        """Of the last batch."""
+        return isfinite(self.vector @ self.vector)
+
+    def __call__(self, batch: NDArray[np.int64], *, stop: bool, save: bool) -> Tally:
+        """Leaves ∂L_B/∂w in `vector`; returns the tally of all ranks."""
+        n, comm = len(batch), self._comm
+        count = grain_count(n, self._grain)
+        owned = [largest_nodes(*share, count) for share in shares(count, comm.size)]
+        message = _Message(count)
+        message.requests[:] = stop, save
+        sums = [self._node(i, node, count, batch, message) for i, node in enumerate(owned[comm.rank])]
+        self._exchange.mean(owned, sums, count, n)
+        return message.agree(comm, n)
+
+    def _node(self, i: int, node: Node, count: int, batch: NDArray[np.int64], message: _Message) -> Array:
+        """S(node) of this rank's i-th node."""
+        first = grains_of(node, count).start >> self._level
+
+        def known(node: Node) -> Array | None:
+            if node[0] > self._level:
+                return None
+            grains = grains_of(node, count)
+            held = self._errors(grains, batch, message)
+            out = self._sum(i, place(grains.start >> self._level, first))
+            self._add_products(node, count, held.grains, out)
+            return out.vector
+
+        return add_up(node, count, known)
+
+    def _sum(self, i: int, at: int) -> Parameters:
+        """Memory for a sum of grains: the i-th of this rank, or one on the way to it."""
+        key = (i, 0) if at == 0 else (0, at)
+        if key not in self._sums:
+            self._sums[key] = Parameters.zeros(self._network, self._dtype)
+        return self._sums[key]
+
+    def _errors(self, grains: range, batch: NDArray[np.int64], message: _Message) -> Grains:
+        """z, a, d of some grains of the batch; their losses and metrics go into the message."""
+        network, G = self._network, self._grain
+        cuts = [(i * G, min((i + 1) * G, len(batch))) for i in grains]
+        held = self._grains([end - start for start, end in cuts])
+        for (start, end), part in zip(cuts, held.grains, strict=True):
+            self._feed.fill(part, self._training.x, self._training.y, batch[start:end])
+        forward(network, self._parameters, held)
+        for i, part in zip(grains, held.grains, strict=True):
+            message.losses[i] = loss_sum(network, part)
+            message.metrics[i] = self._problem.metric_sum(part)
+        errors(network, self._parameters, held)
+        return held
+
+    def _grains(self, lengths: list[int]) -> Grains:
+        key = (len(lengths), lengths[-1])
+        if key not in self._held:
+            self._held[key] = Grains(self._network, self._room, self._grain, lengths)
+        return self._held[key]
+
+    def _add_products(self, node: Node, count: int, grains: list[Piece], out: Parameters) -> None:
+        """Leaves ∂L/∂W^l, ∂L/∂b^l of the node's grains in `out`, tile after tile."""
+        first = grains_of(node, count).start
+        for tile in self._tiles:
+            sums = out.b[tile.l] if tile.columns is None else out.W[tile.l][tile.rows, tile.columns]
+
+            def known(node: Node, tile: _Tile = tile, sums: Array = sums) -> Array | None:
+                level, i = node
+                if level > 0:
+                    return None
+                part, at, l = grains[i - first], place(i, first), tile.l
+                product = self._spare[at - 1][: sums.size].reshape(sums.shape) if at else sums
+                if tile.columns is None:
+                    np.matmul(part.d[l], part.ones, out=product)  # ∂L/∂b_j^l = d_j^l, summed over the grain
+                else:
+                    a, d = part.a[l - 1][tile.columns], part.d[l][tile.rows]
+                    np.matmul(d, a.T, out=product)  # ∂L/∂w_jk^l = a_k^{l-1} d_j^l, summed over the grain
+                return product
+
+            add_up(node, count, known)
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """A part of ∂L/∂W^l, or, without columns, ∂L/∂b^l."""
+
+    l: int
+    rows: slice
+    columns: slice | None
+    size: int
+
+
+def _tiles(n: tuple[int, ...]) -> Iterator[_Tile]:
+    """From layer F down, as backpropagation goes."""
+    for l in range(len(n) - 1, 1, -1):
+        for rows in _even(n[l], TILE[0]):
+            for columns in _even(n[l - 1], TILE[1]):
+                yield _Tile(l, rows, columns, (rows.stop - rows.start) * (columns.stop - columns.start))
+        yield _Tile(l, slice(0, n[l]), None, n[l])
+
+
+def _largest_tile(n: tuple[int, ...]) -> int:
+    """Numbers in the largest of all tiles."""
+
+    def longest(length: int, most: int) -> int:
+        return -(-length // -(-length // most))
+
+    return max(max(longest(n[l], TILE[0]) * longest(n[l - 1], TILE[1]), n[l]) for l in range(2, len(n)))
+
+
+def _even(length: int, longest: int) -> list[slice]:
+    """[0, length) in parts of about the same size."""
+    count = -(-length // longest)
+    return [slice(*shard(length, i, count)) for i in range(count)]
+
+
+class _Room(NamedTuple):
+    """`level` of the largest nodes whose grains are worked on together, and the samples that makes at most."""
+
+    level: int
+    samples: int
+
+
+def _room(network: Network, n: int, grain: int, size: int, dtype: DTypeLike) -> _Room:
+    most = max(last - first for first, last in shares(grain_count(n, grain), size))
+    step = stride(grain, dtype)
+    fit = max(1, ROOM_BYTES // (sample_bytes(network, dtype) * step))
+    level = (most - 1).bit_length() if most <= fit else fit.bit_length() - 1
+    return _Room(level, min(most, 2**level) * step)
+
+
+def reproducible_bytes(
+    network: Network, data: Split, n: int, grain: int, rank: int, size: int, dtype: DTypeLike
+) -> dict[str, int]:
+    """Memory of a `ReproducibleGradient`; "sums": vectors besides the gradient, and what the exchange keeps.
+
+    The last batch of an epoch may be shorter, so that a rank has other nodes.
+    """
+    grain, item = min(grain, n), np.dtype(dtype).itemsize
+    room = _room(network, n, grain, size, dtype)
+    spare = room.level * _largest_tile(network.sizes) * item
+    vectors = received = 0
+    for count in {grain_count(n, grain), grain_count(len(data) % n or n, grain)}:
+        owned = [largest_nodes(*share, count) for share in shares(count, size)]
+        above = max((level - room.level for level, _ in owned[rank]), default=0)
+        vectors = max(vectors, max(1, len(owned[rank])) + max(0, above))
+        if size > 1:
+            chunk = min(CHUNK, network.parameter_count)
+            received = max(received, max(map(len, owned)) * size * -(-chunk // size) * item)
+    return {
+        "activations": piece_bytes(network, room.samples, dtype),
+        "feed": feed_bytes(data, grain, dtype),
+        "gradient": parameter_bytes(network, dtype),
+        "sums": (vectors - 1) * parameter_bytes(network, dtype) + spare + received,
+        "trial": same_bits_bytes(network, room.samples, dtype) if grain == stride(grain, dtype) < room.samples else 0,
+    }
+
+
+class _Exchange:
+    """Sums of grains on their way to ∂L_B/∂w: every rank adds up a slice of w from the sums of all, for all."""
+
+    def __init__(self, comm: Communicator, vector: Array) -> None:
+        self._comm, self._vector = comm, vector
+        self._received: list[Array] = []
+
+    def mean(self, owned: list[list[Node]], sums: list[Array], count: int, n: int) -> None:
+        """1/n of the sum of all grains.  `owned`: the nodes of each rank; `sums`: this rank's S(node)."""
+        comm = self._comm
+        if comm.size == 1:
+            self._vector /= n
+            return
+        for start in range(0, len(self._vector), CHUNK):
+            part = self._vector[start : start + CHUNK]
+            slices = [slice(*shard(len(part), rank, comm.size)) for rank in range(comm.size)]
+            lengths = [one.stop - one.start for one in slices]
+            mine = slices[comm.rank]
+            known = self._distribute(owned, [one[start : start + CHUNK] for one in sums], lengths)
+            np.divide(add_up(root(count), count, known.get), n, out=part[mine])  # ∂L_T/∂w = (1/n) Σ_i ∂L_i/∂w
+            comm.allgather_parts(part, lengths)
+
+    def _distribute(self, owned: list[list[Node]], sums: list[Array], lengths: list[int]) -> dict[Node, Array]:
+        """This rank's slice of S(node), for all nodes of all ranks."""
+        known: dict[Node, Array] = {}
+        own = lengths[self._comm.rank]
+        for i in range(max(map(len, owned))):
+            if i == len(self._received):
+                self._received.append(aligned_zeros(len(owned) * lengths[-1], self._vector.dtype))
+            senders = [nodes[i : i + 1] for nodes in owned]
+            received = self._received[i][: own * len(list(filter(None, senders)))]
+            self._comm.alltoall(
+                sums[i] if i < len(sums) else self._vector[:0],
+                [length * (i < len(sums)) for length in lengths],
+                received,
+                [own * len(nodes) for nodes in senders],
+            )
+            nodes = [node for nodes in senders for node in nodes]
+            known.update(zip(nodes, received.reshape(len(nodes), own), strict=True))
+        return known
+
+
+class _Message:
+    """What the ranks tell each other: one Allreduce(MAX), -inf where a rank has nothing to say."""
+
+    def __init__(self, grains: int) -> None:
+        self._values = np.full(2 + 2 * grains, -inf)
+        self.requests = self._values[:2]
+        self.losses, self.metrics = self._values[2:].reshape(2, grains)
+
+    def agree(self, comm: Communicator, n: int) -> Tally:
+        """The tally of all ranks."""
+        self._values[np.isnan(self._values)] = inf  # MAX and NaN do not go together
+        comm.allreduce(self._values, "max")
+        losses, metrics, (stop, save) = self.losses.tolist(), self.metrics.tolist(), self.requests.tolist()
+        assert -inf not in losses, "samples were lost"
+        return Tally(total(losses), n, total(metrics), stop=int(stop), save=int(save))

@@ -1,0 +1,75 @@
+"""Σ_i ∂L_i/∂w over a rank's shard of a batch, worked off in pieces of bounded size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from distbp.data.split import Split
+from distbp.gradient.feed import Feed, feed_bytes
+from distbp.gradient.reduction import Tally
+from distbp.mathematics.backprop import Piece, backward, forward, loss_sum, piece_bytes, piece_samples
+from distbp.mathematics.batches import pieces
+from distbp.mathematics.network import Network, Parameters, aligned_zeros, parameter_bytes
+
+if TYPE_CHECKING:
+    from distbp.training.run import Run
+
+
+class ShardGradient:
+    """Backpropagation over a rank's shard of a batch, in pieces of bounded size.
+
+    Leaves Σ_i ∂L_i/∂w over the shard in `gradient`, and returns the sums of the loss and of the metric.
+    """
+
+    def __init__(self, run: Run, gradient: Parameters) -> None:
+        self._problem, self._gradient = run.problem, gradient
+        self._parameters = run.state.parameters
+        network, dtype = run.problem.network, run.config.dtype
+        m, is_whole = _room(network, run.batch_size, run.comm.size, dtype)
+        self._room = Piece(network, m, dtype)
+        self._pieces = {self._room.m: self._room}
+        self._training, self._feed = run.training, Feed(run.problem, run.training, self._room.m, dtype)
+        self._more = None if is_whole else Parameters(network, aligned_zeros(network.parameter_count, dtype))
+
+    def __call__(self, rows: NDArray[np.int64]) -> Tally:
+        """`rows` are the samples of the shard; none leave a gradient of 0."""
+        network, tally, target = self._problem.network, Tally(samples=len(rows)), self._gradient
+        if len(rows) == 0:
+            self._gradient.vector.fill(0.0)
+        for first, last in pieces(0, len(rows), self._room.m):
+            piece = self._piece(last - first)
+            self._feed.fill(piece, self._training.x, self._training.y, rows[first:last])
+            forward(network, self._parameters, piece)
+            tally.loss += loss_sum(network, piece)
+            tally.metric += self._problem.metric_sum(piece)
+            backward(network, self._parameters, piece, target)
+            if target is self._more:
+                self._gradient.vector += self._more.vector
+            elif self._more:
+                target = self._more
+        return tally
+
+    def _piece(self, m: int) -> Piece:
+        if m not in self._pieces:
+            self._pieces[m] = self._room.part(0, m)
+        return self._pieces[m]
+
+
+def _room(network: Network, n: int, size: int, dtype: DTypeLike) -> tuple[int, bool]:
+    """Samples of a piece, and whether it holds the largest shard of a batch of n on `size` ranks."""
+    largest = max(1, -(-n // size))
+    m = min(largest, piece_samples(network, dtype))
+    return m, m == largest
+
+
+def shard_gradient_bytes(network: Network, data: Split, n: int, size: int, dtype: DTypeLike) -> dict[str, int]:
+    """Memory of a `ShardGradient`: its activations, its feed, and a gradient of a piece where there are several."""
+    m, is_whole = _room(network, n, size, dtype)
+    return {
+        "activations": piece_bytes(network, m, dtype),
+        "feed": feed_bytes(data, m, dtype),
+        "sums": 0 if is_whole else parameter_bytes(network, dtype),
+    }

@@ -1,0 +1,1 @@
+"""`distbp inspect`: what is in a file."""

@@ -1,0 +1,81 @@
+"""What is in a file: a data set or a checkpoint, in lines for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distbp.config import as_dict
+from distbp.data.data_file import opened
+from distbp.data.labels import in_words
+from distbp.inspection.data_inspection import View, describe_data
+from distbp.training import checkpoint
+from distbp.training.comparison import differences, digest
+from distbp.training.run_directory import find_checkpoint
+
+
+def describe(name: str, view: View | None = None) -> Iterator[str]:
+    """The lines about a file or a run directory; `view`: how a data set is looked at.
+
+    Raises DataError or CheckpointError.
+    """
+    path = find_checkpoint(name)
+    if _is_checkpoint(path):
+        yield from _describe_checkpoint(path)
+    else:
+        yield from describe_data(path, view or View())
+
+
+def describe_digest(name: str) -> Iterator[str]:
+    """The digest of a checkpoint, and which file it is of, as sha256sum prints them."""
+    path = find_checkpoint(name)
+    yield f"{digest(checkpoint.read(path).parameters)}  {path}"
+
+
+def describe_difference(first: str, second: str) -> Iterator[str]:
+    """A line for each difference of two checkpoints; none where they hold the same."""
+    return differences(checkpoint.read(find_checkpoint(first)), checkpoint.read(find_checkpoint(second)))
+
+
+def _is_checkpoint(path: Path) -> bool:
+    with opened(str(path)) as file:
+        return "format" in file.attrs
+
+
+def _describe_checkpoint(path: Path) -> Iterator[str]:
+    state = checkpoint.read(path)
+    network, progress = state.problem.network, state.progress
+    yield f"{path}: distbp checkpoint, checksum good"
+    yield f"progress   epoch {progress.epoch}, step {progress.step}, {progress.samples} samples seen"
+    yield f"network    {network.describe()}; {network.parameter_count} parameters, {state.config.dtype}"
+    for l in range(2, network.F + 1):
+        W, b = state.parameters.W[l], state.parameters.b[l]
+        yield (
+            f"  layer {l}  W {W.shape[0]} x {W.shape[1]}, rms {_rms(W):.4g};  b {len(b)}, rms {_rms(b):.4g};  "
+            f"σ = {network.sigma(l).name}"
+        )
+    for what, scaling in (("input", state.problem.input), ("target", state.problem.target)):
+        yield f"{what:<11}" + (
+            "not scaled" if scaling.is_none else f"{state.config.scale}: {len(scaling.shift)} columns"
+        )
+    if state.problem.labels is not None:
+        yield f"classes    {in_words(state.problem.labels)}"
+    if progress.epoch:
+        last = {name: values[-1] for name, values in state.history.items()}
+        metric = state.problem.metric
+        shown = [f"{part}_{of}" for of in ("loss", metric) for part in ("train", "validation")]
+        yield "last epoch " + ", ".join(f"{name} {last[name]:.6g}" for name in shown)
+    yield f"digest     {digest(state.parameters)}"
+    for machine in state.machines:
+        facts = ", ".join(f"{name.replace('_', ' ')} {fact}" for name, fact in machine.items() if name != "step")
+        yield f"computed   from step {machine['step']} on: {facts}"
+    yield "config"
+    for option, value in as_dict(state.config).items():
+        yield f"  {option} = {value}"
+
+
+def _rms(array: Any) -> float:
+    return float(np.sqrt(np.mean(np.square(array, dtype=np.float64))))

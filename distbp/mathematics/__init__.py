@@ -1,0 +1,1 @@
+"""The mathematics: layers, σ, L, backpropagation, optimizers, batches; on NumPy alone."""

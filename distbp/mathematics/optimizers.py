@@ -1,0 +1,148 @@
+"""Optimizers: init + update on flat vectors.
+
+    state = optimizer.init(w)                        named vectors, all zero; part of every checkpoint
+    optimizer.update(w, g, state, learning_rate, t)  w and state change in place; t = 1, 2, … counts the updates
+
+g = ∂L_B/∂w is overwritten.  Every element is updated by itself, so an update of a slice is the slice of the update.
+The work is done in blocks that stay in the cache, with `scratch` as the only extra memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import sqrt
+from typing import Protocol
+
+import numpy as np
+
+from distbp.mathematics.activations import Array
+
+BLOCK = 16384  # elements: a few of these fit the L2 cache of any CPU
+
+State = dict[str, Array]
+
+
+class Optimizer(Protocol):
+    """What all optimizers have in common."""
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """The names of the state's vectors, each as long as w."""
+
+    def init(self, w: Array) -> State:
+        """The state before the first update."""
+
+    def update(self, w: Array, g: Array, state: State, learning_rate: float, t: int) -> None:
+        """One update of w, in place."""
+
+
+@dataclass
+class SGD:
+    """w ← w - η v,  v ← μ v + g;  with Nesterov's momentum w ← w - η (g + μ v).
+
+    As PyTorch's SGD: g + λ w takes the place of g with weight decay λ, and the first v is g.
+    Plain gradient descent is μ = 0.
+    """
+
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    _scratch: Array | None = field(default=None, repr=False)
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """v, where there is momentum."""
+        return ("v",) if self.momentum else ()
+
+    def init(self, w: Array) -> State:
+        """v = 0, where there is momentum."""
+        return {name: np.zeros_like(w) for name in self.vectors}
+
+    def update(self, w: Array, g: Array, state: State, learning_rate: float, t: int) -> None:
+        """One update of w, in place."""
+        self._scratch = _scratch(self._scratch, w)
+        for i in _blocks(w):
+            w_, g_, s = w[i], g[i], self._scratch[: len(w[i])]
+            if self.weight_decay:
+                np.multiply(w_, self.weight_decay, out=s)
+                g_ += s
+            if self.momentum:
+                v = state["v"][i]
+                v *= self.momentum
+                v += g_
+                if self.nesterov:
+                    np.multiply(v, self.momentum, out=s)
+                    g_ += s
+                else:
+                    g_ = v
+            np.multiply(g_, learning_rate, out=s)
+            w_ -= s
+
+
+@dataclass
+class Adam:
+    """Kingma & Ba 2015: m ← β₁ m + (1-β₁) g,  v ← β₂ v + (1-β₂) g²,  w ← w - η m̂ / (√v̂ + ε)
+
+    with m̂ = m / (1 - β₁^t), v̂ = v / (1 - β₂^t).  Weight decay λ is added to the gradient (g + λ w); with `decoupled`
+    it shrinks the weights instead, w ← w - η λ w, which is AdamW (Loshchilov & Hutter 2019).
+    """
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    decoupled: bool = False
+    _scratch: Array | None = field(default=None, repr=False)
+
+    vectors = ("m", "v")
+
+    def init(self, w: Array) -> State:
+        """m = v = 0"""
+        return {name: np.zeros_like(w) for name in self.vectors}
+
+    def update(self, w: Array, g: Array, state: State, learning_rate: float, t: int) -> None:
+        """One update of w, in place."""
+        self._scratch = _scratch(self._scratch, w)
+        step_size = learning_rate / (1.0 - self.beta1**t)
+        root = sqrt(1.0 - self.beta2**t)
+        for i in _blocks(w):
+            w_, g_, m, v, s = w[i], g[i], state["m"][i], state["v"][i], self._scratch[: len(w[i])]
+            if self.weight_decay and self.decoupled:
+                w_ *= 1.0 - learning_rate * self.weight_decay
+            elif self.weight_decay:
+                np.multiply(w_, self.weight_decay, out=s)
+                g_ += s
+            m *= self.beta1
+            np.multiply(g_, 1.0 - self.beta1, out=s)
+            m += s
+            v *= self.beta2
+            np.square(g_, out=g_)
+            g_ *= 1.0 - self.beta2
+            v += g_
+            np.sqrt(v, out=s)
+            s /= root
+            s += self.epsilon
+            np.divide(m, s, out=s)
+            s *= step_size
+            w_ -= s
+
+
+def make_optimizer(
+    name: str, *, momentum: float, nesterov: bool, beta1: float, beta2: float, epsilon: float, weight_decay: float
+) -> Optimizer:
+    """The optimizer of this name: "sgd", "adam" or "adamw"."""
+    if name == "sgd":
+        return SGD(momentum, nesterov, weight_decay)
+    return Adam(beta1, beta2, epsilon, weight_decay, decoupled=name == "adamw")
+
+
+def _blocks(w: Array) -> Iterator[slice]:
+    for start in range(0, len(w), BLOCK):
+        yield slice(start, start + BLOCK)
+
+
+def _scratch(scratch: Array | None, w: Array) -> Array:
+    if scratch is None or scratch.dtype != w.dtype:
+        return np.empty(BLOCK, w.dtype)
+    return scratch

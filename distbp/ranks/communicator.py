@@ -1,0 +1,275 @@
+"""Communicators: what distbp asks of the ranks, and two kinds that need no MPI library.
+
+`OneProcess` is the only rank there is.  `ThreadRank` is one of several threads that stand in for ranks: tests of any
+number of ranks without mpirun, and `distbp train --simulate-ranks 8` for learners.  The third kind, `MPIRank`, is in
+`distbp.ranks.mpi`.  All code below `distbp.ranks.launch` is handed one of the three and cannot tell which.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.errors import DistbpError
+from distbp.mathematics.activations import Array
+
+T = TypeVar("T")
+
+OPERATIONS: dict[str, Any] = {"sum": np.add, "min": np.minimum, "max": np.maximum}
+
+
+class NodeArray(NamedTuple):
+    """An array that the ranks of a node share, and which of `parts` equal parts of its rows this rank is to fill.
+
+    Where they cannot share memory, each rank has an array of its own, and all of it to fill; `why_not` says why.
+    """
+
+    array: NDArray[Any]
+    part: int
+    parts: int
+    why_not: str = ""
+
+
+class Communicator(Protocol):
+    """The ranks 0 … size-1; every method is a collective: all ranks call it, in the same order."""
+
+    rank: int
+    size: int
+
+    def allreduce(self, array: Array, operation: str = "sum") -> None:
+        """Replaces `array` by its sum (min, max) over all ranks, element by element, in place."""
+
+    def alltoall(self, send: Array, send_lengths: list[int], receive: Array, receive_lengths: list[int]) -> None:
+        """Sends to each rank the next so many elements of `send`, and fills `receive` with what comes, by rank."""
+
+    def allgather_parts(self, array: Array, lengths: list[int]) -> None:
+        """`array`, cut into so long parts, one for each rank: each rank has its own part, and gets the others'."""
+
+    def allgather(self, value: T) -> list[T]:
+        """The values of all ranks, by rank, on all ranks."""
+
+    def gather(self, value: T) -> list[T] | None:
+        """The values of all ranks on rank 0; None elsewhere."""
+
+    def broadcast(self, value: T) -> T:
+        """Rank 0's value, on all ranks; what the others pass is ignored.  Treat it as read-only."""
+
+    def node_ranks(self) -> list[int]:
+        """The ranks that run on the same node as this one, itself included."""
+
+    def node_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NodeArray:
+        """An array for the ranks of a node, to be filled once and then only read."""
+
+    def node_copies(self, size: int) -> int:
+        """How many copies of an array of so many bytes a node will have: 1, or one for each rank on it."""
+
+    def node_fence(self) -> None:
+        """After it, the ranks of a node see what each of them has written to their arrays before it."""
+
+    def describe(self) -> str:
+        """For the summary: "1 process", "2 ranks (MPICH 5.0.2)"."""
+
+
+class OneProcess:
+    """The only rank."""
+
+    rank = 0
+    size = 1
+
+    def allreduce(self, array: Array, operation: str = "sum") -> None:
+        """The sum over one rank."""
+
+    def alltoall(self, send: Array, send_lengths: list[int], receive: Array, receive_lengths: list[int]) -> None:
+        """To itself."""
+        receive[:] = send
+
+    def allgather_parts(self, array: Array, lengths: list[int]) -> None:
+        """The one part is there."""
+
+    def allgather(self, value: T) -> list[T]:
+        """The one value."""
+        return [value]
+
+    def gather(self, value: T) -> list[T] | None:
+        """The one value."""
+        return [value]
+
+    def broadcast(self, value: T) -> T:
+        """The one value."""
+        return value
+
+    def node_ranks(self) -> list[int]:
+        """This one."""
+        return [0]
+
+    def node_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NodeArray:
+        """An array of its own."""
+        return NodeArray(np.empty(shape, dtype), 0, 1)
+
+    def node_copies(self, size: int) -> int:
+        """Its own."""
+        return 1
+
+    def node_fence(self) -> None:
+        """Nobody else is there."""
+
+    def describe(self) -> str:
+        """For the summary."""
+        return "1 process"
+
+
+class ThreadRank:
+    """One of `size` threads; they meet in a shared list, with a barrier before reading and one after."""
+
+    def __init__(self, rank: int, meeting: _Meeting) -> None:
+        self.rank = rank
+        self.size = len(meeting.values)
+        self._meeting = meeting
+
+    def allreduce(self, array: Array, operation: str = "sum") -> None:
+        """Adds in the order of the ranks, so the bits are the same from run to run."""
+        values = self.allgather(array.copy())
+        np.copyto(array, values[0])
+        for value in values[1:]:
+            OPERATIONS[operation](array, value, out=array)
+
+    def alltoall(self, send: Array, send_lengths: list[int], receive: Array, receive_lengths: list[int]) -> None:
+        """What each rank takes out of what the others have sent."""
+        parts = [
+            np.split(sent, np.cumsum(lengths)[:-1]) for sent, lengths in self.allgather((send.copy(), send_lengths))
+        ]
+        np.concatenate([part[self.rank] for part in parts], out=receive)
+
+    def allgather_parts(self, array: Array, lengths: list[int]) -> None:
+        """The parts of all ranks, put together."""
+        cuts = np.cumsum(lengths)[:-1]
+        parts = self.allgather(np.split(array, cuts)[self.rank].copy())
+        np.concatenate(parts, out=array)
+
+    def allgather(self, value: T) -> list[T]:
+        """The values of all ranks, by rank."""
+        self._meeting.values[self.rank] = value
+        self._meeting.barrier.wait()
+        values: list[T] = list(self._meeting.values)
+        self._meeting.barrier.wait()
+        return values
+
+    def gather(self, value: T) -> list[T] | None:
+        """The values of all ranks on rank 0."""
+        values = self.allgather(value)
+        return values if self.rank == 0 else None
+
+    def broadcast(self, value: T) -> T:
+        """Rank 0's value: the very same object."""
+        return self.allgather(value)[0]
+
+    def node_ranks(self) -> list[int]:
+        """All of them."""
+        return list(range(self.size))
+
+    def node_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NodeArray:
+        """Rank 0's array."""
+        return NodeArray(self.broadcast(np.empty(shape, dtype) if self.rank == 0 else None), self.rank, self.size)  # type: ignore[arg-type]
+
+    def node_copies(self, size: int) -> int:
+        """Rank 0's."""
+        return 1
+
+    def node_fence(self) -> None:
+        """Threads see each other's memory; they only wait."""
+        self._meeting.barrier.wait()
+
+    def describe(self) -> str:
+        """For the summary."""
+        return f"{self.size} simulated ranks (threads)"
+
+
+class _Meeting:
+    """What the threads share."""
+
+    def __init__(self, size: int) -> None:
+        self.values: list[Any] = [None] * size
+        self.barrier = threading.Barrier(size)
+
+
+def run_threads(size: int, function: Callable[[Communicator], T]) -> list[T]:
+    """Calls function(communicator) in `size` threads that stand in for ranks; returns the results by rank.
+
+    When one raises, the others are released from their barrier and the first error is raised here.
+    """
+    meeting = _Meeting(size)
+    results: list[Any] = [None] * size
+    errors: list[BaseException] = []
+
+    def work(rank: int) -> None:
+        try:
+            results[rank] = function(ThreadRank(rank, meeting))
+        except threading.BrokenBarrierError:
+            pass  # another rank failed, and its error is the one to show
+        except BaseException as error:
+            errors.append(error)
+            meeting.barrier.abort()
+
+    threads = [threading.Thread(target=work, args=(rank,), name=f"rank {rank}", daemon=True) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(0.1)  # a wait without end would not let signal handlers run
+    except BaseException:
+        meeting.barrier.abort()
+        raise
+    if errors:
+        raise errors[0]
+    return results
+
+
+def on_first(communicator: Communicator, action: Callable[[], T]) -> T | None:
+    """Calls action() on rank 0 alone, and returns its result there, None elsewhere.
+
+    If it raises a DistbpError, every rank raises it, marked as agreed.
+    """
+    result, failure = None, None
+    try:
+        result = action() if communicator.rank == 0 else None
+    except DistbpError as error:
+        failure = error
+    failure = communicator.broadcast(failure)
+    if failure is not None:
+        failure.agreed = True
+        raise failure
+    return result
+
+
+def from_first(communicator: Communicator, action: Callable[[], T]) -> T:
+    """What action() returns on rank 0, on all ranks; its DistbpError too (see `on_first`)."""
+    return communicator.broadcast(on_first(communicator, action))  # type: ignore[return-value]
+
+
+def agree(communicator: Communicator, action: Callable[[], T]) -> T:
+    """Calls action() on this rank; returns its result if it succeeded on every rank.
+
+    Otherwise every rank raises the error of the first rank that failed, marked as agreed: so rank 0 can print it once
+    and the job can end in order; where not all ranks have that error, it names rank and node.  Other exceptions than
+    DistbpError are bugs and are not caught.
+    """
+    result, failure = None, None
+    try:
+        result = action()
+    except DistbpError as error:
+        failure = error, socket.gethostname()
+    failures = communicator.allgather(failure)
+    for rank, failed in enumerate(failures):
+        if failed is not None:
+            first, host = failed
+            everywhere = all(other is not None and str(other[0]) == str(first) for other in failures)
+            agreed = type(first)(str(first) if everywhere else f"rank {rank} ({host}): {first}")
+            agreed.agreed = True
+            raise agreed
+    return result  # type: ignore[return-value]

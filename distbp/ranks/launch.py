@@ -1,0 +1,178 @@
+"""Where MPI starts, who speaks, and how a job ends.
+
+A launcher (mpirun, mpiexec, srun) starts N processes and tells each of them so in its environment.  Three things can
+go wrong in silence, and do not here:
+
+- The launcher belongs to another MPI than mpi4py, or has no PMI: then there are N jobs of one rank each, which would
+  overwrite each other's files.  `Launch.connect` refuses.
+- One rank fails while the others wait in a collective, for ever.  `guard` ends the whole job (MPI_Abort).
+- All ranks make the same mistake: the message is printed once, by rank 0.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distbp.errors import DistbpError, LaunchError, UsageError
+
+if TYPE_CHECKING:
+    from distbp.ranks.communicator import Communicator
+
+# Who says how many ranks there are.  SLURM's variables come last: below mpirun they speak of the launcher's own step.
+SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "PMIX_RANK", "PALS_RANKID", "ALPS_APP_PE")
+INTERRUPTED = 130
+LAST_WORDS_SECONDS = 0.2  # for the launcher to pass on what a rank has said: at an abort it throws the rest away
+
+
+class Launch:
+    """What the launcher said, and the communicator once there is one."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.size: int | None = None  # None: nobody says
+        self.source = next((name for name in SIZES if environ.get(name, "").isdigit()), None)
+        step = environ.get("SLURM_STEP_ID", "").isdigit() and "SLURM_STEP_NUM_TASKS" in environ
+        if self.source is None and step:
+            self.source = "SLURM_STEP_NUM_TASKS"
+        if self.source:
+            self.size = int(environ[self.source])
+        by = next((name for name in RANKS if environ.get(name, "").isdigit()), None)
+        if by is None and step:
+            by = "SLURM_PROCID"
+        self.launched = self.size != 1 and (by is not None or self.source is not None)
+        self.rank = int(environ.get(by, "0")) if by else 0
+        self.comm: Communicator | None = None
+
+    def connect(self, failure: DistbpError | None = None) -> Communicator:
+        """The communicator: starts MPI if a launcher started several ranks.
+
+        All ranks meet here, also those that have failed before (`failure`): then every rank raises, agreed.
+        """
+        if self.comm is None:
+            from distbp.ranks.communicator import OneProcess, agree
+
+            if self.launched:
+                from distbp.ranks.mpi import MPIRank
+
+                comm = MPIRank(lambda library: self._check(None, library))
+                self._check(comm.size, comm.library)
+                self.comm = comm
+            else:
+                self.comm = OneProcess()
+            self.rank = self.comm.rank
+
+            def raise_failure() -> None:
+                if failure:
+                    raise failure
+
+            agree(self.comm, raise_failure)
+            if self.comm.size > 1:
+                from distbp.ranks.same_everywhere import check_version
+
+                check_version(self.comm)
+        return self.comm
+
+    def only_first(self) -> bool:
+        """For commands that need one process only: False on all ranks but the first, which goes on alone."""
+        self.launched = False
+        return self.rank == 0
+
+    def _check(self, size: int | None, library: str) -> None:
+        """Raises LaunchError where launcher and library are of different MPIs; `size` is None before MPI has started.
+
+        Most libraries then start as a single rank.  MPICH's below Open MPI's mpirun ends the process instead, so that
+        pair is told apart beforehand.
+        """
+        if size is None:
+            if self.source != SIZES[0] or library.startswith("Open MPI"):
+                return
+            size = 1
+        if self.size is None or size == self.size:
+            return
+        beside = Path(sys.executable).parent / "mpirun"
+        if self.source == "SLURM_STEP_NUM_TASKS":
+            mend = (
+                "srun has to start them for that MPI: srun --mpi=pmix (Open MPI) or srun --mpi=pmi2 (MPICH), as "
+                "srun --mpi=list has it; or use the mpirun of that MPI inside sbatch"
+            )
+        else:
+            mend = "use the mpirun of that MPI" + (f": {beside}" if beside.exists() else "")
+        raise LaunchError(
+            f"the launcher started {self.size} ranks ({self.source}), but the MPI library of mpi4py, {library}, knows "
+            f"of {size}: they belong to different MPIs. Nothing was done, because each rank would train for itself.\n"
+            + mend
+        )
+
+    def end(self, error: DistbpError) -> int:
+        """Says what went wrong, once, and returns the exit code; does not return where other ranks would wait."""
+        if not error.agreed and self.launched and not isinstance(error, LaunchError):
+            if self.comm is None:  # before the ranks met: all of them come here, or to their own connect()
+                try:
+                    self.connect(error)
+                except DistbpError as agreed:
+                    return self.end(agreed)
+            elif self.comm.size > 1:
+                self.abort(f"distbp: error on rank {self.rank}: {error}", error.exit_code)
+        if self.rank == 0:
+            say(f"distbp: {error}" if error.exit_code == 75 else f"distbp: error: {error}")
+        elif isinstance(error, LaunchError):
+            time.sleep(1.0)  # without MPI there is nobody to wait for, and a launcher ends all when the first one goes
+        return error.exit_code
+
+    def abort(self, text: str, code: int) -> int:
+        """Ends the job, at once and on all ranks, where there are several."""
+        if text:
+            say(text)
+        if self.comm is not None and self.comm.size > 1:
+            time.sleep(LAST_WORDS_SECONDS)
+            self.comm.abort(code)  # type: ignore[attr-defined]
+            os._exit(code)
+        return code
+
+
+def is_of_other_mpi(launcher: str, library: str) -> bool:
+    """Whether a launcher, by what it says of itself, does not start ranks of this MPI library.
+
+    Open MPI's starts its own only, and the others (MPICH, Intel MPI, MVAPICH: Hydra) start each other's.
+    """
+    return ("Open MPI" in launcher) != library.startswith("Open MPI")
+
+
+def say(text: str) -> None:
+    """One write for all of it, so that lines of several ranks do not mix."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def guard(launch: Launch, command: Callable[[], Any]) -> int:
+    """Runs a command; returns the exit code.  Whatever it raises, no rank is left waiting."""
+    import click
+
+    try:
+        code = command()  # click returns the code of an Exit here
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        usage = f"\n{context.get_usage()}\nTry '{context.command_path} --help' for help." if context else ""
+        return launch.end(UsageError(error.format_message() + usage))
+    except DistbpError as failure:
+        return launch.end(failure)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        return launch.abort("distbp: interrupted", INTERRUPTED)
+    except SystemExit as done:  # click's answer to a closed pipe: `distbp inspect … | head`
+        code = done.code if isinstance(done.code, int) else 1
+        return launch.abort("", code) if code else 0
+    except MemoryError as error:
+        where = f" on rank {launch.rank}" if launch.rank else ""
+        return launch.abort(f"distbp: error: not enough memory{where}: {error}\nfewer or smaller --hidden need less", 1)
+    except BaseException:
+        where = f" on rank {launch.rank} of {launch.comm.size}" if launch.comm and launch.comm.size > 1 else ""
+        return launch.abort(f"distbp: internal error{where}\n{traceback.format_exc()}", 1)

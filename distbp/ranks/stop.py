@@ -1,0 +1,57 @@
+"""Stopping on request: a signal asks, the ranks agree at the next step, a checkpoint is written, exit code 75."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+from distbp.errors import Stopped
+
+SIGNALS = ("INT", "TERM", "USR1", "USR2")
+DOUBLE_SECONDS = 0.5  # launchers may send one Ctrl-C twice, to a process and to its group
+
+Pulse = Callable[[str], None]  # called with what is being done, again and again in long work; may raise Stopped
+
+
+class StopRequest:
+    """Remembers that one of the signals came.  A second SIGINT (Ctrl-C) raises KeyboardInterrupt: it ends at once.
+
+    Python's handlers run in the main thread, between two of its instructions, so not while it waits in MPI or reads a
+    file.  `wakeup`, a pipe, has a byte for each signal at once, for a thread that watches (`distbp.ranks.watchdog`).
+    """
+
+    def __init__(self, signals: Sequence[str] = SIGNALS) -> None:
+        self._asked: int | None = None
+        self._at = 0.0
+        self.wakeup, write = os.pipe()
+        os.set_blocking(write, False)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        self._signals = [signal.Signals[f"SIG{name}"] for name in signals]
+        self.listen()
+
+    def listen(self) -> None:
+        """Takes the signals; once more after MPI has started, for UCX takes SIGHUP to write more of its log."""
+        for number in self._signals:
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self._asked == signal.SIGINT:
+            if time.monotonic() - self._at > DOUBLE_SECONDS:
+                raise KeyboardInterrupt
+            return
+        self._asked, self._at = number, time.monotonic()
+        if number == signal.SIGINT and sys.stderr.isatty():
+            sys.stderr.write("\nstopping after this step with a checkpoint; Ctrl-C again ends at once\n")
+
+    def __call__(self) -> bool:
+        """Whether this rank was asked to stop."""
+        return self._asked is not None
+
+
+def stopped_early(phase: str) -> Stopped:
+    """Before the first step: there is nothing to save."""
+    return Stopped(f"stopped on request while {phase}, before the first step; run the same command again")

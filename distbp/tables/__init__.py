@@ -1,0 +1,1 @@
+"""`distbp import`: tables in other formats, written as HDF5 data sets."""

@@ -1,0 +1,1 @@
+"""A training run: its directory, checkpoints, memory, and the loop."""

@@ -1,0 +1,348 @@
+"""Checkpoints: all that is needed to go on bit for bit, and to predict with nothing else at hand, in one HDF5 file.
+
+    /network/layer_l/W, /network/layer_l/b   l = 2 … F
+    /optimizer/NAME                          flat vectors, in the order W^2, b^2, W^3, …
+    /progress/NAME                           epoch, step, samples, skipped, and the sums of an epoch under way
+    /input/shift, /input/spread              scaling of the inputs;  /target/… of the targets
+    /target/classes                          the labels of the classes, where there are: integers, or strings (UTF-8)
+    /history/COLUMN                          the rows of metrics.csv
+    attributes of /: format, format_version, distbp_version, config (JSON), machines (JSON: what the bits depended on,
+    and from which step on), checksum (SHA-256 of all the rest)
+
+Written to a temporary name, synced, renamed: a checkpoint is whole or absent.  Read strictly: a file may come from
+anywhere, so only plain arrays of numbers that are where they belong are accepted, and nothing is followed or run (see
+`distbp.files.plain_hdf5`); then what they hold is checked, so that whatever is read can be used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp import __version__
+from distbp.config import AUTO, LARGEST, Config, as_dict, merge
+from distbp.data.labels import Labels, from_array, to_array
+from distbp.data.problem import Problem
+from distbp.data.scaling import Scaling
+from distbp.errors import CheckpointError, DistbpError
+from distbp.files.forgiving_file import ForgivingFile
+from distbp.files.new_file import replace_synced, temporary_name
+from distbp.files.plain_hdf5 import ATTRIBUTE_BYTES, PlainFile, open_plain, short
+from distbp.mathematics.activations import Array
+from distbp.mathematics.network import Network, Parameters, largest_weights, parameter_bytes
+from distbp.ranks.machine_record import Machine
+
+FORMAT = "distbp-checkpoint"
+FORMAT_VERSION = 3  # 2: machines; 3: skipped batches
+ATTRIBUTES = ("format", "format_version", "distbp_version", "config", "machines", "checksum")
+MOST_LISTS = 100_000  # in an attribute in JSON
+
+Tree = dict[str, NDArray[Any]]
+
+
+@dataclass
+class Progress:
+    """How far a run is: whole epochs, steps and samples done, batches skipped; and sums of an epoch under way."""
+
+    epoch: int = 0
+    step: int = 0
+    samples: int = 0
+    skipped: int = 0
+    epoch_loss: float = 0.0
+    epoch_metric: float = 0.0
+    epoch_samples: int = 0
+    epoch_seconds: float = 0.0
+
+
+@dataclass
+class Checkpoint:
+    """The state of a run.  `vector` holds W^2, b^2, … W^F, b^F; `history` a list of values for each column.
+
+    `machines`: where the run was computed, each with the step since when.
+    """
+
+    config: Config
+    problem: Problem
+    vector: Array
+    optimizer: dict[str, Array] = field(default_factory=dict)
+    progress: Progress = field(default_factory=Progress)
+    history: dict[str, list[float]] = field(default_factory=dict)
+    machines: list[Machine] = field(default_factory=list)
+
+    @property
+    def parameters(self) -> Parameters:
+        """W[l] and b[l]."""
+        return Parameters(self.problem.network, self.vector)
+
+
+def write(path: Path, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint so that `path` is, at any moment, whole or absent.
+
+    Raises OSError, or what else h5py may raise about a disk: RuntimeError, ValueError.
+    """
+    tree = _to_tree(checkpoint)
+    attributes: dict[str, Any] = {
+        "format": np.bytes_(FORMAT),
+        "format_version": FORMAT_VERSION,
+        "distbp_version": np.bytes_(__version__),
+        "config": np.bytes_(json.dumps(as_dict(checkpoint.config)).encode()),
+        "machines": np.bytes_(json.dumps(checkpoint.machines).encode()),
+    }
+    attributes["checksum"] = np.bytes_(_checksum(tree, attributes))
+    for name, value in attributes.items():
+        if np.asarray(value).nbytes > ATTRIBUTE_BYTES:
+            raise ValueError(f"attribute {name} is longer than {ATTRIBUTE_BYTES} bytes: name fewer files")
+    temporary = temporary_name(path)
+    try:
+        with ForgivingFile(temporary) as disk, h5py.File(disk, "w", libver=("v108", "v110")) as file:
+            for name, array in tree.items():
+                file.create_dataset(name, data=array, track_times=False)
+            for name, value in attributes.items():
+                file.attrs[name] = value
+        replace_synced(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path: Path) -> Checkpoint:
+    """The checkpoint in a file.  Raises CheckpointError that names what is wrong."""
+    with open_plain(path) as file:
+        attributes = _read_attributes(path, file)
+        config = _config(path, attributes["config"])
+        tree = file.arrays(*_names(config), {"/target/classes"})
+    if attributes["checksum"] != _checksum(tree, {k: v for k, v in attributes.items() if k != "checksum"}).encode():
+        raise CheckpointError(f"{path}: the checksum does not match; the file is damaged or was changed")
+    return _from_tree(path, tree, config, _machines(path, attributes["machines"]))
+
+
+def _read_attributes(path: Path, file: PlainFile) -> dict[str, Any]:
+    names = file.attribute_names()
+    if not {"format", "format_version", "distbp_version"} <= set(names):
+        raise CheckpointError(f"{path}: not a distbp checkpoint (a data set? see distbp inspect)")
+    attributes = {name: file.attribute(name) for name in names if name in ATTRIBUTES}
+    for name, value in attributes.items():
+        if isinstance(value, bytes) == (name == "format_version"):
+            raise CheckpointError(f"{path}: attribute {name} is of the wrong type")
+    if attributes["format"] != FORMAT.encode():
+        raise CheckpointError(f"{path}: format {short(attributes['format'])}, expected {FORMAT!r}")
+    if attributes["format_version"] != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: format version {attributes['format_version']}, this distbp ({__version__}) reads "
+            f"{FORMAT_VERSION}; written by distbp {short(ascii(attributes['distbp_version'].decode(errors='replace')))}"
+        )
+    if names != sorted(ATTRIBUTES):
+        raise CheckpointError(f"{path}: the attributes are {short(ascii(names))}, expected {sorted(ATTRIBUTES)}")
+    return attributes
+
+
+def _checksum(tree: Tree, attributes: dict[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for name, value in [*sorted(attributes.items()), *sorted(tree.items())]:
+        array = np.asarray(value)
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def write_bytes(network: Network, dtype: str, *, has_vectors: bool) -> int:
+    """Memory that `write` takes for a moment: `_checksum` copies one array after another; HDF5 writes without a copy.
+
+    `has_vectors`: whether there are vectors of the optimizer, each as long as all parameters.
+    """
+    if has_vectors:
+        return parameter_bytes(network, dtype)
+    return largest_weights(network) * np.dtype(dtype).itemsize
+
+
+def _to_tree(checkpoint: Checkpoint) -> Tree:
+    problem, parameters = checkpoint.problem, checkpoint.parameters
+    tree: Tree = {}
+    for l in range(2, problem.network.F + 1):
+        tree[f"/network/layer_{l}/W"] = parameters.W[l]
+        tree[f"/network/layer_{l}/b"] = parameters.b[l]
+    for name, vector in checkpoint.optimizer.items():
+        tree[f"/optimizer/{name}"] = vector
+    for name, value in vars(checkpoint.progress).items():
+        tree[f"/progress/{name}"] = np.asarray(value)
+    for group, scaling in (("input", problem.input), ("target", problem.target)):
+        tree[f"/{group}/shift"] = scaling.shift
+        tree[f"/{group}/spread"] = scaling.spread
+    if problem.labels is not None:
+        tree["/target/classes"] = to_array(problem.labels)
+    for column, values in checkpoint.history.items():
+        tree[f"/history/{column}"] = np.asarray(values, dtype=np.float64)
+    return tree
+
+
+def _names(config: Config) -> tuple[set[str], set[str]]:
+    """The arrays that the checkpoint of a run must have, and those that it may have."""
+    required = {f"/network/layer_{l}/{name}" for l in range(2, len(config.hidden) + 3) for name in ("W", "b")}
+    required |= {f"/optimizer/{name}" for name in _optimizer_names(config)}
+    required |= {f"/progress/{name}" for name in vars(Progress())}
+    required |= {f"/{group}/{name}" for group in ("input", "target") for name in ("shift", "spread")}
+    columns = {name for metric in ("accuracy", "rmse") for name in history_columns(metric)}
+    return required, {"/target/classes", *(f"/history/{name}" for name in columns)}
+
+
+def _optimizer_names(config: Config) -> tuple[str, ...]:
+    if config.optimizer == "sgd":
+        return ("v",) if config.momentum else ()
+    return ("m", "v")
+
+
+def history_columns(metric: str) -> list[str]:
+    """The columns of metrics.csv, where the metric is "accuracy" or "rmse"."""
+    names = ["epoch", "step", "train_loss", "validation_loss", f"train_{metric}", f"validation_{metric}"]
+    return [*names, "learning_rate", "samples_per_second", "seconds"]
+
+
+def _json(path: Path, name: str, text: bytes) -> Any:
+    """JSON as it is written here: each name once, and no number that is none."""
+
+    def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError("a name is given twice")
+        return found
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is not a number")
+
+    if text.count(b"[") + text.count(b"{") > MOST_LISTS:  # empty ones take 20 times the memory of their text
+        raise CheckpointError(f"{path}: attribute {name} has more than {MOST_LISTS} lists and objects")
+    try:
+        return json.loads(text, object_pairs_hook=each_once, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: attribute {name}: {short(error)}") from None
+
+
+def _machines(path: Path, text: bytes) -> list[Machine]:
+    machines = _json(path, "machines", text)
+    if not isinstance(machines, list) or not all(_is_machine(machine) for machine in machines):
+        raise CheckpointError(f"{path}: attribute machines is not a list of machines")
+    return machines
+
+
+def _is_machine(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("step"), int)
+        and all(isinstance(fact, int) or (isinstance(fact, str) and fact.isprintable()) for fact in value.values())
+        and all(name.isprintable() for name in value)
+    )
+
+
+def _config(path: Path, text: bytes) -> Config:
+    values = _json(path, "config", text)
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: attribute config is not an object with a value for each option")
+    try:
+        config = merge(values, "config")
+    except (TypeError, ValueError, DistbpError) as error:
+        raise CheckpointError(f"{path}: attribute config: {short(error)}") from None
+    if AUTO in (config.loss, config.output_activation):
+        raise CheckpointError(f"{path}: attribute config: loss and output_activation are not resolved")
+    return config
+
+
+def _from_tree(path: Path, tree: Tree, config: Config, machines: list[Machine]) -> Checkpoint:
+    rest = dict(tree)
+
+    def take(name: str, shape: tuple[int, ...] | None, dtype: str) -> NDArray[Any]:
+        if name not in rest:
+            raise CheckpointError(f"{path}: {name} is missing")
+        array = rest.pop(name)
+        if (shape is not None and array.shape != shape) or array.dtype != np.dtype(dtype):
+            raise CheckpointError(
+                f"{path}: {name} is {array.dtype} {array.shape}, expected {dtype} {shape if shape is not None else ''}"
+            )
+        finite = name != "/progress/epoch_metric" and not name.startswith("/history")
+        if array.dtype.kind == "f" and finite and not np.isfinite(array).all():
+            raise CheckpointError(f"{path}: {name} holds values that are not finite")
+        return array
+
+    F = 2 + len(config.hidden)
+    first, last = tree.get("/network/layer_2/W"), tree.get(f"/network/layer_{F}/b")
+    if first is None or last is None or first.ndim != 2 or last.ndim != 1:
+        raise CheckpointError(f"{path}: /network does not hold the layers 2 … {F} of its configuration")
+    network = Network.of(
+        [first.shape[1], *config.hidden, len(last)], config.activation, config.output_activation, config.loss
+    )
+    n = network.sizes
+    layers = [
+        take(f"/network/layer_{l}/{name}", shape, config.dtype).ravel()
+        for l in range(2, F + 1)
+        for name, shape in (("W", (n[l], n[l - 1])), ("b", (n[l],)))
+    ]
+    vector = np.concatenate(layers)
+    columns = {"input": n[1], "target": n[F]}
+    scaling = {
+        group: Scaling(*(take(f"/{group}/{name}", (count,), "float64") for name in ("shift", "spread")))
+        for group, count in columns.items()
+    }
+    if any((part.spread <= 0.0).any() for part in scaling.values()):
+        raise CheckpointError(f"{path}: /input/spread or /target/spread holds values that are not above 0")
+    try:
+        labels = from_array(rest.pop("/target/classes")) if "/target/classes" in rest else None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: /target/classes: {short(error)}") from None
+    _check_labels(path, labels, network)
+    optimizer = {
+        name.removeprefix("/optimizer/"): take(name, vector.shape, config.dtype)
+        for name in tree
+        if name.startswith("/optimizer/")
+    }
+    progress = Progress()
+    for name, value in vars(progress).items():
+        number = take(f"/progress/{name}", (), "int64" if isinstance(value, int) else "float64").item()
+        if (number < 0 and name != "epoch_loss") or (isinstance(value, int) and number > LARGEST):
+            raise CheckpointError(f"{path}: /progress/{name} is {number}")
+        setattr(progress, name, number)
+    history: dict[str, list[float]] = {
+        name.removeprefix("/history/"): take(name, None, "float64").tolist()
+        for name in tree
+        if name.startswith("/history/")
+    }
+    if rest:
+        raise CheckpointError(f"{path}: {next(iter(rest))} does not belong into a checkpoint")
+    if config.optimizer != "sgd" and (optimizer["v"] < 0).any():
+        raise CheckpointError(f"{path}: /optimizer/v holds values below 0; they are means of squares")
+    problem = Problem(network, scaling["input"], scaling["target"], labels)
+    _check_history(path, history, progress, history_columns(problem.metric))
+    return Checkpoint(config, problem, vector, optimizer, progress, history, machines)
+
+
+def _check_labels(path: Path, labels: Labels | None, network: Network) -> None:
+    """Raises CheckpointError where the outputs of the network are not those of its classes."""
+    outputs, loss = network.sizes[network.F], network.loss.name
+    if labels is None and loss == "cross_entropy":
+        raise CheckpointError(f"{path}: /target/classes is missing; the loss is {loss}")
+    expected = 2 if loss == "binary_cross_entropy" else outputs
+    if labels is not None and len(labels) != expected:
+        raise CheckpointError(f"{path}: /target/classes holds {len(labels)} labels, expected {expected}")
+
+
+def _check_history(path: Path, history: dict[str, list[float]], progress: Progress, columns: Iterable[str]) -> None:
+    """Raises CheckpointError where the rows are not those of the epochs that are done."""
+    if any(len(values) != progress.epoch for values in history.values()) or (progress.epoch and not history):
+        raise CheckpointError(f"{path}: /history does not have {progress.epoch} rows")
+    if history and history.keys() != set(columns):
+        raise CheckpointError(f"{path}: /history has the columns {sorted(history)}, expected {sorted(columns)}")
+    if not progress.epoch:
+        return
+    if history["epoch"] != list(range(1, progress.epoch + 1)):
+        raise CheckpointError(f"{path}: /history/epoch does not count from 1 to {progress.epoch}")
+    steps = np.asarray(history["step"])
+    if not ((steps == np.floor(steps)) & (steps > 0) & (steps <= progress.step)).all() or (np.diff(steps) <= 0).any():
+        raise CheckpointError(f"{path}: /history/step does not count up to {progress.step}")
+    for name in ("train_loss", "learning_rate", "samples_per_second", "seconds"):
+        if not np.isfinite(history[name]).all():
+            raise CheckpointError(f"{path}: /history/{name} holds values that are not finite")

@@ -1,0 +1,125 @@
+"""What rank 0 says while it trains: a summary, a progress bar on a terminal, one line per epoch, a last line."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from typing import Any
+
+from distbp import __version__
+from distbp.mathematics.grains import grain_count
+from distbp.training.comparison import digest
+from distbp.training.run import Run
+
+LINE_SECONDS = 60.0
+
+
+class ConsoleReporter:
+    """Lines on stdout; the bar on stderr, where that is a terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._epochs = 0
+        self._total = self._done = self._started_at = 0
+        self._spoken = self._started = time.monotonic()
+
+    def note(self, text: str) -> None:
+        """One line."""
+        self._spoken = time.monotonic()
+        if self._bar is not None:
+            self._bar.clear()
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+    def start(self, run: Run) -> None:
+        """The summary, and the bar."""
+        config, problem, data = run.config, run.problem, run.training
+        self._epochs = config.epochs
+        threads, source = run.threads
+        plural = "s" if threads > 1 else ""
+        kind = f"{problem.classes} classes" if problem.classes else f"{problem.network.sizes[-1]} targets"
+        validation = f", {len(run.validation)} to validate ({run.validation.name})" if run.validation else ""
+        files = _listed(config.data) or "the digits data set that comes with distbp"
+        self.note(f"distbp {__version__}: {run.comm.describe()} x {threads} thread{plural} ({source})")
+        self.note(f"data      {files}")
+        self.note(
+            f"          {len(data)} samples to train on ({data.name}){validation}, {data.layout.width('x')} inputs "
+            f"({data.layout.dtype('x')}), {kind}; scale: {config.scale}"
+        )
+        self.note(
+            f"network   {problem.network.describe()}; {problem.network.parameter_count} parameters, {config.dtype}"
+        )
+        self.note(
+            f"training  {config.optimizer}, learning rate {config.learning_rate:g} ({config.schedule}), "
+            f"batches of n = {run.batch_size}, {config.epochs} epochs of {run.steps_per_epoch} steps"
+        )
+        if config.reproducible:
+            count = grain_count(run.batch_size, int(config.grain))
+            self.note(
+                f"bits      the same on any number of ranks: {count} grain{'s' * (count > 1)} of {config.grain} "
+                f"sample{'s' * (int(config.grain) > 1)} a batch"
+            )
+        self.note(f"results   {run.directory.path}/")
+        self._total, self._done = config.epochs * len(data), run.state.progress.samples
+        self._started_at = self._done
+        self._spoken = self._started = time.monotonic()
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=self._total, initial=self._done, unit=" samples", unit_scale=True, leave=False)
+
+    def dry_run(self, run: Run) -> None:
+        """After the summary: the memory, and that this was all."""
+        self.close()
+        for line in run.plan.lines():
+            self.note(line)
+        self.note("dry run   nothing was trained or written")
+
+    def step(self, samples: int) -> None:
+        """Moves the bar; without one, a line every minute in which no epoch ended."""
+        self._done += samples
+        if self._bar is not None:
+            self._bar.update(samples)
+        elif (now := time.monotonic()) - self._spoken > LINE_SECONDS:
+            rate = (self._done - self._started_at) / (now - self._started)
+            left = (self._total - self._done) / rate
+            self.note(
+                f"{self._done / self._total:.1%} of all samples, {rate:,.0f} samples/s, {left / 60:.0f} minutes left"
+            )
+
+    def epoch(self, row: dict[str, float]) -> None:
+        """One line for an epoch."""
+        scores = "  ".join(
+            f"{name.replace('_', ' ')} {value:.6g}"
+            for name, value in row.items()
+            if name.startswith(("train_", "validation_")) and not math.isnan(value)
+        )
+        self.note(f"epoch {int(row['epoch'])}/{self._epochs}  {scores}  {row['samples_per_second']:,.0f} samples/s")
+
+    def finish(self, run: Run, seconds: float) -> None:
+        """The last lines."""
+        self.close()
+        progress, (best, epoch) = run.state.progress, run.best()
+        self.note(f"done      {progress.epoch} epochs, {progress.step} steps; {seconds:.1f} s")
+        if epoch:
+            metric = run.problem.metric
+            value = run.state.history[f"validation_{metric}"][epoch - 1]
+            self.note(
+                f"best      epoch {epoch}: validation loss {best:.6g}, {metric} {value:.6g}; {run.directory.best}"
+            )
+        if run.config.reproducible:
+            self.note(f"digest    {digest(run.state.parameters)}")
+        newest = run.directory.checkpoints()
+        self.note(f"last      {newest[-1]}")
+
+    def close(self) -> None:
+        """Removes the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _listed(files: list[str]) -> str:
+    shown = files if len(files) <= 4 else [*files[:2], f"… {len(files) - 3} more …", files[-1]]
+    return ", ".join(shown)

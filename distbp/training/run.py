@@ -1,0 +1,264 @@
+"""A run made ready: data read, problem posed, state new or resumed, first files written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from distbp.config import AUTO, Config, resume
+from distbp.data.data_file import split_names
+from distbp.data.loader import Loader
+from distbp.data.loading import choose_loader, held_bytes, make_loader, node_budget
+from distbp.data.problem import Problem, pose
+from distbp.data.split import Split, data_files, read_split
+from distbp.errors import DataError, TooLargeError, UsageError
+from distbp.mathematics.batches import batch_samples, steps_per_epoch
+from distbp.mathematics.grains import default_grain, grain_count
+from distbp.mathematics.network import Parameters, aligned_zeros, initialize
+from distbp.mathematics.optimizers import Optimizer, make_optimizer
+from distbp.ranks.communicator import Communicator, agree, from_first, on_first
+from distbp.ranks.machine_record import differences, machine
+from distbp.ranks.same_everywhere import check_alike, compare_files
+from distbp.ranks.stop import Pulse
+from distbp.ranks.threads import set_threads
+from distbp.training.checkpoint import Checkpoint, Progress, history_columns
+from distbp.training.memory_plan import MemoryPlan, MemoryPlanner
+from distbp.training.run_directory import RunDirectory
+
+
+@dataclass
+class Run:
+    """A run on one rank: what it is made of, and its state (`state.vector` is w, all W^l and b^l)."""
+
+    comm: Communicator
+    config: Config
+    problem: Problem
+    training: Split
+    loader: Loader
+    validation: Split | None
+    batch_size: int
+    steps_per_epoch: int
+    state: Checkpoint
+    directory: RunDirectory
+    threads: tuple[int, str]
+    plan: MemoryPlan
+
+    def best(self) -> tuple[float, int]:
+        """The lowest validation loss so far, and its epoch; (inf, 0) where there is none."""
+        losses = self.state.history["validation_loss"]
+        best = min((loss for loss in losses if not math.isnan(loss)), default=math.inf)
+        return best, (losses.index(best) + 1 if best < math.inf else 0)
+
+
+def prepare(
+    comm: Communicator,
+    config: Config,
+    directory: RunDirectory,
+    resume_with: Mapping[str, Any] | None,
+    note: Callable[[str], None],
+    pulse: Pulse = lambda phase: None,
+    *,
+    dry_run: bool = False,
+) -> Run:
+    """Reads, checks and builds everything that a run needs, and writes its first files.  Raises DistbpError, agreed.
+
+    `directory` is that of config.out, and is locked here; `note` tells the user; it is called on rank 0 only.  `pulse`
+    is called again and again.  `dry_run`: no file is written, no directory made.
+    """
+    check_alike(comm, config, resume_with)
+    planner = MemoryPlanner(comm)
+    stored: Checkpoint | None = None
+    if resume_with is not None:
+        stored = from_first(comm, lambda: _load(directory, note))
+        config = agree(comm, lambda: resume(stored.config, resume_with, "command line"))
+    else:
+        on_first(comm, lambda: directory.create(note))
+
+    threads = set_threads(comm, config.threads, reproducible=config.reproducible)
+    files = from_first(comm, lambda: data_files(config.data))
+    config = replace(config, data=files if config.data else [])
+    compare_files(comm, files, note)
+    memory, optimizer = node_budget(comm, config.memory), optimizer_of(config)
+    config = _with_validation_split(comm, config, files, note)
+    foreseen = planner.foresee(config, files, stored.problem.network if stored else None, optimizer, memory)
+    _check_plan(comm, foreseen, note if dry_run else None)
+    training = _read(comm, files, config, config.split, stored.problem if stored else None, memory, pulse)
+    if comm.rank == 0 and training.why_not_shared:
+        note(f"note      each rank holds the data for itself: {training.why_not_shared}")
+    if stored:
+        problem = stored.problem
+        problem.check(comm, training)
+        agree(comm, lambda: _check_same_data(stored, training))
+        agree(comm, lambda: _check_epochs(stored, config))
+    else:
+        config, problem = pose(comm, config, training, pulse)
+    validation = _read_validation(comm, config, files, problem, memory - held_bytes(training), pulse)
+
+    batch_size = batch_samples(config.batch_size, len(training))
+    config = _with_grain(config, batch_size)
+    if config.reproducible:
+        _note_idle_ranks(comm, config, batch_size, note)
+    steps = steps_per_epoch(len(training), batch_size)
+    choice = choose_loader(comm, config, training, batch_size, memory - held_bytes(validation))
+    plan = planner.plan(choice, problem.network, optimizer, training, validation, is_resumed=stored is not None)
+    _check_plan(comm, plan, note if dry_run else None)
+    config, loader, training = make_loader(comm, choice, training, note)
+    if comm.rank == 0 and plan.warning:
+        note(plan.warning)
+    vector = aligned_zeros(problem.network.parameter_count, config.dtype)
+    if stored:
+        vector[:] = stored.vector
+        vectors = {name: values.copy() for name, values in stored.optimizer.items()}
+        history = {name: list(values) for name, values in _columns(problem, stored.history).items()}
+        state = Checkpoint(config, problem, vector, vectors, replace(stored.progress), history, stored.machines)
+        on_first(comm, lambda: directory.reopen(state))
+    else:
+        initialize(Parameters(problem.network, vector), problem.network, config.seed, config.initialization)
+        state = Checkpoint(config, problem, vector, optimizer.init(vector), Progress(), _columns(problem, {}))
+    _record_machine(comm, state, threads[0], note)
+    run = Run(comm, config, problem, training, loader, validation, batch_size, steps, state, directory, threads, plan)
+
+    def first_files() -> None:
+        if not stored:
+            directory.save(state, config.keep)
+            directory.write_metrics(state.history)
+        facts = [f"{name.replace('_', ' ')}: {fact}" for name, fact in state.machines[-1].items() if name != "step"]
+        directory.write_config(config, [f"last started on {comm.describe()}; the bits depend on", *facts])
+
+    on_first(comm, first_files)
+    return run
+
+
+def _load(directory: RunDirectory, note: Callable[[str], None]) -> Checkpoint:
+    directory.lock(note)
+    stored, path, skipped = directory.newest()
+    for reason in skipped:
+        note(f"skipped  {reason}")
+    note(f"resuming {path}: {stored.progress.epoch} epochs, {stored.progress.step} steps done")
+    return stored
+
+
+def _read(
+    comm: Communicator,
+    files: list[str],
+    config: Config,
+    split: str,
+    problem: Problem | None,
+    memory: float,
+    pulse: Pulse,
+) -> Split:
+    return read_split(
+        comm,
+        files,
+        split,
+        config.x,
+        config.y,
+        labels=problem.labels if problem else None,
+        trust_links=config.trust_links,
+        memory=memory,
+        pulse=pulse,
+    )
+
+
+def _check_same_data(stored: Checkpoint, training: Split) -> None:
+    progress, N = stored.progress, len(training)
+    n = batch_samples(stored.config.batch_size, N)
+    under_way = progress.step - progress.epoch * steps_per_epoch(N, n)
+    if progress.samples != progress.epoch * N + min(under_way * n, N):
+        raise DataError(
+            f"{training.where('x')} has {len(training)} samples now, which is not "
+            "what this run was trained on; start another run with another --out"
+        )
+
+
+def _check_epochs(stored: Checkpoint, config: Config) -> None:
+    if config.epochs < stored.progress.epoch:
+        raise UsageError(
+            f"--epochs {config.epochs}: the run has done {stored.progress.epoch} already; they count in all"
+        )
+
+
+def _record_machine(comm: Communicator, state: Checkpoint, threads: int, note: Callable[[str], None]) -> None:
+    """Notes on what the bits depend on; where a reproducible run cannot keep its promise, the user is told."""
+    machines = comm.allgather(machine(threads))
+    here, before = machines[0], {**state.machines[-1]} if state.machines else None
+    since = before.pop("step") if before else None
+    if before != here:
+        state.machines = [*state.machines, {"step": state.progress.step, **here}]
+    if comm.rank > 0 or not state.config.reproducible:
+        return
+    if before and before != here:
+        note(f"warning   from here on the bits may differ from those of the run so far (since step {since}):")
+        for difference in differences(before, here):
+            note(f"          {difference}")
+    other = next((rank for rank, there in enumerate(machines) if there != here), None)
+    if other is not None:
+        note(f"warning   the ranks are not alike, so the bits may depend on their number; rank 0, and rank {other}:")
+        for difference in differences(here, machines[other]):
+            note(f"          {difference}")
+
+
+def _with_grain(config: Config, n: int) -> Config:
+    """The configuration with the grain that "auto" means for batches of n samples."""
+    if not config.reproducible:
+        return config
+    return replace(config, grain=default_grain(n) if config.grain == AUTO else config.grain)
+
+
+def _note_idle_ranks(comm: Communicator, config: Config, n: int, note: Callable[[str], None]) -> None:
+    grains = grain_count(n, int(config.grain))
+    if comm.rank == 0 and comm.size > grains:
+        note(
+            f"note      {grains} of {comm.size} ranks have work: batches of n = {n} have {grains} "
+            f"grain{'s' * (grains > 1)} of {config.grain} samples. A new run with a smaller --grain or a larger "
+            "--batch-size uses more ranks; its result is another one, and again the same on any number of ranks"
+        )
+
+
+def _with_validation_split(comm: Communicator, config: Config, files: list[str], note: Callable[[str], None]) -> Config:
+    """The configuration with the split that "auto" means."""
+    if config.validation_split != AUTO:
+        return config
+    found = from_first(comm, lambda: all("test" in split_names(file) for file in files))
+    if not found and comm.rank == 0:
+        note('no split "test": no validation, and no best.h5 (see --validation-split)')
+    return replace(config, validation_split="test" if found and config.split != "test" else "")
+
+
+def _read_validation(
+    comm: Communicator, config: Config, files: list[str], problem: Problem, memory: float, pulse: Pulse
+) -> Split | None:
+    if not config.validation_split:
+        return None
+    validation = _read(comm, files, config, config.validation_split, problem, memory, pulse)
+    problem.check(comm, validation)
+    return validation
+
+
+def _check_plan(comm: Communicator, plan: MemoryPlan, note: Callable[[str], None] | None) -> None:
+    """Raises TooLargeError where a run cannot fit; `note` then shows the whole table."""
+    try:
+        plan.check()
+    except TooLargeError:
+        for line in plan.lines() if note and comm.rank == 0 else ():
+            note(line)  # type: ignore[misc]
+        raise
+
+
+def _columns(problem: Problem, stored: dict[str, list[float]]) -> dict[str, list[float]]:
+    return {name: stored.get(name, []) for name in history_columns(problem.metric)}
+
+
+def optimizer_of(config: Config) -> Optimizer:
+    """The optimizer of a configuration."""
+    return make_optimizer(
+        config.optimizer,
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+        beta1=config.beta1,
+        beta2=config.beta2,
+        epsilon=config.epsilon,
+        weight_decay=config.weight_decay,
+    )

@@ -1,0 +1,219 @@
+"""The directory of a run: config.toml, metrics.csv, checkpoint-SSSSSSSSSS.h5 and best.h5.  Rank 0 alone writes.
+
+It is locked (run.lock) from `create` or `lock` to the end of the `with` block.  Order is by step; no clock is asked.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import math
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from distbp import __version__
+from distbp.config import Config, as_dict
+from distbp.errors import CheckpointError, RunError
+from distbp.files.new_file import sync, write_synced
+from distbp.files.write_failure import why_not_written
+from distbp.training import checkpoint
+from distbp.training.checkpoint import Checkpoint
+from distbp.training.run_lock import RunLock
+
+CHECKPOINT_NAME = re.compile(r"checkpoint-(\d{10})\.h5")
+LEFTOVER = re.compile(
+    r"\.(checkpoint-\d{10}\.h5|best\.h5|metrics\.csv|config\.toml)\.\d+\.tmp|\.run\.lock\.[0-9a-f]{16}\.tmp"
+)
+WHOLE = ("epoch", "step")
+
+
+class RunDirectory:
+    """Reads and writes the files of a run; `dry`: nothing is written.  Raises RunError where it cannot be used."""
+
+    def __init__(self, path: str, *, dry: bool = False) -> None:
+        self.path, self._dry = Path(path), dry
+        self.best = self.path / "best.h5"
+        self._lock = RunLock(self.path)
+
+    def __enter__(self) -> RunDirectory:
+        """To be locked by `create` or `lock`."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Gives up the lock."""
+        self._lock.release()
+
+    def create(self, note: Callable[[str], None] = lambda text: None) -> None:
+        """Makes and locks the directory; refuses one that holds a run already."""
+        try:
+            if self._dry:
+                self._check_access()
+            else:
+                self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"{self.path}: cannot write the results here: {error.strerror}; choose another directory with --out"
+            ) from None
+        if not self._dry:
+            self._lock.acquire(note)
+        try:
+            there = self.path.exists()
+            found = [file.name for file in sorted(self.path.iterdir()) if _is_of_a_run(file.name)] if there else []
+            if not found and not self._dry:
+                self._remove_leftovers()
+        except OSError as error:
+            raise self._cannot_write(error, "choose another directory with --out") from None
+        if found:
+            raise RunError(
+                f"{self.path}: already holds a run ({found[0]}); nothing was changed\n"
+                "continue it with --resume, or choose another directory with --out"
+            )
+
+    def _check_access(self) -> None:
+        """Raises OSError where the directory, or the one to make it in, does not look as if it could be written to."""
+        existing = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
+        if not existing.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def lock(self, note: Callable[[str], None]) -> None:
+        """Locks a directory that is there; `note` tells of a lock that was left behind.  Another run's is respected."""
+        if not self.path.is_dir():
+            raise RunError(f"{self.path}: no run to be found here: no such directory")
+        if not self._dry:
+            self._lock.acquire(note)
+
+    def checkpoint(self, step: int) -> Path:
+        """The checkpoint after so many updates."""
+        return self.path / f"checkpoint-{step:010d}.h5"
+
+    def checkpoints(self) -> list[Path]:
+        """From the oldest to the newest."""
+        try:
+            return sorted(file for file in self.path.iterdir() if CHECKPOINT_NAME.fullmatch(file.name))
+        except OSError as error:
+            raise RunError(f"{self.path}: no run to be found here: {error.strerror}") from None
+
+    def newest(self) -> tuple[Checkpoint, Path, list[str]]:
+        """The newest checkpoint that is whole, and what was wrong with newer ones."""
+        skipped: list[str] = []
+        for path in reversed(self.checkpoints()):
+            try:
+                return checkpoint.read(path), path, skipped
+            except CheckpointError as error:
+                skipped.append(str(error))
+        details = "".join(f"\n  {line}" for line in skipped)
+        raise RunError(f"{self.path}: no good checkpoint to resume from; leave --resume out to start a run{details}")
+
+    def reopen(self, state: Checkpoint) -> None:
+        """Makes the files agree with the checkpoint the run goes on from: no leftovers, no duplicate or missing row."""
+        if self._dry:
+            return
+        try:
+            self._remove_leftovers()
+            for file in self.checkpoints():
+                if int(file.name[-13:-3]) > state.progress.step:  # it could not be read, and was skipped
+                    file.rename(file.with_name(file.name + ".skipped"))
+            self._remove_old(state.config.keep)
+        except OSError as error:
+            raise self._cannot_write(error, "continue with --resume") from None
+        self.write_metrics(state.history)
+
+    def save(self, state: Checkpoint, keep: int, *, best: bool = False) -> Path:
+        """Writes a checkpoint (`best`: best.h5 instead) and removes all but the newest `keep`."""
+        path = self.best if best else self.checkpoint(state.progress.step)
+        if self._dry:
+            return path
+        self._lock.check()
+        try:
+            checkpoint.write(path, state)
+            if not best:
+                self._remove_old(keep)
+        except (OSError, RuntimeError, ValueError) as error:  # h5py tells of a full disk in many ways
+            raise self._cannot_save(path, error) from None
+        return path
+
+    def _cannot_save(self, path: Path, error: Exception) -> RunError:
+        try:
+            last = self.checkpoints()[-1:]
+        except RunError:
+            last = []
+        good = f"the last checkpoint is {last[0]}; continue with --resume" if last else "no checkpoint is there yet"
+        return RunError(f"{path}: cannot write the checkpoint: {why_not_written(error)}\n{good}")
+
+    def _cannot_write(self, error: OSError, mend: str, path: Path | None = None) -> RunError:
+        where = path or error.filename or self.path
+        what = "cannot be written" if path else "cannot write the results here"
+        return RunError(f"{where}: {what}: {why_not_written(error)}; {mend}")
+
+    def _remove_old(self, keep: int) -> None:
+        for old in self.checkpoints()[:-keep]:
+            old.unlink()
+
+    def _remove_leftovers(self) -> None:
+        """What a run that was killed had begun to write."""
+        for file in list(self.path.iterdir()):
+            if LEFTOVER.fullmatch(file.name):
+                file.unlink()
+
+    def write_config(self, config: Config, facts: list[str]) -> None:
+        """config.toml: `distbp train --config` of it repeats the run.  `facts` become comments."""
+        lines = [f"# distbp {__version__}: distbp train --config config.toml --out ANOTHER repeats this run", *facts]
+        text = "\n# ".join(lines) + "\n" + tomli_w.dumps(as_dict(config))
+        self._write("config.toml", text)
+
+    def write_metrics(self, history: dict[str, list[float]]) -> None:
+        """metrics.csv anew, a row for each epoch."""
+        columns = list(history)
+        rows = zip(*history.values(), strict=True)
+        lines = [columns, *([_cell(c, v) for c, v in zip(columns, row, strict=True)] for row in rows)]
+        self._write("metrics.csv", "".join(",".join(line) + "\n" for line in lines))
+
+    def append_metrics(self, row: dict[str, float]) -> None:
+        """One more row of metrics.csv."""
+        path = self.path / "metrics.csv"
+        try:
+            with open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW), "a", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerow([_cell(c, v) for c, v in row.items()])
+                file.flush()
+                sync(file.fileno())
+        except OSError as error:
+            raise self._cannot_write(error, "then continue with --resume", path) from None
+
+    def _write(self, name: str, text: str) -> None:
+        if self._dry:
+            return
+        try:
+            write_synced(self.path / name, text)
+        except OSError as error:
+            raise self._cannot_write(error, "then continue with --resume", self.path / name) from None
+
+
+def _is_of_a_run(name: str) -> bool:
+    return name in ("config.toml", "metrics.csv", "best.h5") or CHECKPOINT_NAME.fullmatch(name) is not None
+
+
+def _cell(column: str, value: Any) -> str:
+    if column in WHOLE:
+        return str(int(value))
+    return "" if math.isnan(value) else repr(float(value))
+
+
+def find_checkpoint(path: str) -> Path:
+    """A checkpoint file; or of a run directory its best.h5, and where there is none its newest checkpoint."""
+    directory = Path(path)
+    if not directory.is_dir():
+        return directory
+    run = RunDirectory(path)
+    if run.best.exists():
+        return run.best
+    found = run.checkpoints()
+    if not found:
+        raise CheckpointError(f"{path}: a directory without a checkpoint in it")
+    return found[-1]

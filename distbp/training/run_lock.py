@@ -1,0 +1,228 @@
+"""One run at a time in a directory: the file run.lock says which process works there, and on which host.
+
+It comes into being whole (a finished file is linked to its name, which fails where the name is taken, on NFS too) and
+is removed at the end.  A run that was killed leaves it: on the same host it is seen that the process is gone (also when
+another one has its number now: it has not started at the same time, or not since the same boot), and the lock is taken
+over.  Of two that want to, flock lets one through, and the other finds that the lock has changed.  What runs on another
+host cannot be seen from here, so its lock is left alone; but a SLURM job that was requeued takes over its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from distbp.errors import RunError
+from distbp.files.new_file import sync
+from distbp.files.write_failure import why_not_written
+
+NAME = "run.lock"
+LONGEST = 4096  # bytes of a lock that are looked at
+ATTEMPTS = 10
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A process, and what tells it from all others; empty where the system does not say."""
+
+    host: str
+    machine: str  # an identity of the host, for there are hosts of the same name
+    boot: str
+    processes: str  # the namespace in which `pid` is a number: containers have their own
+    pid: int
+    start: str  # in clock ticks since the boot
+    job: str  # SLURM_JOB_ID
+    restarts: int  # how often SLURM has requeued the job
+
+    @property
+    def name(self) -> str:
+        """process 1234 on node7 (SLURM job 99)"""
+        return f"process {self.pid} on {self.host}" + (f" (SLURM job {self.job})" if self.job else "")
+
+
+def this_process() -> Owner:
+    """Who we are."""
+    restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
+    return Owner(
+        socket.gethostname(),
+        _content("/etc/machine-id"),
+        _content("/proc/sys/kernel/random/boot_id"),
+        _namespace(),
+        os.getpid(),
+        _start(os.getpid()) or "",
+        os.environ.get("SLURM_JOB_ID", ""),
+        int(restarts) if restarts.isdigit() else 0,
+    )
+
+
+class RunLock:
+    """The lock of a directory, held from `acquire` to `release`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / NAME
+        self._mine = ""
+
+    def acquire(self, note: Callable[[str], None]) -> None:
+        """Takes the lock, also one that was left behind, and says so.  Raises RunError where another run holds it."""
+        here = this_process()
+        token = secrets.token_hex(8)  # two runs of one process differ in it
+        self._mine = json.dumps({**asdict(here), "token": token}) + "\n"
+        finished = self.path.with_name(f".{NAME}.{token}.tmp")
+        try:
+            for _ in range(ATTEMPTS):
+                with suppress(FileNotFoundError):  # gone while we looked
+                    finished.unlink(missing_ok=True)
+                    _write(finished, self._mine)
+                    if self._put(finished) or self._take_over(finished, here, note):
+                        return
+        except OSError as error:
+            raise RunError(f"{self.path.parent}: cannot write the results here: {why_not_written(error)}") from None
+        finally:
+            with suppress(OSError):
+                finished.unlink(missing_ok=True)
+        raise RunError(f"{self.path}: comes and goes, other runs want it too; try again, or choose another --out")
+
+    def check(self) -> None:
+        """Raises RunError where another run has taken the lock, because somebody removed ours."""
+        with suppress(FileNotFoundError):
+            text = self._read()
+            if text != self._mine:
+                owner = _owner(text)
+                raise RunError(
+                    f"{self.path}: {owner.name if owner else 'another run'} has taken over this directory; "
+                    "this run ends here, and leaves the files to that one"
+                )
+
+    def release(self) -> None:
+        """Removes the lock, if it is ours."""
+        with suppress(OSError):
+            if self._mine and self._read() == self._mine:
+                self.path.unlink()
+
+    def _read(self) -> str:
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            return os.read(descriptor, LONGEST).decode(errors="replace")
+        finally:
+            os.close(descriptor)
+
+    def _put(self, finished: Path) -> bool:
+        """Gives the finished file the name of the lock, if nobody has it."""
+        try:
+            os.link(finished, self.path)
+        except FileExistsError:
+            return os.stat(finished).st_nlink == 2  # NFS may do it and lose the answer
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            try:
+                _write(self.path, self._mine)
+            except FileExistsError:
+                return False
+        return True
+
+    def _take_over(self, finished: Path, here: Owner, note: Callable[[str], None]) -> bool:
+        """Puts the finished file in the place of a lock whose process is gone; False where the lock has changed."""
+        flags = os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | flags)  # flock on NFS wants to write
+        except PermissionError:
+            descriptor = os.open(self.path, os.O_RDONLY | flags)
+        try:
+            with suppress(OSError):  # a file system without flock: then two could take over at the very same moment
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if not os.path.samestat(os.fstat(descriptor), os.stat(self.path)):
+                return False
+            owner = _owner(os.read(descriptor, LONGEST).decode(errors="replace"))
+            if owner is None:
+                raise RunError(
+                    f"{self.path}: does not say whose it is; if no run works in this directory, remove this file"
+                )
+            self._check_gone(owner, here)
+            note(f"taking over {self.path}: {owner.name} is gone")
+            os.replace(finished, self.path)
+            return True
+        finally:
+            os.close(descriptor)
+
+    def _check_gone(self, owner: Owner, here: Owner) -> None:
+        """Raises RunError where the owner is alive, or may be."""
+        if here.job and owner.job == here.job and owner.restarts < here.restarts:
+            return
+        near = (owner.host, owner.machine) == (here.host, here.machine)
+        if near and owner.boot != here.boot:
+            return
+        if not near or owner.processes != here.processes:
+            raise RunError(
+                f"{self.path.parent}: {owner.name} works in this directory, or was killed there: from {here.host} that "
+                f"cannot be seen\nif that job is gone, remove {self.path}; else wait for it, or choose another --out"
+            )
+        if _is_alive(owner):
+            raise RunError(
+                f"{self.path.parent}: {owner.name} works in this directory\n"
+                f"wait for it, stop it (kill -USR1 {owner.pid}), or choose another --out"
+            )
+
+
+def _write(path: Path, text: str) -> None:
+    """A new file with this content, on the disk."""
+    with open(path, "x", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        sync(file.fileno())
+
+
+def _owner(text: str) -> Owner | None:
+    """The owner that a lock names; None where it names nobody."""
+    try:
+        found = json.loads(text)
+        owner = Owner(**{name: found[name] for name in Owner.__dataclass_fields__})
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    whole = isinstance(owner.pid, int) and owner.pid > 0 and isinstance(owner.restarts, int)
+    words = (owner.host, owner.machine, owner.boot, owner.processes, owner.start, owner.job)
+    return owner if whole and all(isinstance(word, str) and word.isprintable() for word in words) else None
+
+
+def _is_alive(owner: Owner) -> bool:
+    """Whether that process of this host still runs."""
+    try:
+        os.kill(owner.pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        pass
+    start = _start(owner.pid)
+    return start is None or start == owner.start
+
+
+def _start(pid: int) -> str | None:
+    """When a process started, "" if it has ended and its parent has not noticed; None where the system does not say."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+def _content(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""

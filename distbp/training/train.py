@@ -1,0 +1,295 @@
+"""Training: data → network → backpropagation → reduction → optimizer → checkpoint, on every rank alike."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.config import Config
+from distbp.errors import DivergedError, Stopped
+from distbp.gradient.batch_gradient import BatchGradient, batch_gradient
+from distbp.gradient.diagnosis import first_not_finite
+from distbp.gradient.evaluate import Evaluation, Scores
+from distbp.gradient.reduction import Tally
+from distbp.mathematics.clipping import norm, shorten
+from distbp.mathematics.grains import sample_shares
+from distbp.mathematics.schedules import Schedule
+from distbp.ranks.communicator import Communicator, on_first
+from distbp.ranks.drift import DriftGuard
+from distbp.ranks.stop import Pulse, stopped_early
+from distbp.training.checkpoint import Progress
+from distbp.training.run import Run, optimizer_of, prepare
+from distbp.training.run_directory import RunDirectory
+
+
+class Reporter(Protocol):
+    """Who tells the user how it goes; on rank 0 only."""
+
+    def start(self, run: Run) -> None:
+        """Everything is ready, the first step follows."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+
+    def step(self, samples: int) -> None:
+        """A batch of this many samples is done."""
+
+    def epoch(self, row: dict[str, float]) -> None:
+        """An epoch is done; its row of metrics.csv."""
+
+    def finish(self, run: Run, seconds: float) -> None:
+        """Training is done."""
+
+
+def train(
+    comm: Communicator,
+    config: Config,
+    *,
+    resume_with: Mapping[str, Any] | None = None,
+    stop_requested: Callable[[], bool] = lambda: False,
+    beat: Pulse = lambda phase: None,
+    reporter: Reporter | None = None,
+    dry_run: bool = False,
+) -> Run:
+    """Trains as configured; `resume_with` (options given again, maybe none) continues the run in `config.out`.
+
+    `dry_run`: all that comes before the first step, but no file is written.
+
+    Every rank calls this with the same arguments; only rank 0 has a reporter and writes.  `beat` is told, again and
+    again, what this rank is doing.  Raises DistbpError.
+    """
+    with RunDirectory(config.out, dry=dry_run) as directory:  # rank 0 holds its lock
+        return _train(comm, config, directory, resume_with, stop_requested, beat, reporter, dry_run)
+
+
+def _train(
+    comm: Communicator,
+    config: Config,
+    directory: RunDirectory,
+    resume_with: Mapping[str, Any] | None,
+    stop_requested: Callable[[], bool],
+    beat: Pulse,
+    reporter: Reporter | None,
+    dry_run: bool,
+) -> Run:
+
+    def pulse(phase: str) -> None:
+        beat(phase)
+        if stop_requested():
+            raise stopped_early(phase)
+
+    note = reporter.note if reporter else lambda text: None
+    run = prepare(comm, config, directory, resume_with, note, pulse, dry_run=dry_run)
+    if reporter:
+        reporter.start(run)
+    if dry_run:
+        run.loader.close()
+        return run
+    started = time.perf_counter()
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the loss is watched instead
+        try:
+            _Training(run, stop_requested, beat, pulse, reporter).all_epochs()
+        finally:
+            run.loader.close()
+    if reporter:
+        reporter.finish(run, time.perf_counter() - started)
+    return run
+
+
+def make_schedule(config: Config, steps: int) -> Schedule:
+    """The learning rate of a run with so many steps per epoch."""
+    return Schedule(
+        config.schedule,
+        config.learning_rate,
+        warmup=round(config.warmup_epochs * steps),
+        total=config.epochs * steps,
+        every=max(1, round(config.step_epochs * steps)),
+        factor=config.step_factor,
+        minimum=config.minimum_learning_rate,
+    )
+
+
+class _Training:
+    """The steps of a run, and what happens between them."""
+
+    def __init__(
+        self, run: Run, stop_requested: Callable[[], bool], beat: Pulse, pulse: Pulse, reporter: Reporter | None
+    ) -> None:
+        config, state = run.config, run.state
+        self._run, self._reporter = run, reporter
+        self._stop_requested, self._beat, self._pulse = stop_requested, beat, pulse
+        self._gradient: BatchGradient = batch_gradient(run)
+        self._optimizer, self._learning_rate = optimizer_of(config), make_schedule(config, run.steps_per_epoch)
+        self._guard = DriftGuard(run.comm, state.parameters, config.drift_steps)
+        self._evaluation = Evaluation(run.comm, run.problem, run.validation, config.dtype) if run.validation else None
+        self._saved, self._saved_at = str(run.directory.checkpoint(state.progress.step)), time.monotonic()
+
+    def all_epochs(self) -> None:
+        """To the end, or until a stop is asked for (Stopped)."""
+        run = self._run
+        while run.state.progress.epoch < run.config.epochs:
+            self._epoch()
+
+    def _epoch(self) -> None:
+        run, progress, minutes = self._run, self._run.state.progress, self._run.config.checkpoint_minutes
+        started = time.perf_counter() - progress.epoch_seconds
+        done = Tally(progress.epoch_loss, progress.epoch_samples, progress.epoch_metric)
+        first = progress.step - progress.epoch * run.steps_per_epoch
+        total = Tally()
+        for batch in run.loader.batches(progress.epoch, first):
+            save = run.comm.rank == 0 and 0 < minutes * 60 < time.monotonic() - self._saved_at
+            total = self._step(batch, done, save=save)
+            last_step = progress.step == (progress.epoch + 1) * run.steps_per_epoch
+            if total.stop or (total.save and not last_step):
+                self._save_under_way(done, started)
+                if total.stop:
+                    raise _stopped(run)
+        seconds = time.perf_counter() - started
+        self._check_parameters()
+        try:
+            scores = self._validate()
+        except Stopped:
+            self._save_under_way(done, started)
+            raise _stopped(run) from None
+        progress = run.state.progress = Progress(progress.epoch + 1, progress.step, progress.samples, progress.skipped)
+        row = _end_epoch(run, done, scores, self._learning_rate(progress.step - 1), seconds)
+        if progress.epoch % run.config.checkpoint_every == 0 or progress.epoch == run.config.epochs or total.save:
+            self._save()
+        if self._reporter:
+            self._reporter.epoch(row)
+
+    def _step(self, batch: NDArray[np.int64], done: Tally, *, save: bool) -> Tally:
+        """One batch; its sums are added to `done`."""
+        state, progress = self._run.state, self._run.state.progress
+        self._beat(f"in epoch {progress.epoch + 1}, step {progress.step + 1}")
+        # ∂L_B/∂w over the whole batch, on every rank
+        total = self._gradient(batch, stop=self._stop_requested(), save=save)
+        assert total.samples == len(batch), "samples were lost or repeated"
+        wrong = self._what_is_not_finite(total)
+        if wrong:
+            self._skip(wrong, batch)
+        else:
+            self._clip()
+            optimizer_state, rate = state.optimizer, self._learning_rate(progress.step)
+            self._optimizer.update(state.vector, self._gradient.vector, optimizer_state, rate, progress.step + 1)
+            done.add(total)
+        progress.step += 1
+        progress.samples += total.samples
+        self._guard.after_step(progress.step, self._saved)
+        if self._reporter:
+            self._reporter.step(total.samples)
+        return total
+
+    def _what_is_not_finite(self, total: Tally) -> str:
+        if not math.isfinite(total.loss):
+            return f"the loss is {total.loss}"
+        return "" if self._gradient.finite else "the gradient is not finite"
+
+    def _skip(self, wrong: str, batch: NDArray[np.int64]) -> None:
+        """Every rank holds the same sums, gradient and parameters, so all come to the same verdict."""
+        run, progress = self._run, self._run.state.progress
+        where = f"at epoch {progress.epoch + 1}, step {progress.step + 1}{_whose(run, batch)}"
+        if run.config.on_nan == "stop":
+            raise _diverged(f"{wrong} {where}", self._saved)
+        progress.skipped += 1
+        if progress.skipped > run.config.skip_limit:
+            raise _diverged(f"{wrong} {where}, and --skip-limit {run.config.skip_limit} is reached", self._saved)
+        if self._reporter:
+            self._reporter.note(f"warning   {wrong} {where}; its update is skipped ({progress.skipped} so far)")
+
+    def _clip(self) -> None:
+        limit = self._run.config.clip_norm
+        if limit:
+            length = np.array([norm(self._gradient.vector)])
+            self._run.comm.allreduce(length, "max")  # CPUs of different types may differ in its last bit
+            shorten(self._gradient.vector, float(length[0]), limit)
+
+    def _validate(self) -> Scores | None:
+        """Raises Stopped, agreed, where a stop is asked for meanwhile."""
+        return self._evaluation(self._run.state.parameters, self._pulse) if self._evaluation else None
+
+    def _check_parameters(self) -> None:
+        """Before anything is validated or saved: a diverged network must not take the place of a good one."""
+        state = self._run.state
+        self._guard.check(state.progress.step, self._saved)
+        if not math.isfinite(state.vector @ state.vector):
+            where = f"at epoch {state.progress.epoch + 1}, step {state.progress.step}"
+            raise _diverged(f"the parameters are not finite {where}", self._saved)
+
+    def _save_under_way(self, done: Tally, started: float) -> None:
+        """A checkpoint inside an epoch."""
+        progress = self._run.state.progress
+        progress.epoch_loss, progress.epoch_samples, progress.epoch_metric = done.loss, done.samples, done.metric
+        progress.epoch_seconds = time.perf_counter() - started
+        self._check_parameters()
+        self._save()
+
+    def _save(self) -> None:
+        run = self._run
+        self._beat("writing a checkpoint")
+        on_first(run.comm, lambda: run.directory.save(run.state, run.config.keep))
+        self._saved, self._saved_at = str(run.directory.checkpoint(run.state.progress.step)), time.monotonic()
+
+
+def _end_epoch(run: Run, done: Tally, scores: Scores | None, learning_rate: float, seconds: float) -> dict[str, float]:
+    """Adds a row to the history, and keeps the best parameters."""
+    state, metric = run.state, run.problem.metric
+    best_before, _ = run.best()
+    row = {
+        "epoch": state.progress.epoch,
+        "step": state.progress.step,
+        "train_loss": done.loss / done.samples if done.samples else math.nan,  # all batches may have been skipped
+        "validation_loss": scores.loss if scores else math.nan,
+        f"train_{metric}": run.problem.metric_value(done.metric, done.samples) if done.samples else math.nan,
+        f"validation_{metric}": scores.metric if scores else math.nan,
+        "learning_rate": learning_rate,
+        "samples_per_second": done.samples / seconds,
+        "seconds": seconds,
+    }
+    for column, value in row.items():
+        state.history[column].append(value)
+
+    def write() -> None:
+        run.directory.append_metrics(row)
+        if row["validation_loss"] < best_before:
+            run.directory.save(state, run.config.keep, best=True)
+
+    on_first(run.comm, write)
+    return row
+
+
+def _whose(run: Run, batch: NDArray[np.int64]) -> str:
+    """': z of layer 3 is the first that is not finite, for d.h5: train/x, row 17', where that can be said."""
+    config, progress = run.config, run.state.progress
+    grain = int(config.grain) if config.reproducible else None
+    share = sample_shares(len(batch), grain, run.comm.size)[run.comm.rank]
+    sample, what = first_not_finite(run.comm, config, run.problem, run.state.parameters, run.training, batch, share)
+    if sample is None:
+        return f": {what} is not finite already" if what else ": each sample is finite, their sum overflows"
+    place = (progress.step - progress.epoch * run.steps_per_epoch) * run.batch_size + sample
+    return f": {what} is not finite for {run.training.place(run.loader.row(progress.epoch, place), 'x')}"
+
+
+def _stopped(run: Run) -> Stopped:
+    progress = run.state.progress
+    stopped = Stopped(
+        f"stopped on request at epoch {progress.epoch + 1}, step {progress.step}; "
+        f"a checkpoint is in {run.directory.path}/, continue with --resume"
+    )
+    stopped.agreed = True
+    return stopped
+
+
+def _diverged(what: str, saved: str) -> DivergedError:
+    diverged = DivergedError(
+        f"{what}; nothing of it was saved\n"
+        f"the last checkpoint is {saved}; try a smaller --learning-rate, --clip-norm, --warmup-epochs or "
+        "--scale standardize"
+    )
+    diverged.agreed = True
+    return diverged
