@@ -37,6 +37,13 @@ except RunError as error:
     print(error, flush=True)
 """
 
+FAR = """
+import socket, sys
+from distbp.training import run_lock
+socket.gethostname = lambda: "node7"
+run_lock.SIGN_SECONDS = 0.2
+"""
+
 
 def put(directory: Path, owner: Owner) -> Path:
     path = directory / run_lock.NAME
@@ -62,10 +69,10 @@ def taken(directory: Path) -> list[str]:
     return notes
 
 
-def refused(directory: Path) -> str:
+def refused(directory: Path, pulse: Callable[[], None] = lambda: None) -> str:
     before = (directory / run_lock.NAME).read_bytes()
     with pytest.raises(RunError) as caught:
-        RunLock(directory).acquire(lambda text: None)
+        RunLock(directory).acquire(lambda text: None, pulse)
     assert (directory / run_lock.NAME).read_bytes() == before
     assert os.listdir(directory) == [run_lock.NAME]
     return str(caught.value)
@@ -127,24 +134,69 @@ def test_a_living_process_is_respected(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_seen_from_here_is_respected(tmp_path: Path, change: dict[str, str]) -> None:
-    path = put(tmp_path, replace(gone(), **change))  # type: ignore[arg-type]
-    said = refused(tmp_path)
-    assert f"on {change.get('host', this_process().host)}" in said
-    assert f"if that job is gone, remove {path}" in said
+def test_what_cannot_be_seen_from_here_is_watched(
+    tmp_path: Path, change: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_lock, "LOST_SECONDS", 0.4)
+    monkeypatch.setattr(run_lock, "LOOK_SECONDS", 0.02)
+    owner = replace(gone(), **change)  # type: ignore[arg-type]
+    path = put(tmp_path, owner)
+    said = refused(tmp_path, lambda: os.utime(path))
+    assert f"{tmp_path}: {owner.name} works in this directory; its lock shows signs of life" in said
     assert ("SLURM job 42" in said) == ("job" in change)
-    path.unlink()
-    assert taken(tmp_path) == []
+    assert taken(tmp_path) == [
+        f"waiting   {owner.name} works in {tmp_path}, or was killed there: looking for a sign of life",
+        f"taking over {path}: {owner.name} is gone",
+    ]
+
+
+def test_a_stop_ends_the_watching(tmp_path: Path) -> None:
+    put(tmp_path, replace(gone(), host="node7"))
+
+    def stop() -> None:
+        raise Stopped("on request")
+
+    with pytest.raises(Stopped):
+        RunLock(tmp_path).acquire(lambda text: None, stop)
+    assert os.listdir(tmp_path) == [run_lock.NAME]
+
+
+@pytest.mark.parametrize("end", ["alive", "killed"])
+def test_a_run_on_another_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    monkeypatch.setattr(run_lock, "LOST_SECONDS", 3.0)
+    far = HOLD.replace("import sys\n", FAR, 1)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", far, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdin
+    assert holder.stdout
+    try:
+        holder.stdin.write("\n")
+        holder.stdin.flush()
+        assert holder.stdout.readline() == "got it\n"
+        if end == "alive":
+            assert "on node7 works in this directory; its lock shows signs of life" in refused(tmp_path)
+        else:
+            holder.kill()
+            holder.wait()
+            assert taken(tmp_path)[1].endswith("on node7 is gone")
+    finally:
+        holder.kill()
+        holder.communicate(timeout=LIMIT)
 
 
 def test_a_requeued_slurm_job_takes_over_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = put(tmp_path, replace(gone(), host="node7", job="42"))
+
+    def is_watched() -> bool:
+        return "its lock shows signs of life" in refused(tmp_path, lambda: os.utime(path))
+
     monkeypatch.setenv("SLURM_JOB_ID", "43")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    refused(tmp_path)
+    assert is_watched()
     monkeypatch.setenv("SLURM_JOB_ID", "42")
     monkeypatch.delenv("SLURM_RESTART_COUNT")
-    refused(tmp_path)  # two steps of one job on two hosts
+    assert is_watched()  # two steps of one job on two hosts
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert taken(tmp_path)[0].startswith(f"taking over {path}: process ")
 

@@ -44,12 +44,12 @@ class Run:
     directory: RunDirectory
     threads: tuple[int, str]
     plan: MemoryPlan
+    to_beat: float  # the validation loss below which an epoch's parameters become best.h5
 
     def best(self) -> tuple[float, int]:
-        """The lowest validation loss so far, and its epoch; (inf, 0) where there is none."""
+        """The validation loss of what is in best.h5, and its epoch; (inf, 0) where there is none."""
         losses = self.state.history["validation_loss"]
-        best = min((loss for loss in losses if not math.isnan(loss)), default=math.inf)
-        return best, (losses.index(best) + 1 if best < math.inf else 0)
+        return self.to_beat, (losses.index(self.to_beat) + 1 if self.to_beat < math.inf else 0)
 
 
 def prepare(
@@ -71,10 +71,10 @@ def prepare(
     planner = MemoryPlanner(comm)
     stored: Checkpoint | None = None
     if resume_with is not None:
-        stored = from_first(comm, lambda: _load(directory, note))
+        stored = from_first(comm, lambda: _load(directory, note, pulse))
         config = agree(comm, lambda: resume(stored.config, resume_with, "command line"))
     else:
-        on_first(comm, lambda: directory.create(note))
+        on_first(comm, lambda: directory.create(note, lambda: pulse("waiting for run.lock")))
 
     threads = set_threads(comm, config.threads, reproducible=config.reproducible)
     files = from_first(comm, lambda: data_files(config.data))
@@ -113,12 +113,15 @@ def prepare(
         vectors = {name: values.copy() for name, values in stored.optimizer.items()}
         history = {name: list(values) for name, values in _columns(problem, stored.history).items()}
         state = Checkpoint(config, problem, vector, vectors, replace(stored.progress), history, stored.machines)
-        on_first(comm, lambda: directory.reopen(state))
+        to_beat = from_first(comm, lambda: directory.reopen(state, note))
     else:
         initialize(Parameters(problem.network, vector), problem.network, config.seed, config.initialization)
         state = Checkpoint(config, problem, vector, optimizer.init(vector), Progress(), _columns(problem, {}))
+        to_beat = math.inf
     _record_machine(comm, state, threads[0], note)
-    run = Run(comm, config, problem, training, loader, validation, batch_size, steps, state, directory, threads, plan)
+    run = Run(
+        comm, config, problem, training, loader, validation, batch_size, steps, state, directory, threads, plan, to_beat
+    )
 
     def first_files() -> None:
         if not stored:
@@ -131,8 +134,8 @@ def prepare(
     return run
 
 
-def _load(directory: RunDirectory, note: Callable[[str], None]) -> Checkpoint:
-    directory.lock(note)
+def _load(directory: RunDirectory, note: Callable[[str], None], pulse: Pulse) -> Checkpoint:
+    directory.lock(note, lambda: pulse("waiting for run.lock"))
     stored, path, skipped = directory.newest()
     for reason in skipped:
         note(f"skipped  {reason}")

@@ -48,7 +48,7 @@ class RunDirectory:
         """Gives up the lock."""
         self._lock.release()
 
-    def create(self, note: Callable[[str], None] = lambda text: None) -> None:
+    def create(self, note: Callable[[str], None] = lambda text: None, pulse: Callable[[], None] = lambda: None) -> None:
         """Makes and locks the directory; refuses one that holds a run already."""
         try:
             if self._dry:
@@ -60,7 +60,7 @@ class RunDirectory:
                 f"{self.path}: cannot write the results here: {error.strerror}; choose another directory with --out"
             ) from None
         if not self._dry:
-            self._lock.acquire(note)
+            self._lock.acquire(note, pulse)
         try:
             there = self.path.exists()
             found = [file.name for file in sorted(self.path.iterdir()) if _is_of_a_run(file.name)] if there else []
@@ -82,12 +82,15 @@ class RunDirectory:
         if not os.access(existing, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    def lock(self, note: Callable[[str], None]) -> None:
-        """Locks a directory that is there; `note` tells of a lock that was left behind.  Another run's is respected."""
+    def lock(self, note: Callable[[str], None], pulse: Callable[[], None] = lambda: None) -> None:
+        """Locks a directory that is there; `note` tells of a lock that was left behind.  Another run's is respected.
+
+        `pulse` is called again and again, where it takes its time, and may raise.
+        """
         if not self.path.is_dir():
             raise RunError(f"{self.path}: no run to be found here: no such directory")
         if not self._dry:
-            self._lock.acquire(note)
+            self._lock.acquire(note, pulse)
 
     def checkpoint(self, step: int) -> Path:
         """The checkpoint after so many updates."""
@@ -111,10 +114,14 @@ class RunDirectory:
         details = "".join(f"\n  {line}" for line in skipped)
         raise RunError(f"{self.path}: no good checkpoint to resume from; leave --resume out to start a run{details}")
 
-    def reopen(self, state: Checkpoint) -> None:
-        """Makes the files agree with the checkpoint the run goes on from: no leftovers, no duplicate or missing row."""
+    def reopen(self, state: Checkpoint, note: Callable[[str], None]) -> float:
+        """Makes the files agree with the checkpoint the run goes on from: no leftovers, no duplicate or missing row.
+
+        Returns the validation loss that a later epoch has to beat for its parameters to become best.h5.
+        """
+        lowest = lowest_loss(state)
         if self._dry:
-            return
+            return lowest
         try:
             self._remove_leftovers()
             for file in self.checkpoints():
@@ -124,6 +131,45 @@ class RunDirectory:
         except OSError as error:
             raise self._cannot_write(error, "continue with --resume") from None
         self.write_metrics(state.history)
+        if lowest == math.inf and not self.best.exists():
+            return lowest
+        try:
+            checkpoint.read(self.best)
+        except CheckpointError as error:
+            return self._replace_best(lowest, str(error), note)
+        return lowest
+
+    def _replace_best(self, lowest: float, why: str, note: Callable[[str], None]) -> float:
+        """Puts the best of the checkpoints that are there in the place of a best.h5 that cannot be read."""
+        try:
+            if os.path.lexists(self.best):
+                self.best.rename(self.best.with_name(self.best.name + ".skipped"))
+        except OSError as error:
+            raise self._cannot_write(error, "continue with --resume") from None
+        found: Checkpoint | None = None
+        for path in self.checkpoints():
+            try:
+                state = checkpoint.read(path)
+            except CheckpointError:
+                continue
+            losses = state.history.get("validation_loss", [])
+            if (
+                losses
+                and state.progress.epoch_samples == 0
+                and losses[-1] < (lowest_loss(found) if found else math.inf)
+            ):
+                found = state
+        note(f"warning   {why}")
+        if found is None:
+            note("          none of the checkpoints can take its place; the next epoch that is validated will")
+            return math.inf
+        self.save(found, keep=0, best=True)
+        loss = found.history["validation_loss"][-1]
+        note(
+            f"          best.h5 is now of epoch {found.progress.epoch}, the best of the checkpoints that are left: "
+            f"validation loss {loss:.6g} (lowest so far: {lowest:.6g})"
+        )
+        return loss
 
     def save(self, state: Checkpoint, keep: int, *, best: bool = False) -> Path:
         """Writes a checkpoint (`best`: best.h5 instead) and removes all but the newest `keep`."""
@@ -178,6 +224,7 @@ class RunDirectory:
     def append_metrics(self, row: dict[str, float]) -> None:
         """One more row of metrics.csv."""
         path = self.path / "metrics.csv"
+        self._lock.check()
         try:
             with open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW), "a", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerow([_cell(c, v) for c, v in row.items()])
@@ -189,10 +236,16 @@ class RunDirectory:
     def _write(self, name: str, text: str) -> None:
         if self._dry:
             return
+        self._lock.check()
         try:
             write_synced(self.path / name, text)
         except OSError as error:
             raise self._cannot_write(error, "then continue with --resume", self.path / name) from None
+
+
+def lowest_loss(state: Checkpoint) -> float:
+    """The lowest validation loss of the epochs that are done; ∞ where there is none."""
+    return min((loss for loss in state.history.get("validation_loss", ()) if not math.isnan(loss)), default=math.inf)
 
 
 def _is_of_a_run(name: str) -> bool:

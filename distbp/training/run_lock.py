@@ -4,7 +4,9 @@ It comes into being whole (a finished file is linked to its name, which fails wh
 is removed at the end.  A run that was killed leaves it: on the same host it is seen that the process is gone (also when
 another one has its number now: it has not started at the same time, or not since the same boot), and the lock is taken
 over.  Of two that want to, flock lets one through, and the other finds that the lock has changed.  What runs on another
-host cannot be seen from here, so its lock is left alone; but a SLURM job that was requeued takes over its own.
+host cannot be seen from here, so each run sets the time of its lock anew every few seconds, as a sign of life: a lock
+without one for a minute is taken over too, and a SLURM job that was requeued takes over its own at once.  Times are
+only compared with times that the same file had before: clocks need not agree.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import json
 import os
 import secrets
 import socket
+import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -27,6 +31,9 @@ from distbp.files.write_failure import why_not_written
 NAME = "run.lock"
 LONGEST = 4096  # bytes of a lock that are looked at
 ATTEMPTS = 10
+SIGN_SECONDS = 10.0  # between two signs of life
+LOST_SECONDS = 60.0  # a lock of another host that shows none for so long is that of a run that is gone
+LOOK_SECONDS = 0.5
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -70,9 +77,13 @@ class RunLock:
     def __init__(self, directory: Path) -> None:
         self.path = directory / NAME
         self._mine = ""
+        self._released = threading.Event()
 
-    def acquire(self, note: Callable[[str], None]) -> None:
-        """Takes the lock, also one that was left behind, and says so.  Raises RunError where another run holds it."""
+    def acquire(self, note: Callable[[str], None], pulse: Callable[[], None] = lambda: None) -> None:
+        """Takes the lock, also one that was left behind, and says so.  Raises RunError where another run holds it.
+
+        `pulse` is called again and again while the lock of another host is watched, and may raise.
+        """
         here = this_process()
         token = secrets.token_hex(8)  # two runs of one process differ in it
         self._mine = json.dumps({**asdict(here), "token": token}) + "\n"
@@ -82,7 +93,8 @@ class RunLock:
                 with suppress(FileNotFoundError):  # gone while we looked
                     finished.unlink(missing_ok=True)
                     _write(finished, self._mine)
-                    if self._put(finished) or self._take_over(finished, here, note):
+                    if self._put(finished) or self._take_over(finished, here, note, pulse):
+                        threading.Thread(target=self._show_life, name="run.lock", daemon=True).start()
                         return
         except OSError as error:
             raise RunError(f"{self.path.parent}: cannot write the results here: {why_not_written(error)}") from None
@@ -94,7 +106,7 @@ class RunLock:
     def check(self) -> None:
         """Raises RunError where another run has taken the lock, because somebody removed ours."""
         with suppress(FileNotFoundError):
-            text = self._read()
+            text, _ = self._read()
             if text != self._mine:
                 owner = _owner(text)
                 raise RunError(
@@ -104,14 +116,17 @@ class RunLock:
 
     def release(self) -> None:
         """Removes the lock, if it is ours."""
+        self._released.set()
         with suppress(OSError):
-            if self._mine and self._read() == self._mine:
+            if self._mine and self._read()[0] == self._mine:
                 self.path.unlink()
 
-    def _read(self) -> str:
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    def _read(self) -> tuple[str, tuple[int, int]]:
+        """What the lock says; and which file it is, and when it last showed a sign of life."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # NFS asks the server at an open
         try:
-            return os.read(descriptor, LONGEST).decode(errors="replace")
+            status = os.fstat(descriptor)
+            return os.read(descriptor, LONGEST).decode(errors="replace"), (status.st_ino, status.st_mtime_ns)
         finally:
             os.close(descriptor)
 
@@ -130,8 +145,23 @@ class RunLock:
                 return False
         return True
 
-    def _take_over(self, finished: Path, here: Owner, note: Callable[[str], None]) -> bool:
+    def _show_life(self) -> None:
+        while not self._released.wait(SIGN_SECONDS):
+            with suppress(OSError):
+                if self._read()[0] == self._mine:
+                    os.utime(self.path)
+
+    def _take_over(self, finished: Path, here: Owner, note: Callable[[str], None], pulse: Callable[[], None]) -> bool:
         """Puts the finished file in the place of a lock whose process is gone; False where the lock has changed."""
+        text, seen = self._read()
+        owner = _owner(text)
+        if owner is None:
+            raise RunError(
+                f"{self.path}: does not say whose it is; if no run works in this directory, remove this file"
+            )
+        if not self._is_gone(owner, here):
+            note(f"waiting   {owner.name} works in {self.path.parent}, or was killed there: looking for a sign of life")
+            self._check_silent(owner, seen, pulse)
         flags = os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             descriptor = os.open(self.path, os.O_RDWR | flags)  # flock on NFS wants to write
@@ -140,37 +170,41 @@ class RunLock:
         try:
             with suppress(OSError):  # a file system without flock: then two could take over at the very same moment
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if not os.path.samestat(os.fstat(descriptor), os.stat(self.path)):
+            if self._read()[1] != seen:
                 return False
-            owner = _owner(os.read(descriptor, LONGEST).decode(errors="replace"))
-            if owner is None:
-                raise RunError(
-                    f"{self.path}: does not say whose it is; if no run works in this directory, remove this file"
-                )
-            self._check_gone(owner, here)
             note(f"taking over {self.path}: {owner.name} is gone")
             os.replace(finished, self.path)
             return True
         finally:
             os.close(descriptor)
 
-    def _check_gone(self, owner: Owner, here: Owner) -> None:
-        """Raises RunError where the owner is alive, or may be."""
+    def _is_gone(self, owner: Owner, here: Owner) -> bool:
+        """Whether the owner is; False where that cannot be seen from here.  Raises RunError where it is alive."""
         if here.job and owner.job == here.job and owner.restarts < here.restarts:
-            return
+            return True
         near = (owner.host, owner.machine) == (here.host, here.machine)
         if near and owner.boot != here.boot:
-            return
+            return True
         if not near or owner.processes != here.processes:
-            raise RunError(
-                f"{self.path.parent}: {owner.name} works in this directory, or was killed there: from {here.host} that "
-                f"cannot be seen\nif that job is gone, remove {self.path}; else wait for it, or choose another --out"
-            )
+            return False
         if _is_alive(owner):
             raise RunError(
                 f"{self.path.parent}: {owner.name} works in this directory\n"
                 f"wait for it, stop it (kill -USR1 {owner.pid}), or choose another --out"
             )
+        return True
+
+    def _check_silent(self, owner: Owner, seen: tuple[int, int], pulse: Callable[[], None]) -> None:
+        """Watches the lock for a while.  Raises RunError where its owner shows that it is alive."""
+        end = time.monotonic() + LOST_SECONDS
+        while time.monotonic() < end:
+            pulse()
+            time.sleep(LOOK_SECONDS)
+            if self._read()[1] != seen:
+                raise RunError(
+                    f"{self.path.parent}: {owner.name} works in this directory; its lock shows signs of life\n"
+                    "wait for it, stop that job, or choose another --out"
+                )
 
 
 def _write(path: Path, text: str) -> None:

@@ -239,7 +239,6 @@ class _Training:
 def _end_epoch(run: Run, done: Tally, scores: Scores | None, learning_rate: float, seconds: float) -> dict[str, float]:
     """Adds a row to the history, and keeps the best parameters."""
     state, metric = run.state, run.problem.metric
-    best_before, _ = run.best()
     row = {
         "epoch": state.progress.epoch,
         "step": state.progress.step,
@@ -254,12 +253,16 @@ def _end_epoch(run: Run, done: Tally, scores: Scores | None, learning_rate: floa
     for column, value in row.items():
         state.history[column].append(value)
 
+    is_best = row["validation_loss"] < run.to_beat
+
     def write() -> None:
         run.directory.append_metrics(row)
-        if row["validation_loss"] < best_before:
+        if is_best:
             run.directory.save(state, run.config.keep, best=True)
 
     on_first(run.comm, write)
+    if is_best:
+        run.to_beat = row["validation_loss"]
     return row
 
 
