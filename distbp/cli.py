@@ -13,7 +13,7 @@ import click
 from distbp import __version__
 from distbp.config import FIELDS, Config, check_each, flag, kind, merge, parse, read_toml
 from distbp.errors import DistbpError
-from distbp.ranks.launch import Launch
+from distbp.ranks.launch import Launch, printable
 
 CONFIG_FILE = "distbp.toml"
 
@@ -302,7 +302,7 @@ def inspect(launch: Launch, /, file: tuple[str, ...], digest: bool, diff: bool, 
     if diff:
         differences = list(describe_difference(*file))
         for line in differences:
-            click.echo(line)
+            click.echo(printable(line))
         if differences:
             raise click.exceptions.Exit(1)
         click.echo(f"{file[0]} and {file[1]} hold the same")
@@ -311,7 +311,7 @@ def inspect(launch: Launch, /, file: tuple[str, ...], digest: bool, diff: bool, 
     try:
         for name in file:
             for line in describe_digest(name) if digest else describe(name, View(**look, progress=progress)):
-                click.echo(line)
+                click.echo(printable(line))
     finally:
         progress.close()
 

@@ -236,7 +236,10 @@ ATTACKS: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     "external storage": (external_storage, PLAIN),
     "compression bomb": (bomb, PLAIN),
     "a terabyte declared": (declared, f"{BIAS} declares 137438953472 values"),
-    "a terabyte allocated": (declared_and_allocated, f"{BIAS}: 137438953472 values do not fit into memory"),
+    "a terabyte allocated": (
+        declared_and_allocated,
+        f"{BIAS}: 137438953472 values do not fit into the memory",
+    ),
     "compact": (compact, PLAIN),
     "no values": (no_values, NUMBERS),
     "strings of any length": (of_type(h5py.string_dtype()), NUMBERS),
@@ -365,3 +368,12 @@ def test_what_is_too_long_to_be_read_is_not_written(good: Path, tmp_path: Path) 
     with pytest.raises(ValueError, match="attribute config is longer"):
         checkpoint.write(tmp_path / "long.h5", state)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_larger_than_the_free_memory(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is taken first: a file with a hole can declare any size that the disk allows for."""
+    monkeypatch.setattr("distbp.training.checkpoint.free_bytes", lambda: 100)
+    with pytest.raises(
+        CheckpointError, match=r": /.*: \d+ values do not fit into the memory that is free on this node"
+    ):
+        checkpoint.read(good)

@@ -241,3 +241,28 @@ def test_a_progress_bar_on_a_terminal(runner: Runner, data_file: str) -> None:
         assert process.wait(60) == 0
     assert b" samples/s]" in shown
     assert b"epoch 30/30" in shown
+
+
+@pytest.mark.parametrize("command", [("inspect",), ("train", "--epochs", "0")])
+def test_what_a_file_says_cannot_command_the_terminal(runner: Runner, command: tuple[str, ...]) -> None:
+    """Names and values of a file from anywhere are shown with escapes."""
+    with h5py.File(runner.directory / "d.h5", "w") as file:
+        for split in ("train", "\x1b[2J\x07"):
+            file[f"{split}/x"], file[f"{split}/y"] = np.eye(4), ["a", "b", "a\x1b]0;x\x07", "b\r\u202e"]
+    with h5py.File(runner.directory / "\x1b[31m.h5", "w") as file:
+        file["x"] = 1
+    for name in ("d.h5", "\x1b[31m.h5"):
+        result = runner.distbp(*command, name)
+        assert result.stdout + result.stderr
+        assert (result.stdout + result.stderr).replace("\n", "").isprintable()
+
+
+def test_a_checkpoint_cannot_command_the_terminal(runner: Runner, data_file: str) -> None:
+    (runner.directory / "\x1b[31m").mkdir()
+    odd = runner.directory / "\x1b[31m" / "d.h5"
+    odd.write_bytes(Path(data_file).read_bytes())
+    result = runner.distbp("train", str(odd), "--epochs", "0")
+    assert result.returncode == 0, result.stderr
+    described = runner.distbp("inspect", "run")
+    assert "\\x1b[31m/d.h5" in described.stdout
+    assert (result.stdout + described.stdout).replace("\n", "").isprintable()

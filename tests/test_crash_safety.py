@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import math
 import os
 import shutil
 import subprocess
@@ -392,3 +393,31 @@ def test_no_good_checkpoint_at_all(whole: Path, runner: Runner) -> None:
     result = runner.distbp("train", "--resume", "--out", "whole")
     check_error(result, 1, "no good checkpoint to resume from", *(path.name for path in found))
     assert not (whole / "run.lock").exists()
+
+
+@pytest.mark.parametrize("harm", ["damaged", "gone", "a directory"])
+def test_a_best_that_cannot_be_read_is_replaced_at_a_resume(
+    data_file: str, whole: Path, runner: Runner, harm: str
+) -> None:
+    """By the best of the checkpoints that are left; later epochs have to beat that one."""
+    history = read(RunDirectory(str(whole)).checkpoints()[-1]).history["validation_loss"]
+    best = whole / "best.h5"
+    if harm == "damaged":
+        content = bytearray(best.read_bytes())
+        content[len(content) // 2] ^= 1
+        best.write_bytes(content)
+    else:
+        best.unlink()
+    if harm == "a directory":
+        best.mkdir()
+    RunDirectory(str(whole)).checkpoints()[-1].unlink()
+    left = [read(path).progress.epoch for path in RunDirectory(str(whole)).checkpoints()]
+    result = runner.distbp("train", "--resume", "--out", "whole", "--epochs", str(left[-1]))
+    assert result.returncode == 0, result.stderr
+    kept = min(left, key=lambda epoch: history[epoch - 1] if epoch else math.inf)
+    assert f"best.h5 is now of epoch {kept}, the best of the checkpoints that are left" in result.stdout
+    assert f"best      epoch {kept}: validation loss {history[kept - 1]:.6g}" in result.stdout
+    assert read(best).progress.epoch == kept
+    assert (whole / "best.h5.skipped").exists() == (harm != "gone")
+    again = runner.distbp("train", "--resume", "--out", "whole", "--epochs", str(left[-1] + 1))
+    assert "best.h5 is now" not in again.stdout

@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from runs import BIN, Runner, check_error, configuration, resumed, train_on, write_data
+from runs import BIN, Runner, check_error, configuration, mpirun_command, resumed, train_on, write_data
 
 from distbp.errors import Stopped
 
@@ -167,6 +167,35 @@ def test_a_signal_to_one_rank_stops_all(runner: Runner, undisturbed: tuple[Path,
     process = start(runner, undisturbed[0], ranks=2)
     os.kill(ranks_of(process.pid)[-1], signal.Signals[f"SIG{name}"])
     check_stopped(runner, process, 2)
+
+
+@pytest.mark.parametrize(("name", "ranks"), [("INT", 2), ("TERM", 3), ("USR1", 4), ("USR2", 2), ("HUP", 3)])
+def test_a_signal_to_mpirun(runner: Runner, undisturbed: tuple[Path, str], name: str, ranks: int) -> None:
+    """The launchers differ in what they pass on (README, Stop and resume); nothing is lost with any.
+
+    Open MPI's ends the ranks half a second after INT, TERM and HUP, which may be enough for a checkpoint; MPICH's at
+    once after USR2 and HUP.
+    """
+    process = start(runner, undisturbed[0], "--stop-signals", "INT,TERM,USR1,USR2,HUP", ranks=ranks)
+    process.send_signal(signal.Signals[f"SIG{name}"])
+    result = runner.finish(process, 10)
+    is_open_mpi = "--oversubscribe" in mpirun_command()
+    is_passed_on = name in (("USR1", "USR2") if is_open_mpi else ("INT", "TERM", "USR1"))
+    assert (result.returncode == 75) if is_passed_on else (result.returncode not in (0, 75)), result.stderr
+    assert result.stderr.count("stopped on request at epoch") == int(is_passed_on), result.stderr
+    found = checkpoints(runner, "run")
+    step = int(found[-1].name[-13:-3])
+    if is_passed_on or not is_open_mpi:
+        assert (step > 0) == is_passed_on
+
+    options = (*SMALL, "--epochs", str(step // 10 + 1))
+    resume = runner.distbp("train", "--resume", *options[-2:], "--out", "run", ranks=3)
+    assert resume.returncode == 0, resume.stderr
+    if step == 0:
+        assert "taking over" in resume.stdout
+    alone = runner.distbp("train", str(undisturbed[0]), *options, "--out", "alone")
+    assert alone.returncode == 0, alone.stderr
+    assert digest_of(runner, "run") == digest_of(runner, "alone")
 
 
 def test_the_signals_are_an_option(runner: Runner, undisturbed: tuple[Path, str]) -> None:

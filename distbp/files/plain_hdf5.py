@@ -55,7 +55,7 @@ class PlainFile:
     """What is in an open file.  Its methods raise CheckpointError."""
 
     def __init__(self, path: Path, file: h5py.File, size: int) -> None:
-        self.path, self._file, self._size = path, file, size
+        self.path, self._file, self._size, self._most = path, file, size, size
 
     def attribute_names(self) -> list[str]:
         """The names of the attributes of the file."""
@@ -74,8 +74,12 @@ class PlainFile:
             raise CheckpointError(f"{self.path}: attribute {name} is of {kind.get_size()} bytes")
         return self._file.attrs[name]
 
-    def arrays(self, required: Set[str], optional: Set[str], text: Set[str]) -> dict[str, NDArray[Any]]:
-        """All arrays of the file, by their names, such as /group/array; those in `text` may be strings."""
+    def arrays(self, required: Set[str], optional: Set[str], text: Set[str], most: int) -> dict[str, NDArray[Any]]:
+        """All arrays of the file, by their names, such as /group/array; those in `text` may be strings.
+
+        `most`: bytes of memory that they may take.
+        """
+        self._most = most
         known = required | optional
         groups = {name[:i] for name in known for i, letter in enumerate(name) if letter == "/" and i}
         found: dict[str, NDArray[Any]] = {}
@@ -128,9 +132,13 @@ class PlainFile:
         if not inside or before + size > self._size:
             raise CheckpointError(f"{self.path}: {where} declares {count} values but does not store them")
         try:
+            if before + size > self._most:  # a file may have holes, and be longer than a disk
+                raise MemoryError
             return np.asarray(item[()])
-        except MemoryError:  # a file may have holes, and be longer than a disk
-            raise CheckpointError(f"{self.path}: {where}: {count} values do not fit into memory") from None
+        except MemoryError:
+            raise CheckpointError(
+                f"{self.path}: {where}: {count} values do not fit into the memory that is free on this node"
+            ) from None
 
 
 def _is_text(kind: Any) -> bool:

@@ -144,9 +144,19 @@ def is_of_other_mpi(launcher: str, library: str) -> bool:
     return ("Open MPI" in launcher) != library.startswith("Open MPI")
 
 
+def printable(text: str) -> str:
+    """With escapes for what a terminal might obey: names and values come from files, and those from anywhere."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
 def say(text: str) -> None:
     """One write for all of it, so that lines of several ranks do not mix."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(printable(text) + "\n")
     sys.stderr.flush()
 
 

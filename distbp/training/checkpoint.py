@@ -39,6 +39,7 @@ from distbp.files.plain_hdf5 import ATTRIBUTE_BYTES, PlainFile, open_plain, shor
 from distbp.mathematics.activations import Array
 from distbp.mathematics.network import Network, Parameters, largest_weights, parameter_bytes
 from distbp.ranks.machine_record import Machine
+from distbp.ranks.node_memory import free_bytes
 
 FORMAT = "distbp-checkpoint"
 FORMAT_VERSION = 3  # 2: machines; 3: skipped batches
@@ -117,7 +118,7 @@ def read(path: Path) -> Checkpoint:
     with open_plain(path) as file:
         attributes = _read_attributes(path, file)
         config = _config(path, attributes["config"])
-        tree = file.arrays(*_names(config), {"/target/classes"})
+        tree = file.arrays(*_names(config), {"/target/classes"}, free_bytes())
     if attributes["checksum"] != _checksum(tree, {k: v for k, v in attributes.items() if k != "checksum"}).encode():
         raise CheckpointError(f"{path}: the checksum does not match; the file is damaged or was changed")
     return _from_tree(path, tree, config, _machines(path, attributes["machines"]))

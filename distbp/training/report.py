@@ -9,6 +9,7 @@ from typing import Any
 
 from distbp import __version__
 from distbp.mathematics.grains import grain_count
+from distbp.ranks.launch import printable
 from distbp.training.comparison import digest
 from distbp.training.run import Run
 
@@ -29,7 +30,7 @@ class ConsoleReporter:
         self._spoken = time.monotonic()
         if self._bar is not None:
             self._bar.clear()
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(printable(text) + "\n")
         sys.stdout.flush()
 
     def start(self, run: Run) -> None:
