@@ -28,7 +28,7 @@ USERS = {
         "inspection.data_inspection",
         "doctor.doctor",
     },
-    "click": {"cli", "ranks.launch"},
+    "click": {"cli", "ranks.launch", *(name for name in MODULES if name.startswith("commands."))},
     "threadpoolctl": {"ranks.threads", "ranks.machine_record"},
     "tqdm": {"progress", "training.report"},
     "pyarrow": {"tables.parquet_table"},
@@ -46,6 +46,7 @@ ORDER = [
     "prediction",
     "tables",
     "doctor",
+    "commands",
 ]
 GROUND = {"errors", "config"}  # for all
 
