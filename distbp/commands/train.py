@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from distbp.commands.options import Grouped, config_options
-from distbp.config import check_each, merge, parse, read_toml
+from distbp.config import Config, check_each, merge, parse, read_toml
 from distbp.ranks.launch import Launch
+
+if TYPE_CHECKING:
+    from distbp.ranks.watch import Watch
 
 CONFIG_FILE = "distbp.toml"
 
@@ -54,18 +57,31 @@ def train(
         config = merge(given, origin)
     if simulate_ranks and launch.launched:
         raise click.UsageError("--simulate-ranks is for one process; mpirun has started real ranks")
-    from distbp.ranks.stop import StopRequest
+    from distbp.ranks.watch import Watch
 
-    stop = StopRequest(config.stop_signals.split(",") if config.stop_signals else ())
-    comm = launch.connect()
-    stop.listen()
+    with Watch(
+        launch,
+        stall_minutes=config.stall_minutes,
+        stop_signals=config.stop_signals.split(",") if config.stop_signals else (),
+        grace=config.grace,
+        answer="stopping after this step with a checkpoint",
+        advice="The last checkpoint is good: continue with --resume",
+    ) as watch:
+        _train(watch, config, given if resume else None, notes, dry_run=dry_run, simulate_ranks=simulate_ranks)
 
+
+def _train(
+    watch: Watch,
+    config: Config,
+    resume_with: dict[str, Any] | None,
+    notes: list[str],
+    *,
+    dry_run: bool,
+    simulate_ranks: int | None,
+) -> None:
     from distbp.ranks.communicator import Communicator, run_threads
-    from distbp.ranks.watchdog import Watchdog
     from distbp.training.report import ConsoleReporter
     from distbp.training.train import train as train_network
-
-    watchdog = Watchdog(launch.rank, stop, config.stall_minutes * 60, config.grace)
 
     def on_rank(rank_comm: Communicator) -> None:
         reporter = ConsoleReporter() if rank_comm.rank == 0 else None
@@ -76,9 +92,9 @@ def train(
             run = train_network(
                 rank_comm,
                 config,
-                resume_with=given if resume else None,
-                stop_requested=stop,
-                beat=watchdog.beat,
+                resume_with=resume_with,
+                stop_requested=watch.stop_requested,
+                beat=watch.beat,
                 reporter=reporter,
                 dry_run=dry_run,
             )
@@ -88,13 +104,10 @@ def train(
             if reporter:
                 reporter.close()
 
-    try:
-        if simulate_ranks:
-            run_threads(simulate_ranks, on_rank)
-        else:
-            on_rank(comm)
-    finally:
-        watchdog.close()
+    if simulate_ranks:
+        run_threads(simulate_ranks, on_rank)
+    else:
+        on_rank(watch.comm)
 
 
 def _given(
