@@ -43,10 +43,10 @@ def problem(n_F: int, labels: Any = None) -> Problem:
 
 
 def write_csv(path: Path, of: Problem, a: Any, y: str = "y") -> None:
-    path.unlink(missing_ok=True)
-    file = CSVPredictions(path, of, y)
-    file.write(a)
-    file.close()
+    with open(path, "wb") as place:
+        file = CSVPredictions(place.fileno(), of, y)
+        file.write(a)
+        file.close()
 
 
 @pytest.mark.parametrize(
@@ -144,12 +144,13 @@ def test_many_columns_take_little_memory(tmp_path: Path, monkeypatch: pytest.Mon
     """Text and numbers of all cells at once would take 60 bytes each."""
     monkeypatch.setattr("distbp.prediction.csv_predictions.CELLS", 2000)
     a = np.random.default_rng(0).standard_normal((800, 100))
-    file = CSVPredictions(tmp_path / "p.csv", problem(100), "y")
-    tracemalloc.start()
-    file.write(a)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    file.close()
+    with open(tmp_path / "p.csv", "wb") as place:
+        file = CSVPredictions(place.fileno(), problem(100), "y")
+        tracemalloc.start()
+        file.write(a)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        file.close()
     assert peak < 200 * 2000
 
 
