@@ -23,11 +23,11 @@ from distbp.gradient.shard_gradient import shard_gradient_bytes
 from distbp.mathematics.backprop import Piece, piece_bytes
 from distbp.mathematics.network import Network, parameter_bytes
 from distbp.mathematics.optimizers import SGD, Adam
+from distbp.ranks import memory_plan
 from distbp.ranks.communicator import Communicator, OneProcess, run_threads
+from distbp.ranks.memory_plan import MemoryPlan, RankPlan, Term
 from distbp.ranks.node_memory import in_units
-from distbp.training import memory_plan
 from distbp.training.checkpoint import write_bytes
-from distbp.training.memory_plan import MemoryPlan, RankPlan, Term
 from distbp.training.run import optimizer_of, prepare
 from distbp.training.run_directory import RunDirectory
 

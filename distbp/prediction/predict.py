@@ -119,10 +119,14 @@ class _NewPredictions:
         except OSError as error:
             raise RunError(f"{out.parent}: cannot write here: {reason(error)}") from None
         self._file: PredictionFile
-        if out.name.lower().endswith(".csv"):
-            self._file = CSVPredictions(self._new.descriptor, state.problem, state.config.y)
-        else:
-            self._file = HDF5Predictions(self._new.descriptor, state.problem, N)
+        try:
+            if out.name.lower().endswith(".csv"):
+                self._file = CSVPredictions(self._new.descriptor, state.problem, state.config.y)
+            else:
+                self._file = HDF5Predictions(self._new.descriptor, state.problem, N)
+        except BaseException:
+            self._new.close()
+            raise
 
     def write(self, blocks: list[NDArray[Any]]) -> None:
         """Adds what the ranks have predicted."""
