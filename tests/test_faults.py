@@ -244,7 +244,7 @@ def test_a_signal_while_it_validates(tmp_path: Path) -> None:
         config = configuration(data, tmp_path / f"{ranks}")
 
         def beat(phase: str, asked: list[str] = asked) -> None:
-            if phase == "validating":
+            if phase == "evaluating test":
                 asked.append(phase)
 
         with pytest.raises(Stopped, match="stopped on request at epoch 1, step 4") as error:

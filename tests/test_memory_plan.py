@@ -98,7 +98,7 @@ def test_gradient_and_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (shard._more is not None) == (most == 4)
     assert feed_bytes(run.training, shard._room.m, "float32") > 0
     assert run.validation is not None
-    held = piece_size(evaluation._piece) + feed_size(evaluation._feed)
+    held = piece_size(evaluation._piece) + feed_size(evaluation._feed) + 3 * 8 * evaluation._blocks
     assert evaluation_bytes(network, run.validation, "float32") == held
 
 

@@ -72,4 +72,5 @@ def _like_train(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 memory_option = _like_train("memory")
+stall_option = _like_train("stall_minutes")
 trust_links_option = click.option("--trust-links", is_flag=True, help=FIELDS["trust_links"].metadata["help"])
