@@ -211,7 +211,7 @@ def test_the_estimate_is_near_the_measured_peak(
 
 @pytest.fixture(scope="module")
 def trained(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Checkpoints: a wide network with the vectors of adam, and one with many outputs, and data for it."""
+    """Checkpoints: a wide network, with the vectors of adam; a small one; one with many outputs and data of its own."""
     here = tmp_path_factory.mktemp("trained")
     with h5py.File(here / "targets.h5", "w") as file:
         for split, count in (("train", 50), ("test", 70_000)):
@@ -219,18 +219,19 @@ def trained(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
             file[f"{split}/x"], file[f"{split}/y"] = x, np.tile(x, 8)
     options: dict[str, Any] = {"epochs": 0, "validation_split": "", "dtype": "float32"}
     train_on(1, configuration(str(samples), here / "wide", **options, split="few", hidden=[2000, 2000]))
+    train_on(1, configuration(str(samples), here / "small", **options, split="few", hidden=[32]))
     train_on(1, configuration(str(here / "targets.h5"), here / "outputs", **options))
-    return {name: str(here / name / "checkpoint-0000000000.h5") for name in ("wide", "outputs")}
+    return {name: str(here / name / "checkpoint-0000000000.h5") for name in ("wide", "small", "outputs")}
 
 
 @pytest.mark.parametrize(
     ("ranks", "name", "checkpoint", "split", "memory"),
     [
-        (0, "evaluate", "wide", "train", 0),
         (0, "evaluate", "wide", "few", 0),
-        (0, "evaluate", "wide", "train", 0.01),
+        (0, "evaluate", "small", "train", 0),
+        (0, "evaluate", "small", "train", 0.01),
         (0, "p.csv", "outputs", "test", 0),
-        pytest.param(2, "evaluate", "wide", "train", 0, marks=pytest.mark.mpi),
+        pytest.param(2, "evaluate", "wide", "few", 0, marks=pytest.mark.mpi),
         pytest.param(2, "p.h5", "outputs", "test", 0.001, marks=pytest.mark.mpi),
     ],
 )
@@ -250,7 +251,7 @@ def test_an_outline_is_that_of_the_checkpoint(trained: dict[str, str], tmp_path:
     for name, path in trained.items():
         found, whole = outline(Path(path)), read(Path(path))
         assert (found.config, found.network) == (whole.config, whole.problem.network)
-        assert found.target.is_none == whole.problem.target.is_none == (name == "wide")
+        assert found.target.is_none == whole.problem.target.is_none == (name != "outputs")
         vectors = [whole.vector, *whole.optimizer.values()]
         assert sum(vector.nbytes for vector in vectors) < found.bytes == Path(path).stat().st_size
     shutil.copy(trained["outputs"], tmp_path / "c.h5")
@@ -262,7 +263,7 @@ def test_an_outline_is_that_of_the_checkpoint(trained: dict[str, str], tmp_path:
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
-@pytest.mark.parametrize("checkpoint", ["wide", "outputs"])
+@pytest.mark.parametrize("checkpoint", ["small", "outputs"])
 def test_what_predictions_take(trained: dict[str, str], checkpoint: str, ranks: int) -> None:
     def on_rank(comm: Communicator) -> None:
         used = load(comm, trained[checkpoint], (), "train", targets=False)
