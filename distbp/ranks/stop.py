@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import FrameType
 
 from distbp.errors import Stopped
@@ -29,9 +30,9 @@ class StopRequest:
         self._asked: int | None = None
         self._answer = answer
         self._at = 0.0
-        self.wakeup, write = os.pipe()
-        os.set_blocking(write, False)
-        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        self.wakeup, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         self._signals = [signal.Signals[f"SIG{name}"] for name in signals]
         self.listen()
 
@@ -48,6 +49,11 @@ class StopRequest:
         self._asked, self._at = number, time.monotonic()
         if number == signal.SIGINT and sys.stderr.isatty():
             sys.stderr.write(f"\n{self._answer}; Ctrl-C again ends at once\n")
+
+    def wake(self) -> None:
+        """A byte 0, of no signal, for who waits at `wakeup`."""
+        with suppress(BlockingIOError):  # full: then there is something to wake up for
+            os.write(self._write, b"\0")
 
     def __call__(self) -> bool:
         """Whether this rank was asked to stop."""

@@ -69,6 +69,8 @@ class Watchdog:
         self._done.set()
         if self._stall:
             faulthandler.cancel_dump_traceback_later()
+        if self._stop:
+            self._stop.wake()
         self._thread.join()
 
     def _watch(self) -> None:
@@ -99,7 +101,7 @@ class Watchdog:
             self._done.wait(LOOK_SECONDS)
             return
         ready, _, _ = select.select([self._stop.wakeup], [], [], LOOK_SECONDS)
-        for number in os.read(self._stop.wakeup, 64) if ready else ():
+        for number in filter(None, os.read(self._stop.wakeup, 64) if ready else b""):
             now = time.monotonic()
             self._asked_at = min(self._asked_at, now)
             if number == signal.SIGINT:
