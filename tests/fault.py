@@ -1,7 +1,8 @@
 """fault.py PLACE RANK HOW ARGUMENTS…: runs `distbp ARGUMENTS`, in which one rank comes to harm at a place.
 
-PLACE, and on which call of it: see PLACES.  HOW: "bug" (an exception nobody expects), "memory" (MemoryError), or the
-name of a signal that the rank sends to itself.
+PLACE, and on which call of it: see PLACES.  RANK: its number, or "all".  HOW: "bug" (an exception nobody expects),
+"memory" (MemoryError), "hang" (it does not come back, and leaves a file `hangs`), or the name of a signal that the rank
+sends to itself.
 """
 
 from __future__ import annotations
@@ -9,15 +10,20 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 PLACES = {  # module, class, function, the call that goes wrong
     "reading": ("distbp.data.split", None, "_read_checked", 2),
+    "loading": ("distbp.data.split", None, "_read_checked", 1),
     "measuring": ("distbp.data.scaling", "Extremes", "add", 1),
     "step": ("distbp.gradient.shard_gradient", "ShardGradient", "__call__", 15),
     "prefetch": ("distbp.data.row_loader", "RowLoader", "_read", 2),
     "validation": ("distbp.gradient.evaluate", "Evaluation", "_sums", 2),
+    "prediction": ("distbp.prediction.predict", "_Outputs", "__call__", 2),
+    "writing": ("distbp.prediction.predict", "_NewPredictions", "write", 2),
     "checkpoint": ("distbp.training.run_directory", "RunDirectory", "save", 3),
     "update": ("distbp.mathematics.optimizers", "Adam", "update", 15),
 }
@@ -29,6 +35,9 @@ def harm(how: str) -> None:
         raise ZeroDivisionError("a bug, put here by a test")
     if how == "memory":
         raise MemoryError("no room, says a test")
+    if how == "hang":
+        Path("hangs").touch()
+        time.sleep(600)
     os.kill(os.getpid(), signal.Signals[how])
 
 
@@ -51,7 +60,7 @@ def arrange(place: str, how: str) -> None:
 if __name__ == "__main__":
     place, rank, how = sys.argv[1:4]
     sys.argv[1:4] = []
-    if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0")) == rank:
+    if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0")) == rank or rank == "all":
         arrange(place, how)
     from distbp.__main__ import main
 

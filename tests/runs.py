@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -159,6 +161,15 @@ class Runner:
         """Runs a command to its end."""
         return self.finish(self.start(*command, ranks=ranks, **extra), limit)
 
+    def start_faulty(self, place: str, rank: int | str, how: str, *arguments: str, ranks: int) -> subprocess.Popen[str]:
+        """Starts `distbp ARGUMENTS`, in which one rank comes to harm (see `fault.py`)."""
+        fault = str(Path(__file__).parent / "fault.py")
+        return self.start(sys.executable, fault, place, str(rank), how, *map(str, arguments), ranks=ranks)
+
+    def faulty(self, place: str, rank: int | str, how: str, *arguments: str, ranks: int, limit: float = LIMIT) -> Any:
+        """Runs it to its end."""
+        return self.finish(self.start_faulty(place, rank, how, *arguments, ranks=ranks), limit)
+
     def distbp(self, *arguments: str, ranks: int = 0, **extra: str) -> Any:
         """Runs `distbp ARGUMENTS`."""
         return self.run(str(BIN / "distbp"), *map(str, arguments), ranks=ranks, **extra)
@@ -171,3 +182,33 @@ def check_error(result: Any, code: int, *words: str) -> None:
     assert result.stderr.count("distbp: error: ") == 1, result.stderr
     for word in words:
         assert word in result.stderr
+
+
+def wait_for(path: Path, seconds: float = 20.0) -> None:
+    """Until a file is there."""
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not come"
+        time.sleep(0.02)
+
+
+def ranks_of(launcher: int) -> list[int]:
+    """The processes of the ranks that a launcher has started, by rank."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+
+    def is_below(process: int) -> bool:
+        while process in parents and process != launcher:
+            process = parents[process]
+        return process == launcher
+
+    found = {}
+    for process in filter(is_below, list(parents)):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"):
+                name, _, value = line.partition(b"=")
+                if name in (b"PMI_RANK", b"OMPI_COMM_WORLD_RANK"):
+                    found[int(value)] = process
+    return [found[rank] for rank in sorted(found)]

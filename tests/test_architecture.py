@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ USERS = {
         "inspection.data_inspection",
         "doctor.doctor",
     },
-    "click": {"cli", "ranks.launch"},
+    "click": {"cli", "ranks.launch", *(name for name in MODULES if re.match(r"commands\.(?!__init__)", name))},
     "threadpoolctl": {"ranks.threads", "ranks.machine_record"},
     "tqdm": {"progress", "training.report"},
     "pyarrow": {"tables.parquet_table"},
@@ -46,6 +47,7 @@ ORDER = [
     "prediction",
     "tables",
     "doctor",
+    "commands",
 ]
 GROUND = {"errors", "config"}  # for all
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,21 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from runs import BIN, Runner, check_error, configuration, mpirun_command, resumed, train_on, write_data
+from runs import (
+    BIN,
+    Runner,
+    check_error,
+    configuration,
+    mpirun_command,
+    ranks_of,
+    resumed,
+    train_on,
+    wait_for,
+    write_data,
+)
 
 from distbp.errors import Stopped
 
-HERE = Path(__file__).parent
 OPTIONS = {"hidden": 5, "batch-size": 200, "epochs": 4, "drift-steps": 5}
 PLAIN = [word for name, value in OPTIONS.items() for word in (f"--{name}", str(value))]
 SMALL = [*PLAIN, "--reproducible", "--grain", "64"]
@@ -34,10 +42,6 @@ def digest_of(runner: Runner, run: str) -> str:
 
 def checkpoints(runner: Runner, run: str) -> list[Path]:
     return sorted((runner.directory / run).glob("checkpoint-*.h5"))
-
-
-def faulty(runner: Runner, place: str, rank: int, how: str, *arguments: str, ranks: int) -> Any:
-    return runner.run(sys.executable, str(HERE / "fault.py"), place, str(rank), how, *arguments, ranks=ranks)
 
 
 # where, which rank of how many, what, words of the message, options
@@ -85,7 +89,7 @@ def test_one_rank_comes_to_harm(
 ) -> None:
     data, digest = undisturbed
     started = time.monotonic()
-    result = faulty(runner, place, rank, how, "train", str(data), *options, "--out", "run", ranks=ranks)
+    result = runner.faulty(place, rank, how, "train", str(data), *options, "--out", "run", ranks=ranks)
     assert time.monotonic() - started < 10
     assert result.returncode != 0
     assert result.returncode != 75
@@ -98,36 +102,6 @@ def test_one_rank_comes_to_harm(
     if "--reproducible" in options:
         assert digest_of(runner, "run") == digest
     assert sorted(path.suffix for path in (runner.directory / "run").iterdir() if path.suffix == ".tmp") == []
-
-
-def wait_for(path: Path, seconds: float = 20.0) -> None:
-    """Until a file is there."""
-    end = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < end, f"{path} did not come"
-        time.sleep(0.02)
-
-
-def ranks_of(launcher: int) -> list[int]:
-    """The processes of the ranks that a launcher has started, by rank."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-
-    def is_below(process: int) -> bool:
-        while process in parents and process != launcher:
-            process = parents[process]
-        return process == launcher
-
-    found = {}
-    for process in filter(is_below, list(parents)):
-        with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"):
-                name, _, value = line.partition(b"=")
-                if name in (b"PMI_RANK", b"OMPI_COMM_WORLD_RANK"):
-                    found[int(value)] = process
-    return [found[rank] for rank in sorted(found)]
 
 
 LONG = ["--epochs", "100000", "--checkpoint-minutes", "0", "--checkpoint-every", "100000"]
@@ -273,7 +247,7 @@ def test_a_signal_while_it_validates(tmp_path: Path) -> None:
         config = configuration(data, tmp_path / f"{ranks}")
 
         def beat(phase: str, asked: list[str] = asked) -> None:
-            if phase == "validating":
+            if phase == "evaluating test":
                 asked.append(phase)
 
         with pytest.raises(Stopped, match="stopped on request at epoch 1, step 4") as error:

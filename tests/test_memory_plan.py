@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 from runs import Runner, check_error, configuration, train_on, write_data
 
-from distbp.errors import TooLargeError
+from distbp.data.problem import unscaled_output
+from distbp.errors import CheckpointError, TooLargeError
 from distbp.gradient.batch_gradient import PlainGradient
 from distbp.gradient.evaluate import Evaluation, evaluation_bytes
 from distbp.gradient.feed import Feed, feed_bytes
@@ -23,11 +25,13 @@ from distbp.gradient.shard_gradient import shard_gradient_bytes
 from distbp.mathematics.backprop import Piece, piece_bytes
 from distbp.mathematics.network import Network, parameter_bytes
 from distbp.mathematics.optimizers import SGD, Adam
+from distbp.prediction.predict import _Outputs, prediction_bytes
+from distbp.prediction.trained import load
+from distbp.ranks import memory_plan
 from distbp.ranks.communicator import Communicator, OneProcess, run_threads
+from distbp.ranks.memory_plan import MemoryPlan, RankPlan, Term
 from distbp.ranks.node_memory import in_units
-from distbp.training import memory_plan
-from distbp.training.checkpoint import write_bytes
-from distbp.training.memory_plan import MemoryPlan, RankPlan, Term
+from distbp.training.checkpoint import outline, read, write_bytes
 from distbp.training.run import optimizer_of, prepare
 from distbp.training.run_directory import RunDirectory
 
@@ -52,6 +56,37 @@ thread.join()
 peaks = comm.gather(peak[0])
 if comm.rank == 0:
     print(json.dumps([run.plan.nodes[0].needed, sum(peaks), run.training.in_memory]))
+"""
+
+MEASURED_IN_USE = """
+import json, os, sys, threading
+from pathlib import Path
+from distbp.gradient.evaluate import Evaluation
+from distbp.prediction.memory_plan import evaluation_terms, prediction_terms
+from distbp.prediction.predict import predict
+from distbp.prediction.trained import load
+from distbp.ranks.launch import Launch
+from distbp.ranks.node_memory import taken_bytes
+comm = Launch(os.environ).connect()
+peak, done = [0], threading.Event()
+def watch():
+    while not done.wait(0.005):
+        peak[0] = max(peak[0], taken_bytes())
+thread = threading.Thread(target=watch)
+thread.start()
+name, checkpoint, split, memory = sys.argv[1:]
+is_evaluated = name == "evaluate"
+work = evaluation_terms if is_evaluated else prediction_terms
+used = load(comm, checkpoint, (), split, targets=is_evaluated, work=work, memory=float(memory))
+if is_evaluated:
+    Evaluation(comm, used.state.problem, used.data, used.state.config.dtype)(used.state.parameters)
+else:
+    predict(comm, used.state, used.data, Path(name))
+done.set()
+thread.join()
+peaks = comm.gather(peak[0])
+if comm.rank == 0:
+    print(json.dumps([used.plan.nodes[0].needed, sum(peaks), used.data.in_memory]))
 """
 
 
@@ -98,7 +133,7 @@ def test_gradient_and_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (shard._more is not None) == (most == 4)
     assert feed_bytes(run.training, shard._room.m, "float32") > 0
     assert run.validation is not None
-    held = piece_size(evaluation._piece) + feed_size(evaluation._feed)
+    held = piece_size(evaluation._piece) + feed_size(evaluation._feed) + 3 * 8 * evaluation._blocks
     assert evaluation_bytes(network, run.validation, "float32") == held
 
 
@@ -172,6 +207,102 @@ def test_the_estimate_is_near_the_measured_peak(
     assert in_memory == ("memory" not in options)
     print(f"{ranks} {options}: estimate {estimate / MIB:.0f} MiB, measured {peak / MIB:.0f} MiB")
     assert 0.9 * peak < estimate < 1.25 * peak + 10 * MIB * max(1, ranks)
+
+
+@pytest.fixture(scope="module")
+def trained(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Checkpoints: a wide network, with the vectors of adam; a small one; one with many outputs and data of its own."""
+    here = tmp_path_factory.mktemp("trained")
+    with h5py.File(here / "targets.h5", "w") as file:
+        for split, count in (("train", 50), ("test", 70_000)):
+            x = np.random.default_rng(2).standard_normal((count, 8), dtype=np.float32)
+            file[f"{split}/x"], file[f"{split}/y"] = x, np.tile(x, 8)
+    options: dict[str, Any] = {"epochs": 0, "validation_split": "", "dtype": "float32"}
+    train_on(1, configuration(str(samples), here / "wide", **options, split="few", hidden=[2000, 2000]))
+    train_on(1, configuration(str(samples), here / "small", **options, split="few", hidden=[32]))
+    train_on(1, configuration(str(here / "targets.h5"), here / "outputs", **options))
+    return {name: str(here / name / "checkpoint-0000000000.h5") for name in ("wide", "small", "outputs")}
+
+
+@pytest.mark.parametrize(
+    ("ranks", "name", "checkpoint", "split", "memory"),
+    [
+        (0, "evaluate", "wide", "few", 0),
+        (0, "evaluate", "small", "train", 0),
+        (0, "evaluate", "small", "train", 0.01),
+        (0, "p.csv", "outputs", "test", 0),
+        pytest.param(2, "evaluate", "wide", "few", 0, marks=pytest.mark.mpi),
+        pytest.param(2, "p.h5", "outputs", "test", 0.001, marks=pytest.mark.mpi),
+    ],
+)
+def test_the_estimate_is_near_the_measured_peak_in_use(
+    runner: Runner, trained: dict[str, str], ranks: int, name: str, checkpoint: str, split: str, memory: float
+) -> None:
+    words = [name, trained[checkpoint], split, str(memory)]
+    result = runner.run(sys.executable, "-c", MEASURED_IN_USE, *words, ranks=ranks)
+    assert result.returncode == 0, result.stderr
+    estimate, peak, in_memory = json.loads(result.stdout.splitlines()[-1])
+    assert in_memory == (not memory)
+    print(f"{ranks} {words}: estimate {estimate / MIB:.0f} MiB, measured {peak / MIB:.0f} MiB")
+    assert 0.9 * peak < estimate < 1.25 * peak + 10 * MIB * max(1, ranks)
+
+
+def test_an_outline_is_that_of_the_checkpoint(trained: dict[str, str], tmp_path: Path) -> None:
+    for name, path in trained.items():
+        found, whole = outline(Path(path)), read(Path(path))
+        assert (found.config, found.network) == (whole.config, whole.problem.network)
+        assert found.target.is_none == whole.problem.target.is_none == (name != "outputs")
+        vectors = [whole.vector, *whole.optimizer.values()]
+        assert sum(vector.nbytes for vector in vectors) < found.bytes == Path(path).stat().st_size
+    shutil.copy(trained["outputs"], tmp_path / "c.h5")
+    with h5py.File(tmp_path / "c.h5", "r+") as file:
+        config = json.loads(file.attrs["config"])
+        file.attrs["config"] = np.bytes_(json.dumps({**config, "hidden": [10**9]}))
+    with pytest.raises(CheckpointError, match=r"the parameters of 8-1000000000-64, .* alone are \d+ bytes"):
+        outline(tmp_path / "c.h5")
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("checkpoint", ["small", "outputs"])
+def test_what_predictions_take(trained: dict[str, str], checkpoint: str, ranks: int) -> None:
+    def on_rank(comm: Communicator) -> None:
+        used = load(comm, trained[checkpoint], (), "train", targets=False)
+        problem, config = used.state.problem, used.state.config
+        said = prediction_bytes(problem.network, used.data, config.dtype, problem.target, comm)
+        outputs = _Outputs(comm, used.state, used.data, lambda phase: None)
+        assert said["activations"] == piece_size(outputs._piece) + feed_size(outputs._feed)
+        N = len(used.data)
+        held = len(outputs._found) * problem.network.sizes[-1] * outputs._found.itemsize
+        assert held == outputs._found.nbytes == -(-N // ranks) * problem.network.sizes[-1] * outputs._found.itemsize
+        block = outputs(0, N)
+        assert block.dtype == unscaled_output(problem, outputs._piece.a[-1]).dtype
+        blocks = comm.gather(block)
+        sent = 0 if ranks == 1 else 2 * sum(one.nbytes for one in blocks) if blocks else held
+        assert said["predictions"] == held + sent
+
+    run_threads(ranks, on_rank)
+
+
+@pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=pytest.mark.mpi)])
+def test_data_that_cannot_fit_are_refused_before_they_are_read(
+    runner: Runner, trained: dict[str, str], ranks: int
+) -> None:
+    with h5py.File(runner.directory / "d.h5", "w") as file:  # 12 TiB, of which nothing is written
+        file.create_dataset("test/x", (2**37, 8), np.float32, fillvalue=0)
+        file.create_dataset("test/y", (2**37, 64), np.int8, fillvalue=0)
+    started = time.monotonic()
+    arguments = (trained["outputs"], "d.h5", "--memory", "1e6")
+    result = runner.distbp("predict", *arguments, "--out", "p.h5", ranks=ranks)
+    words = ("not enough memory: this run needs", "of memory on", "test data 4 TiB", "less --memory")
+    check_error(result, 1, *words)
+    assert "--hidden" not in result.stderr
+    assert "--dry-run" not in result.stderr
+    with h5py.File(runner.directory / "d.h5", "a") as file:
+        del file["test/y"]
+        file.create_dataset("test/y", (2**37, 64), np.float32, fillvalue=0)
+    check_error(runner.distbp("evaluate", *arguments, ranks=ranks), 1, "not enough memory", "test data 36 TiB")
+    assert time.monotonic() - started < 10
+    assert [path.name for path in runner.directory.iterdir()] == ["d.h5"]
 
 
 @pytest.mark.mpi

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 import tempfile
 import tracemalloc
@@ -19,12 +20,13 @@ from runs import BIN, Runner, check_error, configuration, mpirun_command, train_
 
 from distbp.data.problem import Problem
 from distbp.data.scaling import Scaling
-from distbp.errors import DataError
+from distbp.errors import DataError, Stopped
+from distbp.files.new_file import NewFile
 from distbp.mathematics.network import Network
 from distbp.prediction.csv_predictions import CSVPredictions
 from distbp.prediction.predict import predict
 from distbp.prediction.trained import load
-from distbp.ranks.communicator import Communicator, run_threads
+from distbp.ranks.communicator import Communicator, OneProcess, run_threads
 
 ODD = (" a ", "b,c", 'say "d"', "two\nlines", "a\rreturn", "%s %d", "Löwe", "猫", "'")
 
@@ -43,10 +45,10 @@ def problem(n_F: int, labels: Any = None) -> Problem:
 
 
 def write_csv(path: Path, of: Problem, a: Any, y: str = "y") -> None:
-    path.unlink(missing_ok=True)
-    file = CSVPredictions(path, of, y)
-    file.write(a)
-    file.close()
+    with open(path, "wb") as place:
+        file = CSVPredictions(place.fileno(), of, y)
+        file.write(a)
+        file.close()
 
 
 @pytest.mark.parametrize(
@@ -144,12 +146,13 @@ def test_many_columns_take_little_memory(tmp_path: Path, monkeypatch: pytest.Mon
     """Text and numbers of all cells at once would take 60 bytes each."""
     monkeypatch.setattr("distbp.prediction.csv_predictions.CELLS", 2000)
     a = np.random.default_rng(0).standard_normal((800, 100))
-    file = CSVPredictions(tmp_path / "p.csv", problem(100), "y")
-    tracemalloc.start()
-    file.write(a)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    file.close()
+    with open(tmp_path / "p.csv", "wb") as place:
+        file = CSVPredictions(place.fileno(), problem(100), "y")
+        tracemalloc.start()
+        file.write(a)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        file.close()
     assert peak < 200 * 2000
 
 
@@ -254,3 +257,52 @@ def test_a_rank_that_cannot_go_on_tells_the_others(tmp_path: Path, monkeypatch: 
         run_threads(3, work)
     assert error.value.agreed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["d.h5", "run"]
+
+
+@pytest.mark.parametrize("is_nameless", [True, False])
+def test_a_new_file_has_its_name_when_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_nameless: bool
+) -> None:
+    """In file systems that know of files without names, and in others."""
+    if not is_nameless:
+        monkeypatch.delattr("os.O_TMPFILE")
+    (tmp_path / "p").write_text("old")
+    for is_finished in (False, True):
+        new = NewFile(tmp_path / "p")
+        if not new.is_nameless and is_nameless:
+            new.close()
+            pytest.skip("this file system does not know of such files")
+        os.write(new.descriptor, b"new")
+        temporary = f".p.{os.getpid()}.tmp"
+        assert sorted(os.listdir(tmp_path)) == (["p"] if is_nameless else [temporary, "p"])
+        assert (tmp_path / "p").read_text() == "old"
+        if is_finished:
+            new.finish()
+        new.close()
+        assert os.listdir(tmp_path) == ["p"]
+    assert (tmp_path / "p").read_text() == "new"
+    mask = os.umask(0)
+    os.umask(mask)
+    assert (tmp_path / "p").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_a_file_system_without_nameless_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was half-written is removed, and the old file stays."""
+    monkeypatch.delattr("os.O_TMPFILE")
+    monkeypatch.setattr("distbp.prediction.predict.BLOCK", 100)
+    data = write_data(tmp_path / "d.h5", test=300)
+    train_on(1, configuration(data, tmp_path / "run", epochs=1))
+    used = load(OneProcess(), str(tmp_path / "run"), (), "test", targets=False)
+    seen: list[list[str]] = []
+
+    def pulse(phase: str) -> None:
+        seen.append(sorted(path.name for path in tmp_path.iterdir()))
+        if len(seen) == 2:
+            raise Stopped("stop")
+
+    with pytest.raises(Stopped):
+        predict(OneProcess(), used.state, used.data, tmp_path / "p.csv", pulse=pulse)
+    assert seen == 2 * [[f".p.csv.{os.getpid()}.tmp", "d.h5", "run"]]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["d.h5", "run"]
+    predict(OneProcess(), used.state, used.data, tmp_path / "p.csv")
+    assert len(read_csv(tmp_path / "p.csv")[1]) == 300

@@ -58,6 +58,15 @@ def test_the_watchdog_lets_those_live_who_come_on() -> None:
     Watchdog(0, None, stall_seconds=0.0, grace_seconds=0.0).close()
 
 
+def test_the_watchdog_goes_at_once() -> None:
+    started = time.monotonic()
+    for _ in range(5):
+        watchdog = Watchdog(0, StopRequest(), stall_seconds=60.0, grace_seconds=0.001)
+        time.sleep(0.02)
+        watchdog.close()
+    assert time.monotonic() - started < 0.9  # it looks every 0.25 s; and it has taken the last call for no signal
+
+
 STALLED = """
 import ctypes, sys, time
 from distbp.ranks import watchdog

@@ -57,11 +57,11 @@ class Problem:
         """The metric of n samples from the sum over them."""
         return float(np.sqrt(total / n)) if self.metric == "rmse" else total / n
 
-    def check(self, comm: Communicator, data: Split) -> None:
+    def check(self, comm: Communicator, data: Split, pulse: Pulse = lambda phase: None) -> None:
         """Raises DataError, agreed by all ranks, where data do not fit this network."""
         agree(comm, lambda: self._check_columns(data))
         if data.layout.y_name and not data.is_labelled and self.network.loss.name == "binary_cross_entropy":
-            _check_probabilities(comm, data)
+            _check_probabilities(comm, data, pulse)
 
     def _check_columns(self, data: Split) -> None:
         n = self.network.sizes
@@ -94,7 +94,7 @@ def pose(comm: Communicator, config: Config, data: Split, pulse: Pulse = lambda 
     """
     config, network = agree(comm, lambda: network_for(config, data))
     if not data.is_labelled and config.loss == "binary_cross_entropy":
-        _check_probabilities(comm, data)
+        _check_probabilities(comm, data, pulse)
     n_F = network.sizes[network.F]
     regression = not data.is_labelled and config.loss == "mse"
     input_scaling = measure(comm, data.rows("x"), config.scale, data.extremes.get("x"), pulse)
@@ -147,12 +147,13 @@ def _resolve(config: Config, data: Split) -> tuple[Config, int]:
     return config, data.layout.width("y")
 
 
-def _check_probabilities(comm: Communicator, data: Split) -> None:
+def _check_probabilities(comm: Communicator, data: Split, pulse: Pulse) -> None:
     """Raises DataError, agreed by all ranks, where targets are not from 0 to 1; each rank looks at its shard."""
 
     def check() -> None:
         targets = data.rows("y")
         for first, last in pieces(*shard(len(data), comm.rank, comm.size), CHECK_ROWS):
+            pulse("checking y")
             y = targets[first:last]
             wrong = ((y < 0) | (y > 1)).any(axis=1)
             if wrong.any():

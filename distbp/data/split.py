@@ -125,7 +125,7 @@ class FileRows:
 def read_ahead_bytes(data: Split) -> int:
     """Memory for rows of a split that stays in its files, where they are read one after another (see `FileRows`)."""
     of = ["x", *(["y"] if data.layout.y_name and not data.is_labelled else [])]
-    widths = [data.layout.width(one) * data.layout.dtype(one).itemsize for one in of]
+    widths = [_row_bytes(data.layout, one) for one in of]
     return sum(min(data.layout.rows, max(1, BLOCK_BYTES // width)) * width for width in widths)
 
 
@@ -174,16 +174,38 @@ def read_split(
 
 
 def foresee_split(
-    comm: Communicator, paths: Sequence[str], split: str, x: str, y: str, *, trust_links: bool, memory: float
+    comm: Communicator, paths: Sequence[str], split: str, x: str, y: str | None, *, trust_links: bool, memory: float
 ) -> Split:
     """What `read_split` will make of a split, without anything read but headers: two labels stand for the unknown ones.
 
     Raises DataError, agreed by all ranks.
     """
     layout, copies = _find(comm, paths, split, x, y, trust_links)
-    labels = None if layout.dtype("y").kind == "f" else (0, 1)
+    labels = None if y is None or layout.dtype("y").kind == "f" else (0, 1)
     why_not = "too little memory to share" if copies > 1 else ""
     return Split(layout, NOTHING, None, labels, why_not, in_memory=_held_bytes(layout) * copies <= memory)
+
+
+def reading_bytes(data: Split, parts: int) -> int:
+    """Memory that `read_split` takes for a moment, where each rank reads one of so many parts of what is held.
+
+    Rows that stay in their files are checked in blocks; labels have two numbers, of 8 and 4 bytes, before they are put
+    where they belong.
+    """
+    numbers = -(-len(data) // parts) * (8 + 4) if data.is_labelled else 0
+    if data.in_memory:
+        return numbers
+    of = ["x", *(["y"] if data.layout.y_name and not data.is_labelled else [])]
+    return max(numbers, *(_room_rows(data.layout, one) * _row_bytes(data.layout, one) for one in of))
+
+
+def _room_rows(layout: Layout, of: str) -> int:
+    """Rows that are read and checked together, where they do not stay."""
+    return max(layout.chunk_rows(of), BLOCK_BYTES // _row_bytes(layout, of))
+
+
+def _row_bytes(layout: Layout, of: str) -> int:
+    return layout.width(of) * layout.dtype(of).itemsize
 
 
 def _find(
@@ -212,7 +234,7 @@ def _load(comm: Communicator, data: Split, of: str, pulse: Pulse) -> Split:
     extremes = Extremes(width)
 
     def check() -> None:
-        room = np.empty((max(layout.chunk_rows(of), BLOCK_BYTES // (width * dtype.itemsize)), width), dtype)
+        room = np.empty((_room_rows(layout, of), width), dtype)
         with Reader(layout) as reader:
             for first, last in aligned_pieces(*shard(rows, comm.rank, comm.size), len(room), layout.chunk_rows(of)):
                 pulse(f"checking {of}")

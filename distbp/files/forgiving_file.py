@@ -13,10 +13,16 @@ from typing import Any
 
 
 class ForgivingFile(io.RawIOBase):
-    """A file that must not be there before, for reading and writing.  `close` raises the OSError that was kept."""
+    """For reading and writing: a file that must not be there before, or the descriptor of an open one, a copy of it.
 
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # no link is followed
+    `check` and `close` raise the OSError that was kept.
+    """
+
+    def __init__(self, file: Path | int) -> None:
+        if isinstance(file, int):
+            self._descriptor = os.dup(file)
+        else:
+            self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # no link is followed
         self._position = 0
         self._error: OSError | None = None
 
@@ -84,6 +90,10 @@ class ForgivingFile(io.RawIOBase):
             os.close(self._descriptor)
         except OSError as error:  # NFS may tell of a full disk only now
             self._keep(error)
+        self.check()
+
+    def check(self) -> None:
+        """Raises OSError, if anything went wrong so far."""
         if self._error:
             raise self._error
 

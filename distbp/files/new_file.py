@@ -1,4 +1,4 @@
-"""Files that are written under a temporary name first, so that under their own name they are whole or absent."""
+"""Files that are written under a temporary name first, or none: under their own name they are whole or absent."""
 
 from __future__ import annotations
 
@@ -41,6 +41,55 @@ def reason(error: Exception) -> str:
 def temporary_name(path: Path) -> Path:
     """In the same directory, hidden, and of this process; not longer than names may be."""
     return path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
+
+
+class NewFile:
+    """A file that gets its name `out` when it is whole; write to its `descriptor`.  Its methods raise OSError.
+
+    Until then it has no name, where the file system knows of such files: it is gone with the process, however that
+    ends.  Elsewhere it has a temporary one, which `close` removes.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._out, self._temporary = out, temporary_name(out)
+        self.is_nameless = _can_be_nameless(self._temporary)
+        if self.is_nameless:
+            self.descriptor = os.open(out.parent, os.O_RDWR | os.O_TMPFILE, 0o666)
+        else:  # O_EXCL: no link that was put there is followed
+            self.descriptor = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+
+    def finish(self) -> None:
+        """Gives it its name, after its content and before the name are on the disk."""
+        sync(self.descriptor)
+        if self.is_nameless:
+            _name(self.descriptor, self._temporary)
+        os.replace(self._temporary, self._out)
+        _sync(self._out.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+    def close(self) -> None:
+        """Nothing is left of a file that was not finished."""
+        os.close(self.descriptor)
+        self._temporary.unlink(missing_ok=True)
+
+
+def _can_be_nameless(temporary: Path) -> bool:
+    """Whether a file in this directory can be written without a name, and named afterwards: tried out."""
+    try:
+        descriptor = os.open(temporary.parent, os.O_RDWR | os.O_TMPFILE, 0o666)
+    except (OSError, AttributeError):  # the file system, or the system, knows no such files
+        return False
+    try:
+        _name(descriptor, temporary)
+        temporary.unlink()
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _name(descriptor: int, path: Path) -> None:
+    os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor)  # src_dir_fd: so that the link is followed
 
 
 def write_synced(path: Path, text: str) -> None:

@@ -55,7 +55,7 @@ class PlainFile:
     """What is in an open file.  Its methods raise CheckpointError."""
 
     def __init__(self, path: Path, file: h5py.File, size: int) -> None:
-        self.path, self._file, self._size, self._most = path, file, size, size
+        self.path, self.size, self._file, self._most = path, size, file, size
 
     def attribute_names(self) -> list[str]:
         """The names of the attributes of the file."""
@@ -70,20 +70,22 @@ class PlainFile:
         kind, space = stored.get_type(), stored.get_space()
         if space.get_simple_extent_type() != h5py.h5s.SCALAR or not (kind.equal(NUMBERS[2]) or _is_text(kind)):
             raise CheckpointError(f"{self.path}: attribute {name} is of the wrong type")
-        if kind.get_size() > min(ATTRIBUTE_BYTES, self._size):
+        if kind.get_size() > min(ATTRIBUTE_BYTES, self.size):
             raise CheckpointError(f"{self.path}: attribute {name} is of {kind.get_size()} bytes")
         return self._file.attrs[name]
 
-    def arrays(self, required: Set[str], optional: Set[str], text: Set[str], most: int) -> dict[str, NDArray[Any]]:
+    def arrays(
+        self, required: Set[str], optional: Set[str], text: Set[str], most: int, left: Set[str] = frozenset()
+    ) -> dict[str, NDArray[Any]]:
         """All arrays of the file, by their names, such as /group/array; those in `text` may be strings.
 
-        `most`: bytes of memory that they may take.
+        They may take `most` bytes of memory; those in `left` may be there too, and are not read.
         """
         self._most = most
-        known = required | optional
+        known = required | optional | left
         groups = {name[:i] for name in known for i, letter in enumerate(name) if letter == "/" and i}
         found: dict[str, NDArray[Any]] = {}
-        self._read(self._file, "", known, groups, text, found)
+        self._read(self._file, "", known, groups, text, left, found)
         missing = sorted(required - found.keys())
         if missing:
             raise CheckpointError(f"{self.path}: {missing[0]} is missing")
@@ -96,6 +98,7 @@ class PlainFile:
         known: Set[str],
         groups: Set[str],
         text: Set[str],
+        left: Set[str],
         found: dict[str, NDArray[Any]],
     ) -> None:
         if prefix and h5py.h5a.get_num_attrs(group.id):
@@ -110,8 +113,8 @@ class PlainFile:
             if where in groups:
                 if not isinstance(item, h5py.Group):
                     raise CheckpointError(f"{self.path}: {where} is not a group")
-                self._read(item, where, known, groups, text, found)
-            else:
+                self._read(item, where, known, groups, text, left, found)
+            elif where not in left:
                 found[where] = self._array(item, where, where in text, sum(a.nbytes for a in found.values()))
 
     def _array(self, item: Any, where: str, text: bool, before: int) -> NDArray[Any]:
@@ -128,8 +131,8 @@ class PlainFile:
             raise CheckpointError(f"{self.path}: {where} is not an array of numbers")
         count, begin = prod(item.shape), item.id.get_offset()
         size = count * kind.get_size()
-        inside = item.id.get_storage_size() == size and (not size or (begin is not None and begin + size <= self._size))
-        if not inside or before + size > self._size:
+        inside = item.id.get_storage_size() == size and (not size or (begin is not None and begin + size <= self.size))
+        if not inside or before + size > self.size:
             raise CheckpointError(f"{self.path}: {where} declares {count} values but does not store them")
         try:
             if before + size > self._most:  # a file may have holes, and be longer than a disk

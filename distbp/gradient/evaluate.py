@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -11,13 +12,14 @@ from distbp.data.split import Split
 from distbp.gradient.feed import Feed, feed_bytes
 from distbp.mathematics.activations import Array
 from distbp.mathematics.backprop import Piece, forward, loss_sum, piece_bytes, piece_samples
-from distbp.mathematics.batches import pieces, shard
+from distbp.mathematics.batches import shard
 from distbp.mathematics.exact_sum import total
 from distbp.mathematics.network import Network, Parameters
 from distbp.ranks.communicator import Communicator, agree
 from distbp.ranks.stop import Pulse
 
 SMALLEST, LARGEST, BLOCKS = 32, 256, 64
+ROUND = 64  # blocks of a rank, after which the ranks agree to go on
 
 
 def block_samples(N: int) -> int:
@@ -39,32 +41,37 @@ class Evaluation:
 
     def __init__(self, comm: Communicator, problem: Problem, data: Split, dtype: str) -> None:
         self._comm, self._problem, self._samples = comm, problem, len(data)
-        longest = _longest(problem.network, len(data), dtype)
-        self._blocks = list(pieces(0, len(data), longest))
-        self._mine = range(*shard(len(self._blocks), comm.rank, comm.size))
+        self._longest = longest = _longest(problem.network, len(data), dtype)
+        self._blocks = _blocks(len(data), longest)
         self._data, self._feed, self._rows = data, Feed(problem, data, longest, dtype), np.arange(longest)
         self._piece = Piece(problem.network, longest, dtype)
 
     def __call__(self, parameters: Parameters, pulse: Pulse = lambda phase: None) -> Scores:
         """Every block has a place of its own in one Allreduce; they are added where all are at hand."""
-        sums = agree(self._comm, lambda: self._sums(parameters, pulse))  # rows may have to be read, which can fail
-        self._comm.allreduce(sums)
-        loss, metric, n = (total(values) for values in sums.tolist())
+        comm, sums = self._comm, np.zeros((3, self._blocks))
+        mine, most = range(*shard(self._blocks, comm.rank, comm.size)), -(-self._blocks // comm.size)
+        for first in range(0, most, ROUND):  # rows may have to be read, which can fail
+            agree(comm, partial(self._sums, parameters, pulse, mine, mine[first : first + ROUND], sums))
+        comm.allreduce(sums)
+        loss, metric, n = (total(values.tolist()) for values in sums)
         assert n == self._samples, "samples were lost or repeated"
         return Scores(loss / n, self._problem.metric_value(metric, int(n)), int(n))
 
-    def _sums(self, parameters: Parameters, pulse: Pulse) -> Array:
-        """Loss, metric and number of samples of this rank's blocks, each in its place; 0 elsewhere."""
-        network, sums = self._problem.network, np.zeros((3, len(self._blocks)))
-        end = self._blocks[self._mine[-1]][1] if self._mine else 0
-        for block in self._mine:
-            pulse("validating")
-            first, last = self._blocks[block]
+    def _sums(self, parameters: Parameters, pulse: Pulse, mine: range, some: range, sums: Array) -> None:
+        """Loss, metric and number of samples of some of this rank's blocks, each in its place."""
+        network, end = self._problem.network, min(self._samples, mine.stop * self._longest)
+        for block in some:
+            pulse(f"evaluating {self._data.name}")
+            first = block * self._longest
+            last = min(first + self._longest, self._samples)
             piece = self._piece.part(0, last - first)
             self._feed.fill(piece, *self._data.read(first, last, end), self._rows[: last - first])
             forward(network, parameters, piece)
             sums[:, block] = loss_sum(network, piece), self._problem.metric_sum(piece), last - first
-        return sums
+
+
+def _blocks(N: int, longest: int) -> int:
+    return -(-N // longest)
 
 
 def _longest(network: Network, N: int, dtype: str) -> int:
@@ -75,4 +82,5 @@ def _longest(network: Network, N: int, dtype: str) -> int:
 def evaluation_bytes(network: Network, data: Split, dtype: str) -> int:
     """Memory of an `Evaluation`, without the data."""
     longest = _longest(network, len(data), dtype)
-    return piece_bytes(network, longest, dtype) + feed_bytes(data, longest, dtype)
+    sums = 3 * _blocks(len(data), longest) * np.dtype(np.float64).itemsize
+    return piece_bytes(network, longest, dtype) + feed_bytes(data, longest, dtype) + sums

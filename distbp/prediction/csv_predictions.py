@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
+import os
 from typing import Any
 
 from numpy.typing import NDArray
@@ -23,9 +23,9 @@ class CSVPredictions:
     UTF-8, lines end with \\n.  See `PredictionFile`.
     """
 
-    def __init__(self, path: Path, problem: Problem, y: str) -> None:
+    def __init__(self, file: int, problem: Problem, y: str) -> None:
         """`y`: the names of the data sets that the targets were learnt from, with commas between them."""
-        self._file = open(path, "x", encoding="utf-8", newline="")  # noqa: SIM115
+        self._file = open(os.dup(file), "w", encoding="utf-8", newline="")  # noqa: SIM115
         self._problem = problem
         self._labels = [_quoted([str(label)]) for label in problem.labels or ()]
         self._header = _quoted(_columns(problem, y)) + "\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from distbp.data.labels import to_array
 from distbp.data.problem import Problem
+from distbp.files.forgiving_file import ForgivingFile
 from distbp.prediction.predictions import name_of_values, read_off
 
 
@@ -19,8 +19,9 @@ class HDF5Predictions:
     For targets: `y` (N, n_F).  See `PredictionFile`.
     """
 
-    def __init__(self, path: Path, problem: Problem, N: int) -> None:
-        self._file = h5py.File(path, "x", locking=False)
+    def __init__(self, file: int, problem: Problem, N: int) -> None:
+        self._disk = ForgivingFile(file)
+        self._file = h5py.File(self._disk, "w")
         self._problem, self._name, self._N, self._done = problem, name_of_values(problem), N, 0
         self._labels = None if problem.labels is None else _stored(to_array(problem.labels))
 
@@ -38,10 +39,12 @@ class HDF5Predictions:
         for name, rows in columns.items():
             self._file[name][self._done : self._done + len(rows)] = rows
         self._done += len(values)
+        self._disk.check()
 
     def close(self) -> None:
         """Writes what has not been written."""
         self._file.close()
+        self._disk.close()
 
 
 def _stored(labels: NDArray[Any]) -> NDArray[Any]:

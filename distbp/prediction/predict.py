@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, nullcontext, suppress
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.data.problem import unscaled_output
+from distbp.data.scaling import Scaling
 from distbp.data.split import Split
 from distbp.errors import RunError
-from distbp.files.new_file import FAILURES, check_out, reason, replace_synced, temporary_name
-from distbp.gradient.feed import Feed
-from distbp.mathematics.backprop import Piece, forward, piece_samples
+from distbp.files.new_file import FAILURES, NewFile, check_out, reason
+from distbp.gradient.feed import Feed, feed_bytes
+from distbp.mathematics.backprop import Piece, forward, piece_bytes, piece_samples
 from distbp.mathematics.batches import pieces, shard
+from distbp.mathematics.network import Network
 from distbp.prediction.csv_predictions import CSVPredictions
 from distbp.prediction.hdf5_predictions import HDF5Predictions
 from distbp.prediction.predictions import PredictionFile
 from distbp.ranks.communicator import Communicator, agree, on_first
+from distbp.ranks.stop import Pulse
 from distbp.training.checkpoint import Checkpoint
 
 BLOCK, BLOCK_OUTPUTS = 65536, 2**22  # samples, and outputs, that are predicted before they are written, at most
@@ -36,73 +40,128 @@ def predict(
     overwrite: bool = False,
     inputs: Sequence[str] = (),
     advance: Callable[[int], None] = lambda samples: None,
+    pulse: Pulse = lambda phase: None,
 ) -> None:
     """Writes `out`, CSV where its name ends so, else HDF5; it appears when it is complete.
 
-    Raises RunError, or DataError for files that cannot be read any more, agreed by all ranks.
+    `pulse` is called again and again.  Raises RunError, or DataError for files that cannot be read any more, or what
+    `pulse` raises, agreed by all ranks.
     """
     on_first(comm, lambda: check_out(out, inputs, overwrite=overwrite))
-    temporary = temporary_name(out)
-    outputs = _Outputs(comm, state, data)
-    file: PredictionFile | None = None
-    try:
-        file = on_first(comm, lambda: _create(out, temporary, state, len(data)))
-        for first, last in pieces(0, len(data), max(1, min(BLOCK, BLOCK_OUTPUTS // state.problem.network.sizes[-1]))):
+    outputs = _Outputs(comm, state, data, pulse)
+    file = on_first(comm, lambda: _NewPredictions(out, state, len(data)))
+    with closing(file) if file else nullcontext():
+        for first, last in pieces(0, len(data), block_samples(state.problem.network)):
             blocks = comm.gather(agree(comm, partial(outputs, first, last)))
-            on_first(comm, partial(_write, out, file, blocks))
+            on_first(comm, partial(_write, file, blocks))
             advance(last - first)
-        on_first(comm, partial(_finish, out, file, temporary))
-    finally:
-        if file is not None:
-            with suppress(*FAILURES):
-                file.close()
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        on_first(comm, partial(_finish, file))
+
+
+def block_samples(network: Network) -> int:
+    """How many samples are predicted before they are written."""
+    return max(1, min(BLOCK, BLOCK_OUTPUTS // network.sizes[-1]))
 
 
 class _Outputs:
-    """a^F, shape (samples, n_F), of a rank's shard of a block."""
+    """a^F, shape (samples, n_F), of a rank's shard of a block; they are overwritten by those of the next."""
 
-    def __init__(self, comm: Communicator, state: Checkpoint, data: Split) -> None:
+    def __init__(self, comm: Communicator, state: Checkpoint, data: Split, pulse: Pulse) -> None:
         dtype, network = state.config.dtype, state.problem.network
-        self._comm, self._problem, self._parameters = comm, state.problem, state.parameters
+        self._comm, self._problem, self._parameters, self._pulse = comm, state.problem, state.parameters, pulse
         longest = min(piece_samples(network, dtype), len(data))
         self._data, self._feed, self._rows = data, Feed(state.problem, data, longest, dtype), np.arange(longest)
         self._piece = Piece(network, longest, dtype)
+        self._found = np.empty(_shard_shape(network, len(data), comm), output_dtype(state.problem.target, dtype))
 
     def __call__(self, first: int, last: int) -> NDArray[Any]:
         start, end = shard(last - first, self._comm.rank, self._comm.size)
-        network, found = self._problem.network, []
-        for i, j in pieces(first + start, first + end, self._piece.m):
+        network, found = self._problem.network, self._found[: end - start]
+        for i, j in pieces(start, end, self._piece.m):
+            self._pulse("predicting")
             piece = self._piece.part(0, j - i)
-            self._feed.fill(piece, *self._data.read(i, j, first + end), self._rows[: j - i])
+            self._feed.fill(piece, *self._data.read(first + i, first + j, first + end), self._rows[: j - i])
             forward(network, self._parameters, piece)
-            found.append(unscaled_output(self._problem, piece.a[network.F]).copy())
-        return np.concatenate(found) if found else np.empty((0, network.sizes[-1]), self._piece.y.dtype)
+            found[i - start : j - start] = unscaled_output(self._problem, piece.a[network.F])
+        return found
 
 
-def _create(out: Path, temporary: Path, state: Checkpoint, N: int) -> PredictionFile:
-    try:
-        if out.name.lower().endswith(".csv"):
-            return CSVPredictions(temporary, state.problem, state.config.y)
-        return HDF5Predictions(temporary, state.problem, N)
-    except OSError as error:
-        raise RunError(f"{temporary.parent}: cannot write here: {reason(error)}") from None
+def _shard_shape(network: Network, N: int, comm: Communicator) -> tuple[int, int]:
+    """Of the outputs of a rank's shard of a block, at most."""
+    return -(-min(N, block_samples(network)) // comm.size), network.sizes[-1]
 
 
-def _write(out: Path, file: PredictionFile | None, blocks: list[NDArray[Any]] | None) -> None:
+def output_dtype(target: Scaling, dtype: str) -> np.dtype[Any]:
+    """Of `unscaled_output`."""
+    return np.dtype(dtype if target.is_none else np.float64)
+
+
+def prediction_bytes(network: Network, data: Split, dtype: str, target: Scaling, comm: Communicator) -> dict[str, int]:
+    """Memory that `predict` takes on this rank: "activations"; and "predictions" of a block, here and on their way."""
+    longest = min(piece_samples(network, dtype), len(data))
+    item = output_dtype(target, dtype).itemsize
+    own = prod(_shard_shape(network, len(data), comm)) * item
+    block = min(len(data), block_samples(network)) * network.sizes[-1] * item
+    sent = 0 if comm.size == 1 else 2 * block if comm.rank == 0 else own  # packed; rank 0 unpacks what it gets
+    return {
+        "activations": piece_bytes(network, longest, dtype) + feed_bytes(data, longest, dtype),
+        "predictions": own + sent,
+    }
+
+
+class _NewPredictions:
+    """The file, on rank 0.  Raises RunError."""
+
+    def __init__(self, out: Path, state: Checkpoint, N: int) -> None:
+        self._out = out
+        try:
+            self._new = NewFile(out)
+        except OSError as error:
+            raise RunError(f"{out.parent}: cannot write here: {reason(error)}") from None
+        self._file: PredictionFile
+        try:
+            if out.name.lower().endswith(".csv"):
+                self._file = CSVPredictions(self._new.descriptor, state.problem, state.config.y)
+            else:
+                self._file = HDF5Predictions(self._new.descriptor, state.problem, N)
+        except BaseException:
+            self._new.close()
+            raise
+
+    def write(self, blocks: list[NDArray[Any]]) -> None:
+        """Adds what the ranks have predicted."""
+        try:
+            for block in blocks:
+                if len(block):
+                    self._file.write(block)
+        except FAILURES as error:
+            raise self._refused(error) from None
+
+    def finish(self) -> None:
+        """Puts it in its place."""
+        try:
+            self._file.close()
+            self._new.finish()
+        except FAILURES as error:
+            raise self._refused(error) from None
+
+    def close(self) -> None:
+        """Nothing is left of it, where it was not finished."""
+        with suppress(*FAILURES):
+            self._file.close()
+        with suppress(OSError):
+            self._new.close()
+
+    def _refused(self, error: Exception) -> RunError:
+        return RunError(f"{self._out}: cannot be written: {reason(error)}")
+
+
+def _write(file: _NewPredictions | None, blocks: list[NDArray[Any]] | None) -> None:
     assert file is not None
     assert blocks is not None
-    try:
-        file.write(np.concatenate(blocks))
-    except FAILURES as error:
-        raise RunError(f"{out}: cannot be written: {reason(error)}") from None
+    file.write(blocks)
 
 
-def _finish(out: Path, file: PredictionFile | None, temporary: Path) -> None:
+def _finish(file: _NewPredictions | None) -> None:
     assert file is not None
-    try:
-        file.close()
-        replace_synced(temporary, out)
-    except FAILURES as error:
-        raise RunError(f"{out}: cannot be written: {reason(error)}") from None
+    file.finish()

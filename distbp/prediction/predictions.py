@@ -11,7 +11,10 @@ from distbp.data.problem import Problem
 
 
 class PredictionFile(Protocol):
-    """A new file of predictions, for one format; it may raise OSError, RuntimeError and ValueError (h5py's)."""
+    """A new file of predictions, for one format; it may raise OSError, RuntimeError and ValueError (h5py's).
+
+    It is made of the descriptor of an open file, which it leaves open.
+    """
 
     def write(self, a: NDArray[Any]) -> None:
         """Adds samples: their outputs, shape (m, n_F), targets in their units."""

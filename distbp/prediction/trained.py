@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from distbp.data.loading import node_budget
-from distbp.data.split import Split, data_files, read_split
-from distbp.ranks.communicator import Communicator, from_first
+from distbp.data.split import Split, data_files, foresee_split, read_split
+from distbp.prediction.memory_plan import plan_use
+from distbp.ranks.communicator import Communicator, agree, from_first
+from distbp.ranks.memory_plan import Measured, MemoryPlan, Term
+from distbp.ranks.stop import Pulse
 from distbp.ranks.threads import set_threads
-from distbp.training.checkpoint import Checkpoint, read
+from distbp.training.checkpoint import Checkpoint, Outline, outline, read
 from distbp.training.run_directory import find_checkpoint
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The state of a run, a split, and the files they come from: the checkpoint and those of the data."""
+    """A network, a split, the files they come from (the checkpoint and those of the data), and the memory for it all.
+
+    Of the state of the run, what only training needs is left out: the optimizer's vectors and the history.
+    """
 
     state: Checkpoint
     data: Split
     files: list[str]
+    plan: MemoryPlan
 
 
 def load(
@@ -29,28 +36,39 @@ def load(
     split: str,
     *,
     targets: bool,
+    work: Callable[[Communicator, Outline, Split], list[Term]] = lambda comm, outline, data: [],
     trust_links: bool = False,
     memory: float = 0.0,
+    pulse: Pulse = lambda phase: None,
 ) -> Trained:
     """A checkpoint, or that of a run directory, and a split of `data`, or without these of the run's own data.
 
-    `targets`: with its labels or targets; `memory`: GiB of each node for the data, 0: half of what is free.  Raises
-    CheckpointError or DataError, agreed by all ranks.
+    `targets`: with its labels or targets; `work`: what memory is taken later to work on them (`memory_plan`);
+    `memory`: GiB of each node for the data, 0: half of what is free.  `pulse` is called again and again.  Raises
+    TooLargeError before anything large is read, CheckpointError or DataError, or what `pulse` raises, agreed by all
+    ranks.
     """
+    measured = Measured(comm)
+    agree(comm, lambda: pulse("reading the checkpoint"))
     path = from_first(comm, lambda: find_checkpoint(checkpoint))
-    state = from_first(comm, lambda: read(path))
-    config = state.config
+    found = from_first(comm, lambda: outline(path))
+    config = found.config
     set_threads(comm, 0, reproducible=config.reproducible)
     files = from_first(comm, lambda: data_files(data or config.data))
+    names, budget = (config.x, config.y if targets else None), node_budget(comm, memory)
+    foreseen = foresee_split(comm, files, split, *names, trust_links=trust_links, memory=budget)
+    plan = plan_use(comm, measured, found, foreseen, work(comm, found, foreseen))
+    plan.check()
+    state = from_first(comm, lambda: replace(read(path), optimizer={}, history={}))
     samples = read_split(
         comm,
         files,
         split,
-        config.x,
-        config.y if targets else None,
+        *names,
         labels=state.problem.labels,
         trust_links=trust_links,
-        memory=node_budget(comm, memory),
+        memory=budget,
+        pulse=pulse,
     )
-    state.problem.check(comm, samples)
-    return Trained(state, samples, [str(path), *files])
+    state.problem.check(comm, samples, pulse)
+    return Trained(state, samples, [str(path), *files], plan)

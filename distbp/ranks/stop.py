@@ -1,4 +1,4 @@
-"""Stopping on request: a signal asks, the ranks agree at the next step, a checkpoint is written, exit code 75."""
+"""Stopping on request: a signal asks, the ranks agree at the next step, what is worth it is kept, exit code 75."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import FrameType
 
 from distbp.errors import Stopped
@@ -24,12 +25,14 @@ class StopRequest:
     file.  `wakeup`, a pipe, has a byte for each signal at once, for a thread that watches (`distbp.ranks.watchdog`).
     """
 
-    def __init__(self, signals: Sequence[str] = SIGNALS) -> None:
+    def __init__(self, signals: Sequence[str] = SIGNALS, answer: str = "stopping") -> None:
+        """`answer`: what is told to a user at a terminal."""
         self._asked: int | None = None
+        self._answer = answer
         self._at = 0.0
-        self.wakeup, write = os.pipe()
-        os.set_blocking(write, False)
-        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        self.wakeup, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         self._signals = [signal.Signals[f"SIG{name}"] for name in signals]
         self.listen()
 
@@ -45,13 +48,25 @@ class StopRequest:
             return
         self._asked, self._at = number, time.monotonic()
         if number == signal.SIGINT and sys.stderr.isatty():
-            sys.stderr.write("\nstopping after this step with a checkpoint; Ctrl-C again ends at once\n")
+            sys.stderr.write(f"\n{self._answer}; Ctrl-C again ends at once\n")
+
+    def wake(self) -> None:
+        """A byte 0, of no signal, for who waits at `wakeup`."""
+        with suppress(BlockingIOError):  # full: then there is something to wake up for
+            os.write(self._write, b"\0")
 
     def __call__(self) -> bool:
         """Whether this rank was asked to stop."""
         return self._asked is not None
 
 
-def stopped_early(phase: str) -> Stopped:
-    """Before the first step: there is nothing to save."""
-    return Stopped(f"stopped on request while {phase}, before the first step; run the same command again")
+def stopping_pulse(beat: Pulse, stop_requested: Callable[[], bool], before: str = "") -> Pulse:
+    """Tells `beat` what is being done, and raises Stopped where a stop is asked for `before` something is kept."""
+    so_far = f", before {before}" if before else ""
+
+    def pulse(phase: str) -> None:
+        beat(phase)
+        if stop_requested():
+            raise Stopped(f"stopped on request while {phase}{so_far}; run the same command again")
+
+    return pulse

@@ -34,10 +34,19 @@ class Watchdog:
     """Watches the thread that makes it.
 
     `stall_seconds`: without a beat for so long, the process ends with code 1; 0: never.  `grace_seconds`: so long after
-    a signal of `stop` it ends with code 75, whatever it is doing; 0: it takes as long as it takes.
+    a signal of `stop` it ends with code 75, whatever it is doing; 0: it takes as long as it takes.  `advice`: what the
+    user is told to do then.
     """
 
-    def __init__(self, rank: int, stop: StopRequest | None, stall_seconds: float, grace_seconds: float) -> None:
+    def __init__(
+        self,
+        rank: int,
+        stop: StopRequest | None,
+        stall_seconds: float,
+        grace_seconds: float,
+        advice: str = "Run the same command again",
+    ) -> None:
+        self._advice = advice
         self._who = f"rank {rank} ({socket.gethostname()}, process {os.getpid()})"
         self._stop, self._stall, self._grace = stop, stall_seconds, grace_seconds
         self._phase, self._at = "starting", time.monotonic()
@@ -60,6 +69,8 @@ class Watchdog:
         self._done.set()
         if self._stall:
             faulthandler.cancel_dump_traceback_later()
+        if self._stop:
+            self._stop.wake()
         self._thread.join()
 
     def _watch(self) -> None:
@@ -71,15 +82,15 @@ class Watchdog:
             if self._grace and now > self._asked_at + self._grace:
                 self._end(
                     f"distbp: {self._who} was asked to stop {now - self._asked_at:.0f} s ago and is still "
-                    f"{self._phase}; it ends now (--grace). The last checkpoint is good: continue with --resume",
+                    f"{self._phase}; it ends now (--grace). {self._advice}",
                     AGAIN,
                 )
             if self._stall and now > self._at + self._stall:
                 stack = "".join(traceback.format_stack(self._frame()))
                 say(
                     f"distbp: error: {self._who} has not come on for {now - self._at:.0f} s while {self._phase} "
-                    "(--stall-minutes); the job ends. The last checkpoint is good: continue with --resume. The rank "
-                    f"that says nothing like this, or another place, is the one to look at. It was here:\n{stack}"
+                    f"(--stall-minutes); the job ends. {self._advice}. The rank that says nothing like this, or "
+                    f"another place, is the one to look at. It was here:\n{stack}"
                 )
                 if not self._done.wait(OTHERS_SECONDS):
                     os._exit(FAILED)
@@ -90,7 +101,7 @@ class Watchdog:
             self._done.wait(LOOK_SECONDS)
             return
         ready, _, _ = select.select([self._stop.wakeup], [], [], LOOK_SECONDS)
-        for number in os.read(self._stop.wakeup, 64) if ready else ():
+        for number in filter(None, os.read(self._stop.wakeup, 64) if ready else b""):
             now = time.monotonic()
             self._asked_at = min(self._asked_at, now)
             if number == signal.SIGINT:

@@ -124,6 +124,38 @@ def read(path: Path) -> Checkpoint:
     return _from_tree(path, tree, config, _machines(path, attributes["machines"]))
 
 
+@dataclass(frozen=True)
+class Outline:
+    """What the memory to use a checkpoint follows from: its network, how targets are scaled, the bytes of its file."""
+
+    config: Config
+    network: Network
+    target: Scaling
+    bytes: int
+
+
+def outline(path: Path) -> Outline:
+    """The outline of a checkpoint, with no large array read.  Raises CheckpointError; `read` looks closer."""
+    with open_plain(path) as file:
+        config, size = _config(path, _read_attributes(path, file)["config"]), file.size
+        wanted = ["/input/shift", f"/network/layer_{len(config.hidden) + 2}/b", "/target/shift", "/target/spread"]
+        others = set().union(*_names(config)) - set(wanted)
+        tree = file.arrays(set(wanted), set(), set(), free_bytes(), left=others)
+    first, last, shift, spread = (tree[name] for name in wanted)
+    if first.ndim != 1 or not last.shape == shift.shape == spread.shape == (last.size,):
+        raise CheckpointError(f"{path}: /input, /target and /network are not of one network")
+    network = Network.of(
+        [len(first), *config.hidden, len(last)], config.activation, config.output_activation, config.loss
+    )
+    needed = parameter_bytes(network, config.dtype)
+    if needed > size:
+        raise CheckpointError(
+            f"{path}: has {size} bytes, and the parameters of {network.describe()} alone are {needed} bytes; the file "
+            "is damaged or was changed"
+        )
+    return Outline(config, network, Scaling(shift, spread), size)
+
+
 def _read_attributes(path: Path, file: PlainFile) -> dict[str, Any]:
     names = file.attribute_names()
     if not {"format", "format_version", "distbp_version"} <= set(names):

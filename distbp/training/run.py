@@ -20,11 +20,12 @@ from distbp.mathematics.network import Parameters, aligned_zeros, initialize
 from distbp.mathematics.optimizers import Optimizer, make_optimizer
 from distbp.ranks.communicator import Communicator, agree, from_first, on_first
 from distbp.ranks.machine_record import differences, machine
+from distbp.ranks.memory_plan import MemoryPlan
 from distbp.ranks.same_everywhere import check_alike, compare_files
 from distbp.ranks.stop import Pulse
 from distbp.ranks.threads import set_threads
 from distbp.training.checkpoint import Checkpoint, Progress, history_columns
-from distbp.training.memory_plan import MemoryPlan, MemoryPlanner
+from distbp.training.memory_plan import MemoryPlanner, Needs
 from distbp.training.run_directory import RunDirectory
 
 
@@ -102,7 +103,7 @@ def prepare(
         _note_idle_ranks(comm, config, batch_size, note)
     steps = steps_per_epoch(len(training), batch_size)
     choice = choose_loader(comm, config, training, batch_size, memory - held_bytes(validation))
-    plan = planner.plan(choice, problem.network, optimizer, training, validation, is_resumed=stored is not None)
+    plan = planner.plan(Needs(choice, problem.network, optimizer, training, validation, stored is not None))
     _check_plan(comm, plan, note if dry_run else None)
     config, loader, training = make_loader(comm, choice, training, note)
     if comm.rank == 0 and plan.warning:

@@ -21,7 +21,7 @@ from distbp.mathematics.grains import sample_shares
 from distbp.mathematics.schedules import Schedule
 from distbp.ranks.communicator import Communicator, on_first
 from distbp.ranks.drift import DriftGuard
-from distbp.ranks.stop import Pulse, stopped_early
+from distbp.ranks.stop import Pulse, stopping_pulse
 from distbp.training.checkpoint import Progress
 from distbp.training.run import Run, optimizer_of, prepare
 from distbp.training.run_directory import RunDirectory
@@ -77,12 +77,7 @@ def _train(
     reporter: Reporter | None,
     dry_run: bool,
 ) -> Run:
-
-    def pulse(phase: str) -> None:
-        beat(phase)
-        if stop_requested():
-            raise stopped_early(phase)
-
+    pulse = stopping_pulse(beat, stop_requested, "the first step")
     note = reporter.note if reporter else lambda text: None
     run = prepare(comm, config, directory, resume_with, note, pulse, dry_run=dry_run)
     if reporter:

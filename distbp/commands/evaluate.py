@@ -1,0 +1,59 @@
+"""`distbp evaluate`."""
+
+from __future__ import annotations
+
+import click
+
+from distbp.commands.options import memory_option, stall_option, trust_links_option
+from distbp.ranks.launch import Launch
+
+
+@click.command()
+@click.argument("checkpoint")
+@click.argument("data", nargs=-1)
+@click.option("--split", default="test", show_default=True, help="group of the files to evaluate on")
+@memory_option
+@stall_option
+@trust_links_option
+@click.pass_obj
+def evaluate(
+    launch: Launch,
+    checkpoint: str,
+    data: tuple[str, ...],
+    split: str,
+    memory: float,
+    stall_minutes: float,
+    trust_links: bool,
+) -> None:
+    """Prints the loss and the metric of CHECKPOINT on a split of DATA.
+
+    CHECKPOINT is a file, or a run directory (then its best.h5). Without DATA: the data the network was trained on.
+    The figures are exact for any number of ranks: each sample counts once. Exit codes: 0 done, 1 failed, 2 wrong
+    usage, 75 stopped by SIGINT, SIGTERM, SIGUSR1 or SIGUSR2 (run the same command again).
+    """
+    from distbp.ranks.watch import Watch
+
+    with Watch(launch, stall_minutes=stall_minutes) as watch:
+        from distbp.gradient.evaluate import Evaluation
+        from distbp.prediction.memory_plan import evaluation_terms
+        from distbp.prediction.trained import load
+
+        comm, pulse = watch.comm, watch.pulse()
+        used = load(
+            comm,
+            checkpoint,
+            data,
+            split,
+            targets=True,
+            work=evaluation_terms,
+            trust_links=trust_links,
+            memory=memory,
+            pulse=pulse,
+        )
+        state = used.state
+        scores = Evaluation(comm, state.problem, used.data, state.config.dtype)(state.parameters, pulse)
+    if comm.rank == 0:
+        click.echo(
+            f"{split}: {scores.samples} samples, {state.problem.network.loss.name} loss {scores.loss:.8g}, "
+            f"{state.problem.metric} {scores.metric:.8g}"
+        )

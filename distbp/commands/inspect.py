@@ -1,0 +1,56 @@
+"""`distbp inspect`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from distbp.commands.options import trust_links_option
+from distbp.ranks.launch import Launch, printable
+
+
+@click.command()
+@click.argument("file", nargs=-1, required=True)
+@click.option("--digest", is_flag=True, help="print a hash of the parameters (SHA-256) of each checkpoint")
+@click.option("--diff", is_flag=True, help="say where two checkpoints differ, and by how many ulps; exit code 1 if so")
+@click.option("--x", default="x", show_default=True, help="of a data set: names of the inputs, with commas between")
+@click.option("--y", default="y", show_default=True, help="of a data set: names of the labels or targets")
+@click.option(
+    "--statistics/--no-statistics",
+    default=True,
+    show_default=True,
+    help="of a data set: read all of it, for ranges, means, classes, gaps",
+)
+@trust_links_option
+@click.pass_obj
+def inspect(launch: Launch, /, file: tuple[str, ...], digest: bool, diff: bool, **look: Any) -> None:
+    """Says what is in each FILE: a data set, a checkpoint, or a run directory (then its best.h5).
+
+    Of a data set: layout, statistics, what distbp train makes of it, and advice where its layout is slow to read.
+    """
+    if digest and diff:
+        raise click.UsageError("--digest and --diff: expected one of them")
+    if diff and len(file) != 2:
+        raise click.UsageError(f"--diff: expected two checkpoints, got {len(file)}")
+    if not launch.only_first():
+        return
+    from distbp.inspection.data_inspection import View
+    from distbp.inspection.file_inspection import describe, describe_difference, describe_digest
+    from distbp.progress import RowProgress
+
+    if diff:
+        differences = list(describe_difference(*file))
+        for line in differences:
+            click.echo(printable(line))
+        if differences:
+            raise click.exceptions.Exit(1)
+        click.echo(f"{file[0]} and {file[1]} hold the same")
+        return
+    progress = RowProgress()
+    try:
+        for name in file:
+            for line in describe_digest(name) if digest else describe(name, View(**look, progress=progress)):
+                click.echo(printable(line))
+    finally:
+        progress.close()

@@ -1,0 +1,76 @@
+"""Options of several commands, made from the fields of the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from distbp.config import FIELDS, Config, check_each, flag, kind
+
+
+class Grouped(click.Command):
+    """A command whose help lists its options under the headings of the configuration."""
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """One section for each heading."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(context):
+            record = parameter.get_help_record(context)
+            if record:
+                field = FIELDS.get(parameter.name or "")
+                sections.setdefault(field.metadata["group"] if field else "Other", []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def config_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An option for each field of `Config`, but DATA."""
+    for name in reversed(FIELDS):
+        if name != "data":
+            function = _option(name)(function)
+    return function
+
+
+def _option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    limits, default = FIELDS[name].metadata, getattr(Config(), name)
+    if isinstance(default, list):
+        default = ",".join(map(str, default))
+    words: dict[str, Any] = {"default": None, "help": limits["help"], "show_default": str(default) or '""'}
+    match kind(name):
+        case "bool":
+            return click.option(f"{flag(name)}/--no-{flag(name)[2:]}", name, **words)
+        case "int":
+            words["type"] = click.INT
+        case "float":
+            words["type"] = click.FLOAT
+        case "str" if limits["choices"]:
+            words["type"] = click.Choice(limits["choices"])
+        case "list[int]" | "int | str":
+            words["metavar"] = "N,N,..." if kind(name) == "list[int]" else f"N|{limits['word']}"
+    return click.option(flag(name), name, **words)
+
+
+def _checked(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    """An option that `train` has too, within the same limits."""
+    assert parameter.name
+    return float(check_each({parameter.name: value}, "command line")[parameter.name])
+
+
+def _like_train(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A number that `train` takes too, with its help, default and limits."""
+    return click.option(
+        flag(name),
+        type=click.FLOAT,
+        default=getattr(Config, name),
+        show_default=True,
+        callback=_checked,
+        help=FIELDS[name].metadata["help"],
+    )
+
+
+memory_option = _like_train("memory")
+stall_option = _like_train("stall_minutes")
+trust_links_option = click.option("--trust-links", is_flag=True, help=FIELDS["trust_links"].metadata["help"])

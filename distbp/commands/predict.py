@@ -1,0 +1,82 @@
+"""`distbp predict`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from distbp.commands.options import memory_option, stall_option, trust_links_option
+from distbp.ranks.launch import Launch
+
+
+@click.command()
+@click.argument("checkpoint")
+@click.argument("data", nargs=-1)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="file to write: CSV where its name ends in .csv, else HDF5",
+)
+@click.option("--split", default="test", show_default=True, help="group of the files to predict")
+@click.option("--overwrite", is_flag=True, help="replace the file if it exists")
+@memory_option
+@stall_option
+@trust_links_option
+@click.pass_obj
+def predict(
+    launch: Launch,
+    checkpoint: str,
+    data: tuple[str, ...],
+    out: Path,
+    split: str,
+    overwrite: bool,
+    memory: float,
+    stall_minutes: float,
+    trust_links: bool,
+) -> None:
+    """Writes the predictions of CHECKPOINT for a split of DATA.
+
+    HDF5 has `class` (N,) and `probability` (N, K) for a classifier, `y` (N, outputs) in the units of the targets
+    otherwise. CSV has the same in columns: class and probability_LABEL for each label, or the targets. CHECKPOINT is
+    a file, or a run directory. Without DATA: the data the network was trained on. The file appears when it is
+    complete. Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped by SIGINT, SIGTERM, SIGUSR1 or SIGUSR2, with
+    nothing written (run the same command again).
+    """
+    from distbp.ranks.watch import Watch
+
+    with Watch(launch, stall_minutes=stall_minutes, advice="Nothing was written: run the same command again") as watch:
+        from distbp.prediction.memory_plan import prediction_terms
+        from distbp.prediction.predict import predict as predict_split
+        from distbp.prediction.trained import load
+
+        comm, pulse = watch.comm, watch.pulse(f"{out} was written")
+        used = load(
+            comm,
+            checkpoint,
+            data,
+            split,
+            targets=False,
+            work=prediction_terms,
+            trust_links=trust_links,
+            memory=memory,
+            pulse=pulse,
+        )
+        N = len(used.data)
+        with click.progressbar(
+            length=N, label="predicting", hidden=comm.rank > 0 or not sys.stderr.isatty(), file=sys.stderr
+        ) as bar:
+            predict_split(
+                comm,
+                used.state,
+                used.data,
+                out,
+                overwrite=overwrite,
+                inputs=used.files,
+                advance=bar.update,
+                pulse=pulse,
+            )
+    if comm.rank == 0:
+        click.echo(f"{out}: predictions for {N} samples of {split}")

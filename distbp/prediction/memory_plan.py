@@ -1,0 +1,45 @@
+"""How much memory it takes to use a trained network, before it is taken: see `ranks.memory_plan`."""
+
+from __future__ import annotations
+
+from distbp.data.loading import held_bytes
+from distbp.data.split import Split, read_ahead_bytes, reading_bytes
+from distbp.gradient.evaluate import evaluation_bytes
+from distbp.mathematics.network import parameter_bytes
+from distbp.prediction.predict import prediction_bytes
+from distbp.ranks.communicator import Communicator
+from distbp.ranks.memory_plan import DATA, Measured, MemoryPlan, Term, largest_moment
+from distbp.training.checkpoint import Outline
+
+
+def evaluation_terms(comm: Communicator, outline: Outline, data: Split) -> list[Term]:
+    """Of an `Evaluation`."""
+    return [Term("activations", evaluation_bytes(outline.network, data, outline.config.dtype))]
+
+
+def prediction_terms(comm: Communicator, outline: Outline, data: Split) -> list[Term]:
+    """Of `predict`."""
+    parts = prediction_bytes(outline.network, data, outline.config.dtype, outline.target, comm)
+    return [Term("activations", parts["activations"]), Term("predictions of a block", parts["predictions"])]
+
+
+def plan_use(comm: Communicator, measured: Measured, outline: Outline, data: Split, work: list[Term]) -> MemoryPlan:
+    """The plan for work on a split, of which nothing is read but headers."""
+    parameters = parameter_bytes(outline.network, outline.config.dtype)
+    parts = 1 if data.why_not_shared else len(comm.node_ranks())
+    later = sum(term.bytes for term in work)
+    # Rank 0 reads the whole file, with the optimizer's vectors, and sends what is used; it comes packed.
+    state = outline.bytes if comm.rank == 0 else parameters
+    moments = {
+        "reading the checkpoint": state - later - held_bytes(data) // parts,
+        f"reading {DATA}": reading_bytes(data, parts) - later,
+    }
+    return measured.plan(
+        [
+            Term("parameters", parameters),
+            *work,
+            Term(f"{data.name} {DATA}", held_bytes(data), shared=not data.why_not_shared),
+            Term(f"read from files: windows of {DATA}", 0 if data.in_memory else read_ahead_bytes(data)),
+            largest_moment(moments),
+        ]
+    )
