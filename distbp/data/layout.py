@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from distbp.data.data_file import follow, missing_source, names_in, opened, stamp
+from distbp.data.data_file import fields_of, follow, member, missing_source, names_in, opened, stamp
 from distbp.errors import DataError
 
 
@@ -264,7 +264,8 @@ def _find(
         return found, inside(split, table), field
     here: list[str] = []
     for one in names_in(group, h5py.Dataset):
-        here += [f"{one}.{field}" for field in group[one].dtype.names] if group[one].dtype.names else [one]
+        fields = fields_of(member(group, one))
+        here += [f"{one}.{field}" for field in fields] or [one]
     raise DataError(
         f"{path}: no data set {inside(split, name)}; those in {split} are: {', '.join(here) or 'none'} (see {option})"
     )
