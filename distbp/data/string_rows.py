@@ -28,17 +28,16 @@ def check_openable(group: h5py.Group, name: str) -> None:
         return
     heap, header = _heap(group), _header(group, info.addr)
     virtual = header.virtual()
-    if virtual and virtual[0] not in NOWHERE and virtual[1] not in heap.collection(virtual[0])[1]:
-        raise HeapDamage("what the virtual data set is made of is not there")
+    if virtual and virtual[0] not in NOWHERE:
+        heap.check(*virtual)
     fill = header.fill_value()
     if any(fill):
-        stored = np.frombuffer(fill, np.uint8)
         for place in _references(h5py.h5d.open(group.id, name.encode()).get_type()):
-            reference = stored[place : place + REFERENCE.itemsize].view(REFERENCE)
-            if not len(reference):
-                raise HeapDamage("the value for what was never written breaks off")
-            if int(reference["address"][0]) not in NOWHERE:
-                heap.collection(int(reference["address"][0]))
+            if len(fill) < place + REFERENCE.itemsize:
+                raise HeapDamage("a value for what was never written that breaks off")
+            _, address, number = np.frombuffer(fill, REFERENCE, 1, place)[0].tolist()
+            if address not in NOWHERE:
+                heap.check(address, number)
 
 
 def read_strings(dataset: h5py.Dataset, field: str | None, name: str, start: int, stop: int) -> NDArray[np.object_]:
