@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from distbp.data.data_file import damage_reported, follow, missing_source, open_file, stamp
 from distbp.data.layout import Column, Layout, Part, plain_place
-from distbp.data.string_rows import read_strings
+from distbp.data.string_rows import has_references, read_rows
 from distbp.errors import DataError
 
 T = TypeVar("T")
@@ -130,9 +130,9 @@ def _read(file: h5py.File, columns: list[Column], start: int, stop: int, out: ND
     """One data set; or fields of one table."""
     column, dataset = columns[0], file[columns[0].dataset]
     rows: Any = dataset
-    from_heap = [one for one in columns if _is_in_heap(dataset, one)]
+    refers = has_references(dataset)
     if column.field is not None:
-        rows = dataset.fields(list(dict.fromkeys(one.field for one in columns if one not in from_heap)))
+        rows = dataset.fields(list(dict.fromkeys(one.field for one in columns)))
     elif column.is_text:
         rows = dataset.asstr("utf-8")  # of fixed length it is often marked as ASCII, which is a part of it
     elif out.flags.c_contiguous and np.dtype(column.dtype).kind != "b" and not dataset.dtype.shape:
@@ -143,11 +143,11 @@ def _read(file: h5py.File, columns: list[Column], start: int, stop: int, out: ND
         block = -(-block // column.chunk) * column.chunk
     for first in range(start - start % block, stop, block):
         low, high = max(first, start), min(first + block, stop)
-        values: NDArray[Any] = np.empty(0) if len(from_heap) == len(columns) else np.asarray(rows[low:high])
+        values: NDArray[Any] = np.empty(0) if refers else np.asarray(rows[low:high])
         left = 0
         for one in columns:
-            if one in from_heap:
-                own: NDArray[Any] = read_strings(dataset, one.field, f"{one.file}: {one.name}", low, high)
+            if refers:
+                own: NDArray[Any] = read_rows(dataset, one.field, f"{one.file}: {one.name}", low, high)
             elif one.field is None:
                 own = values
             else:
@@ -156,14 +156,6 @@ def _read(file: h5py.File, columns: list[Column], start: int, stop: int, out: ND
                     own = np.array([v.decode() if isinstance(v, bytes) else v for v in own.ravel()], object)
             out[low - start : high - start, left : left + one.width] = own.reshape(high - low, one.width)
             left += one.width
-
-
-def _is_in_heap(dataset: h5py.Dataset, column: Column) -> bool:
-    """Strings of any length; where values are behind trusted links, those are left to HDF5."""
-    if not column.is_text or dataset.is_virtual or dataset.external is not None:
-        return False
-    dtype = dataset.dtype if column.field is None else dataset.dtype[column.field]
-    return h5py.check_string_dtype(dtype.base).length is None
 
 
 def _read_plain(descriptor: int, columns: list[Column], runs: list[tuple[int, int]], out: NDArray[Any]) -> None:

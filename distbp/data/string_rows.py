@@ -23,10 +23,8 @@ from distbp.files.string_heap import NOWHERE, REFERENCE, HeapDamage, StringHeap
 
 def check_openable(group: h5py.Group, name: str) -> None:
     """Raises ValueError where HDF5 would follow damage as soon as it opened this member of a group."""
-    info = h5py.h5o.get_info(group.id, name.encode())
-    if info.type != h5py.h5o.TYPE_DATASET:
-        return
-    heap, header = _heap(group), _header(group, info.addr)
+    address = group.id.links.get_info(name.encode()).u  # to ask the object itself would open it
+    heap, header = _heap(group), _header(group, address)
     virtual = header.virtual()
     if virtual and virtual[0] not in NOWHERE:
         heap.check(*virtual)
@@ -40,28 +38,46 @@ def check_openable(group: h5py.Group, name: str) -> None:
                 heap.check(address, number)
 
 
-def read_strings(dataset: h5py.Dataset, field: str | None, name: str, start: int, stop: int) -> NDArray[np.object_]:
-    """Rows start … stop - 1, as str, in the shape of the data set.
+def has_references(dataset: h5py.Dataset) -> bool:
+    """Whether HDF5 would follow some, whichever field is read; where values are behind trusted links, it may."""
+    return not dataset.is_virtual and dataset.external is None and bool(_references(dataset.id.get_type()))
+
+
+def read_rows(dataset: h5py.Dataset, field: str | None, name: str, start: int, stop: int) -> NDArray[Any]:
+    """Rows start … stop - 1 of a data set that has references, or of a field of it: a line each, strings as str.
 
     Raises DataError with the `name` of what is read and the row; ValueError, OSError where no row is to blame.
     """
-    kind = dataset.id.get_type()
+    kind, dtype = dataset.id.get_type(), dataset.dtype
     if dataset.file.id.get_create_plist().get_sizes() != (8, 8):
         raise DataError(f"{name}: its file has addresses of other than 8 bytes; write it again with a newer HDF5")
-    rows = _stored(dataset, _size(kind), start, stop)
-    place, width = 0, 1
+    place, member = 0, kind
     if field is not None:
-        place, width = next((at, _size(one) // REFERENCE.itemsize) for at, own, one in _members(kind) if own == field)
-    elif isinstance(kind, h5py.h5t.TypeArrayID):
-        width = prod(kind.get_array_dims())
-    each = np.ascontiguousarray(rows[..., place : place + width * REFERENCE.itemsize])
+        place, member = next((at, one) for at, own, one in _members(kind) if own == field)
+        dtype = dtype[field]
+    rows = _stored(dataset, _size(kind), start, stop)
+    bytes_ = np.ascontiguousarray(rows[..., place : place + _size(member)]).reshape(-1)
+    if not _references(member):
+        return _plain(bytes_, member, dtype, name).reshape(stop - start, -1)
+    references = bytes_.view(REFERENCE)
     try:
-        return _heap(dataset).strings(each.reshape(-1).view(REFERENCE)).reshape(stop - start, -1)
+        return _heap(dataset).strings(references).reshape(stop - start, -1)
     except HeapDamage as damage:
-        row = start + damage.at * (stop - start) // (each.size // REFERENCE.itemsize)
+        row = start + damage.at * (stop - start) // len(references)
         raise DataError(
             f"{name}, row {row}: refers to {damage}; the file is damaged or truncated, write or copy it again"
         ) from None
+
+
+def _plain(stored: NDArray[np.uint8], kind: Any, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
+    """Numbers, or strings of fixed length, that stand in a table with references."""
+    base = kind.get_super() if isinstance(kind, h5py.h5t.TypeArrayID) else kind
+    if isinstance(base, h5py.h5t.TypeStringID):
+        padding = b" " if base.get_strpad() == h5py.h5t.STR_SPACEPAD else b"\0"
+        return np.array([text.rstrip(padding).decode() for text in stored.view(f"S{base.get_size()}").tolist()], object)
+    if not base.equal(h5py.h5t.py_create(dtype.base, logical=True)):
+        raise DataError(f"{name} is of a type that NumPy does not have, in a table with strings; store it as a number")
+    return stored.view(dtype.base)
 
 
 def _heap(item: Any) -> StringHeap:

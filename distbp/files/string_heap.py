@@ -146,7 +146,7 @@ def _objects(
     wrong = (length < 0) | (length > LARGEST) | (last > ends) | (last <= ends - HEADER)
     if wrong.any():
         i = int(wrong.argmax())
-        raise HeapDamage(f"a heap whose object {number[i]} has {length[i]} bytes", i)
+        raise HeapDamage(f"a heap whose object {number[i]} has {words[at[i] + 1 : at[i] + 2].view('<u8')[0]} bytes", i)
     places = np.flatnonzero(is_object)
     places = places[words[places] & 0xFFFF > 0]
     keys = _keys(np.searchsorted(ends, places, "right"), words[places] & 0xFFFF)
