@@ -148,11 +148,8 @@ def missing_source(path: str, dataset: h5py.Dataset) -> str:
 
 def names_in(group: h5py.Group, kind: type) -> list[str]:
     """What is in a group of this kind; links are left out, for what they point to may not be there."""
-    return [
-        n
-        for n in group
-        if isinstance(group.get(n, getlink=True), h5py.HardLink) and group.get(n, getclass=True) is kind
-    ]
+    names = (n for n in group if isinstance(group.get(n, getlink=True), h5py.HardLink))
+    return [n for n in names if isinstance(member(group, n), kind)]
 
 
 def member(group: h5py.Group, name: str) -> Any:

@@ -23,14 +23,14 @@ from distbp.files.string_heap import NOWHERE, REFERENCE, HeapDamage, StringHeap
 
 def check_openable(group: h5py.Group, name: str) -> None:
     """Raises ValueError where HDF5 would follow damage as soon as it opened this member of a group."""
-    address = group.id.links.get_info(name.encode()).u  # to ask the object itself would open it
+    address = group.id.links.get_info(os.fsencode(name)).u  # to ask the object itself would open it
     heap, header = _heap(group), _header(group, address)
     virtual = header.virtual()
     if virtual and virtual[0] not in NOWHERE:
         heap.check(*virtual)
     fill = header.fill_value()
     if any(fill):
-        for place in _references(h5py.h5d.open(group.id, name.encode()).get_type()):
+        for place in _references(h5py.h5d.open(group.id, os.fsencode(name)).get_type()):
             if len(fill) < place + REFERENCE.itemsize:
                 raise HeapDamage("a value for what was never written that breaks off")
             _, address, number = np.frombuffer(fill, REFERENCE, 1, place)[0].tolist()

@@ -115,7 +115,7 @@ def _others(file: h5py.File, name: str, split: str, layout: Layout | None, view:
         if not isinstance(group.get(one, getlink=True), h5py.HardLink):
             if where not in known:
                 yield f"  {where}  a link, not followed (see --trust-links)"
-        elif group.get(one, getclass=True) is h5py.Dataset and where not in known:
+        elif isinstance(member(group, one), h5py.Dataset) and where not in known:
             yield f"  {where}  {_layout(member(group, one))}"
 
 

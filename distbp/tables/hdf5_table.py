@@ -86,16 +86,27 @@ def _columns(item: Any, trust_links: bool) -> list[str]:
     if isinstance(item, h5py.Dataset):
         return fields_of(item)
     found: list[str] = []
-    names: list[str] = []
 
     def add(name: str, one: Any) -> None:
         if isinstance(one, h5py.Dataset) and one.ndim:
             found.extend([f"{name}.{field}" for field in fields_of(one)] or [name])
 
-    item.visit(names.append)  # each object once, no links
-    for name in names:
-        add(name, member(item, name))
+    for name, one in _all(item, "", set()):
+        add(name, one)
     for name in item if trust_links else ():
         if not isinstance(item.get(name, getlink=True), h5py.HardLink):
             add(name, item.get(name))
     return found
+
+
+def _all(group: h5py.Group, prefix: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """What is in a group and in groups inside it: each object once, no links."""
+    for name in group:
+        if isinstance(group.get(name, getlink=True), h5py.HardLink):
+            one = member(group, name)
+            address = h5py.h5o.get_info(one.id).addr
+            if address not in seen:
+                seen.add(address)
+                yield f"{prefix}{name}", one
+                if isinstance(one, h5py.Group):
+                    yield from _all(one, f"{prefix}{name}/", seen)
