@@ -297,3 +297,18 @@ def test_tables_for_import_open_no_damaged_member(tmp_path: Path) -> None:
     file.path.write_bytes(file.content)
     (table,) = hdf5_tables(str(file.path), "train", (), trust_links=False).values()
     assert sorted(table.columns) == ["x", "y"]
+
+
+@pytest.mark.parametrize("kind", ["strings", "numbers"])
+def test_a_chunk_longer_than_a_chunk(tmp_path: Path, kind: str) -> None:
+    """HDF5 2.0 writes past the end of its memory."""
+    path = tmp_path / "d.h5"
+    with h5py.File(path, "w", libver="earliest") as file:
+        values = np.array(["cat", "dog"] * 10, TEXT) if kind == "strings" else np.arange(40) % 2
+        file["train/x"] = np.zeros((len(values), 2))
+        file.create_dataset("train/y", data=values, chunks=(10,) if kind == "strings" else (20,))
+    key = (160).to_bytes(8, "little")  # in the B-tree: size, and a mask of filters
+    content = path.read_bytes()
+    assert content.count(key + bytes(8)) == 1
+    path.write_bytes(content.replace(key + bytes(8), (1600).to_bytes(8, "little") + bytes(8)))
+    check_refused(path, "d.h5: train/y: a chunk of 1600 bytes at (0,)")

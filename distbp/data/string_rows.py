@@ -55,8 +55,8 @@ def read_rows(dataset: h5py.Dataset, field: str | None, name: str, start: int, s
     if field is not None:
         place, member = next((at, one) for at, own, one in _members(kind) if own == field)
         dtype = dtype[field]
-    rows = _stored(dataset, _size(kind), start, stop)
-    bytes_ = np.ascontiguousarray(rows[..., place : place + _size(member)]).reshape(-1)
+    rows = _stored(dataset, stored_size(kind), start, stop)
+    bytes_ = np.ascontiguousarray(rows[..., place : place + stored_size(member)]).reshape(-1)
     if not _references(member):
         return _plain(bytes_, member, dtype, name).reshape(stop - start, -1)
     references = bytes_.view(REFERENCE)
@@ -88,15 +88,15 @@ def _header(item: Any, address: int) -> ObjectHeader:
     return ObjectHeader(item.file.id.get_vfd_handle(), item.file.userblock_size, address)
 
 
-def _size(kind: Any) -> int:
+def stored_size(kind: Any) -> int:
     """Bytes of a value in a file; `kind` has those in memory, where a string is an address."""
     if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str():
         return REFERENCE.itemsize
     if isinstance(kind, h5py.h5t.TypeArrayID):
-        return int(prod(kind.get_array_dims())) * _size(kind.get_super())
+        return int(prod(kind.get_array_dims())) * stored_size(kind.get_super())
     if isinstance(kind, h5py.h5t.TypeCompoundID):
         members = (kind.get_member_type(i) for i in range(kind.get_nmembers()))
-        return int(kind.get_size() + sum(_size(member) - member.get_size() for member in members))
+        return int(kind.get_size() + sum(stored_size(member) - member.get_size() for member in members))
     return int(kind.get_size())
 
 
@@ -106,7 +106,7 @@ def _members(kind: Any) -> list[tuple[int, str, Any]]:
     for i in sorted(range(kind.get_nmembers()), key=kind.get_member_offset):
         member = kind.get_member_type(i)
         found.append((kind.get_member_offset(i) + grown, kind.get_member_name(i).decode(), member))
-        grown += _size(member) - member.get_size()
+        grown += stored_size(member) - member.get_size()
     return found
 
 
@@ -115,7 +115,7 @@ def _references(kind: Any) -> list[int]:
     if isinstance(kind, h5py.h5t.TypeCompoundID):
         return [at + place for at, _, member in _members(kind) for place in _references(member)]
     if isinstance(kind, h5py.h5t.TypeArrayID):
-        size, inner = _size(kind.get_super()), _references(kind.get_super())
+        size, inner = stored_size(kind.get_super()), _references(kind.get_super())
         return [i * size + place for i in range(prod(kind.get_array_dims())) for place in inner]
     is_string = isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str()
     return [0] if is_string or isinstance(kind, h5py.h5t.TypeVlenID) else []
@@ -186,10 +186,9 @@ def _chunks(dataset: h5py.Dataset, size: int, start: int, stop: int) -> NDArray[
             if chunk.byte_offset is None:
                 empty.append(tuple(slice(a, a + length) for a, length in zip(place, chunks, strict=True)))
                 continue
+            if chunk.filter_mask == 2 ** packing.get_nfilters() - 1 and chunk.size != prod(chunks) * size:  # not packed
+                raise ValueError(f"a chunk of {chunk.size} bytes; expected {prod(chunks) * size}")
             skipped, content = dataset.id.read_direct_chunk(there)
-            is_plain = not packing.get_nfilters() or skipped == 2 ** packing.get_nfilters() - 1
-            if is_plain and len(content) != prod(chunks) * size:
-                raise ValueError(f"a chunk of {len(content)} bytes; expected {prod(chunks) * size}")
             copy.write_direct_chunk(place, content, skipped)
         values = np.zeros(shape, np.dtype((np.void, size)))
         copy.read(h5py.h5s.ALL, h5py.h5s.ALL, values, kind)
