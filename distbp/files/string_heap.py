@@ -19,7 +19,7 @@ REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("number", "<u4")])
 NOWHERE = np.array([0, 2**64 - 1], np.uint64)  # addresses of no string: it is empty, or was never written
 COLLECTION = struct.Struct("<4sB3xQ")  # signature, version, bytes of all of it; then objects
 HEADER = 2  # words of 8 bytes: those of a collection; and of an object: its number, of 2 bytes, and its length
-SMALLEST, LARGEST = 4096, 2**28  # bytes of a collection: what HDF5 makes at least, and what is read here at most
+SMALLEST, LARGEST = 4096, 2**26  # bytes of a collection: what HDF5 makes at least, and what is read here at most
 MOST_OBJECTS = 2**16  # of a collection, for so many numbers there are
 TOGETHER = 2**24  # bytes of collections that are looked at together
 
