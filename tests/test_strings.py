@@ -301,7 +301,7 @@ def test_tables_for_import_open_no_damaged_member(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["strings", "numbers"])
 def test_a_chunk_longer_than_a_chunk(tmp_path: Path, kind: str) -> None:
-    """HDF5 2.0 writes past the end of its memory."""
+    """Asked for the bytes of such a chunk, HDF5 2.0 writes past the end of its memory; found by mutated files."""
     path = tmp_path / "d.h5"
     with h5py.File(path, "w", libver="earliest") as file:
         values = np.array(["cat", "dog"] * 10, TEXT) if kind == "strings" else np.arange(40) % 2
