@@ -20,6 +20,7 @@ USERS = {
     "h5py": {
         "data.data_file",
         "data.reader",
+        "data.string_rows",
         "data.layout",
         "tables.import_data",
         "tables.hdf5_table",

@@ -11,6 +11,7 @@ from typing import Any
 
 import h5py
 
+from distbp.data.string_rows import check_openable
 from distbp.errors import DataError
 
 REASONS = {
@@ -101,7 +102,7 @@ def _why_not_opened(error: Exception) -> str:
 def split_names(path: str) -> list[str]:
     """The groups of a data file, and the tables at its top."""
     with opened(path) as file:
-        tables = (name for name in names_in(file, h5py.Dataset) if fields_of(file[name]))
+        tables = (name for name in names_in(file, h5py.Dataset) if fields_of(member(file, name)))
         return [*names_in(file, h5py.Group), *tables]
 
 
@@ -121,7 +122,7 @@ def follow(file: h5py.File, path: str, name: str, trust_links: bool) -> Any:
         if link is None:
             return None
         if isinstance(link, h5py.HardLink):
-            item = item[step]
+            item = member(item, step)
             continue
         if not trust_links:
             raise DataError(
@@ -147,4 +148,15 @@ def missing_source(path: str, dataset: h5py.Dataset) -> str:
 
 def names_in(group: h5py.Group, kind: type) -> list[str]:
     """What is in a group of this kind; links are left out, for what they point to may not be there."""
-    return [n for n in group if isinstance(group.get(n, getlink=True), h5py.HardLink) and isinstance(group[n], kind)]
+    names = (n for n in group if isinstance(group.get(n, getlink=True), h5py.HardLink))
+    return [n for n in names if isinstance(member(group, n), kind)]
+
+
+def member(group: h5py.Group, name: str) -> Any:
+    """What is in a group under a name.  Raises DataError where HDF5 could not open it without harm."""
+    try:
+        check_openable(group, name)
+    except ValueError as error:
+        where = f"{group.file.filename}: {group.name.rstrip('/')}/{name}".replace(": /", ": ")
+        raise DataError(f"{where}: {error}; the file is damaged or truncated, write or copy it again") from None
+    return group[name]

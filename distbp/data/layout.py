@@ -15,7 +15,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from distbp.data.data_file import follow, missing_source, names_in, opened, stamp
+from distbp.data.data_file import fields_of, follow, member, missing_source, names_in, opened, stamp
+from distbp.data.string_rows import stored_size
 from distbp.errors import DataError
 
 
@@ -207,15 +208,18 @@ def _column(file: h5py.File, path: str, split: str, name: str, option: str, trus
 
 
 def _check_chunks(dataset: h5py.Dataset, where: str, size: int) -> None:
-    """Raises DataError where a chunk is not inside the file and the data set, or too short: HDF5 would crash."""
+    """Raises DataError where a chunk is not inside the file and the data set, or has a wrong length: HDF5 crashes."""
     if not dataset.chunks or not hasattr(dataset.id, "chunk_iter"):
         return
     shape, least = dataset.shape, 5 if dataset.fletcher32 else 1  # its checksum has 4 bytes
+    whole = prod(dataset.chunks) * stored_size(dataset.id.get_type())
+    unpacked = 2 ** dataset.id.get_create_plist().get_nfilters() - 1  # the mask where no filter was applied
     wrong: list[Any] = []
 
     def look(chunk: Any) -> None:
         outside = any(start >= length for start, length in zip(chunk.chunk_offset, shape, strict=True))
-        if outside or chunk.size < least or chunk.byte_offset + chunk.size > size:
+        wrong_size = chunk.filter_mask == unpacked and chunk.size != whole
+        if outside or wrong_size or chunk.size < least or chunk.byte_offset + chunk.size > size:
             wrong.append((chunk.chunk_offset, chunk.size))
 
     dataset.id.chunk_iter(look)
@@ -264,7 +268,8 @@ def _find(
         return found, inside(split, table), field
     here: list[str] = []
     for one in names_in(group, h5py.Dataset):
-        here += [f"{one}.{field}" for field in group[one].dtype.names] if group[one].dtype.names else [one]
+        fields = fields_of(member(group, one))
+        here += [f"{one}.{field}" for field in fields] or [one]
     raise DataError(
         f"{path}: no data set {inside(split, name)}; those in {split} are: {', '.join(here) or 'none'} (see {option})"
     )

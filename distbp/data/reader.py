@@ -12,8 +12,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.data.data_file import damage_reported, missing_source, open_file, stamp
+from distbp.data.data_file import damage_reported, follow, missing_source, open_file, stamp
 from distbp.data.layout import Column, Layout, Part, plain_place
+from distbp.data.string_rows import has_references, read_rows
 from distbp.errors import DataError
 
 T = TypeVar("T")
@@ -116,7 +117,9 @@ def _changed(path: str) -> DataError:
 
 def _is_there(file: h5py.File, column: Column) -> bool:
     """Whether the file is as it was found, also where another node has another one under its name."""
-    dataset = file[column.dataset]
+    dataset = follow(file, column.file, column.dataset, trust_links=True)
+    if not isinstance(dataset, h5py.Dataset):
+        return False
     if missing_source(column.file, dataset):
         return False
     place = plain_place(dataset, column.field) if column.offset is not None else (None, 0)
@@ -127,6 +130,7 @@ def _read(file: h5py.File, columns: list[Column], start: int, stop: int, out: ND
     """One data set; or fields of one table."""
     column, dataset = columns[0], file[columns[0].dataset]
     rows: Any = dataset
+    refers = has_references(dataset)
     if column.field is not None:
         rows = dataset.fields(list(dict.fromkeys(one.field for one in columns)))
     elif column.is_text:
@@ -139,11 +143,17 @@ def _read(file: h5py.File, columns: list[Column], start: int, stop: int, out: ND
         block = -(-block // column.chunk) * column.chunk
     for first in range(start - start % block, stop, block):
         low, high = max(first, start), min(first + block, stop)
-        values, left = np.asarray(rows[low:high]), 0
+        values: NDArray[Any] = np.empty(0) if refers else np.asarray(rows[low:high])
+        left = 0
         for one in columns:
-            own = values if one.field is None else values[one.field]
-            if one.is_text and one.field is not None:
-                own = np.array([v.decode() if isinstance(v, bytes) else v for v in own.ravel()], object)
+            if refers:
+                own: NDArray[Any] = read_rows(dataset, one.field, f"{one.file}: {one.name}", low, high)
+            elif one.field is None:
+                own = values
+            else:
+                own = values[str(one.field)]
+                if one.is_text:
+                    own = np.array([v.decode() if isinstance(v, bytes) else v for v in own.ravel()], object)
             out[low - start : high - start, left : left + one.width] = own.reshape(high - low, one.width)
             left += one.width
 

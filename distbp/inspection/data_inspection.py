@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from distbp.config import Config
-from distbp.data.data_file import follow, opened, split_names
+from distbp.data.data_file import follow, member, opened, split_names
 from distbp.data.labels import Labels, in_words, union
 from distbp.data.layout import Column, Layout, check_kinds, find
 from distbp.data.loading import default_window
@@ -110,13 +110,13 @@ def _others(file: h5py.File, name: str, split: str, layout: Layout | None, view:
         return
     known = {column.dataset for part in (layout.parts if layout else ()) for column in part.columns}
     prefix = "" if split == "/" else f"{split}/"
-    for member in group:
-        where = f"{prefix}{member}"
-        if not isinstance(group.get(member, getlink=True), h5py.HardLink):
+    for one in group:
+        where = f"{prefix}{one}"
+        if not isinstance(group.get(one, getlink=True), h5py.HardLink):
             if where not in known:
                 yield f"  {where}  a link, not followed (see --trust-links)"
-        elif isinstance(group[member], h5py.Dataset) and where not in known:
-            yield f"  {where}  {_layout(group[member])}"
+        elif isinstance(member(group, one), h5py.Dataset) and where not in known:
+            yield f"  {where}  {_layout(member(group, one))}"
 
 
 def _stored(file: h5py.File, column: Column) -> str:

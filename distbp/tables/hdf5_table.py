@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.data.data_file import fields_of, follow, names_in, opened, split_names
+from distbp.data.data_file import fields_of, follow, member, names_in, opened, split_names
 from distbp.data.layout import find
 from distbp.data.reader import Reader
 from distbp.errors import DataError
@@ -67,7 +67,7 @@ def hdf5_tables(path: str, split: str, splits: Sequence[str], *, trust_links: bo
     if missing:
         raise DataError(f"{path}: no split {missing[0]!r} (--split); it has {', '.join(there) or 'none'}")
     with opened(path) as file:
-        is_whole = any(not fields_of(file[name]) for name in names_in(file, h5py.Dataset))
+        is_whole = any(not fields_of(member(file, name)) for name in names_in(file, h5py.Dataset))
     chosen = list(splits) or (["/"] if is_whole else there)
     if split == "test":
         chosen = ["test"] if "test" in there and not is_whole else chosen
@@ -87,12 +87,26 @@ def _columns(item: Any, trust_links: bool) -> list[str]:
         return fields_of(item)
     found: list[str] = []
 
-    def add(name: str, member: Any) -> None:
-        if isinstance(member, h5py.Dataset) and member.ndim:
-            found.extend([f"{name}.{field}" for field in fields_of(member)] or [name])
+    def add(name: str, one: Any) -> None:
+        if isinstance(one, h5py.Dataset) and one.ndim:
+            found.extend([f"{name}.{field}" for field in fields_of(one)] or [name])
 
-    item.visititems(add)  # each object once, no links
+    for name, one in _all(item, "", set()):
+        add(name, one)
     for name in item if trust_links else ():
         if not isinstance(item.get(name, getlink=True), h5py.HardLink):
             add(name, item.get(name))
     return found
+
+
+def _all(group: h5py.Group, prefix: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """What is in a group and in groups inside it: each object once, no links."""
+    for name in group:
+        if isinstance(group.get(name, getlink=True), h5py.HardLink):
+            one = member(group, name)
+            address = h5py.h5o.get_info(one.id).addr
+            if address not in seen:
+                seen.add(address)
+                yield f"{prefix}{name}", one
+                if isinstance(one, h5py.Group):
+                    yield from _all(one, f"{prefix}{name}/", seen)
