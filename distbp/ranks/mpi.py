@@ -81,11 +81,13 @@ class MPIRank:
 
     def allgather(self, value: T) -> list[T]:
         """The values of all ranks, by rank (pickled: they come from this job's own ranks)."""
-        return self._comm.allgather(value)
+        values: list[T] = self._comm.allgather(value)
+        return values
 
     def gather(self, value: T) -> list[T] | None:
         """The values of all ranks on rank 0."""
-        return self._comm.gather(value)
+        values: list[T] | None = self._comm.gather(value)
+        return values
 
     def broadcast(self, value: T) -> T:
         """Rank 0's value, on all ranks."""
