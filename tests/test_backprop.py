@@ -203,7 +203,10 @@ def test_a_sample_is_a_contiguous_row_and_the_room_of_a_piece_is_bounded():
     assert m == 64 * 2**20 // (4 * (3 * (784 + 20000 + 10) + 20000))
     assert piece_samples(Network.of([4, 5, 3], "relu", "softmax", "cross_entropy"), np.float32) == 1024
     piece = Piece(network, 2, np.float32)
-    assert all(array.T.flags.c_contiguous for array in (*piece.a[1:], *piece.z[2:], *piece.d[2:], piece.y))
+    assert all(array.T.flags.c_contiguous for array in (*piece.a[1:3], piece.z[2], piece.d[2]))
+    assert all(array.shape == (10, 2) and array.strides == (64, 4) for array in (piece.y, piece.a[3], piece.d[3]))
+    regression = Piece(Network.of([4, 5, 3], "relu", "identity", "mse"), 2, np.float32)
+    assert all(array.T.flags.c_contiguous for array in (regression.y, regression.a[3], regression.d[3]))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

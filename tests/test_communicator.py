@@ -91,10 +91,10 @@ def test_alltoall_and_allgather_parts_of_real_ranks(comm):
 
 def fill_together(communicator):
     """Each rank writes its part of an array of the node; all see all of it."""
-    array, part, parts, _ = communicator.node_array((10, 3), np.dtype(np.int16))
+    array, part, parts, _, fence = communicator.node_array((10, 3), np.dtype(np.int16))
     start, end = shard(10, part, parts)
     array[start:end] = np.arange(start, end)[:, None]
-    communicator.node_fence()
+    fence()
     return array.tolist() == [[i] * 3 for i in range(10)] and array.ctypes.data % 8 == 0
 
 
@@ -117,6 +117,50 @@ def test_node_array_of_real_ranks(comm, monkeypatch):
         assert (own.part, own.parts) == (0, 1)
         assert "are needed" in own.why_not
         assert all(comm.allgather(fill_together(comm)))
+
+
+def in_two_parts(communicator):
+    """Even and odd ranks by themselves, the highest first; and what they share is still that of the node."""
+    part = communicator.split(communicator.rank % 2)
+    members = [rank for rank in range(communicator.size) if rank % 2 == communicator.rank % 2]
+    total = np.array([float(communicator.rank)])
+    part.allreduce(total)
+    return (part.allgather(communicator.rank), part.size, total[0]) == (members, len(members), sum(members)) and (
+        fill_together(part)
+    )
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_split(size):
+    assert all(run_threads(size, in_two_parts))
+    assert in_two_parts(OneProcess())
+
+
+@pytest.mark.parallel
+def test_split_of_real_ranks(comm):
+    assert all(comm.allgather(in_two_parts(comm)))
+
+
+def test_simulated_nodes():
+    def on_rank(communicator):
+        shared = communicator.node_array((5,), np.dtype(int))
+        shared.array[shared.part] = communicator.rank
+        shared.fence()
+        return communicator.node_ranks(), shared.array[: shared.parts].tolist()
+
+    assert run_threads(5, on_rank, nodes=2) == [([0, 1], [0, 1])] * 2 + [([2, 3, 4], [2, 3, 4])] * 3
+
+
+def test_an_error_releases_those_who_wait_in_a_part():
+    def on_rank(communicator):
+        part = communicator.split(communicator.rank // 2)
+        if communicator.rank == 3:
+            raise ValueError("on rank 3")
+        part.allgather(0)
+        communicator.allgather(0)
+
+    with pytest.raises(ValueError, match="on rank 3"):
+        run_threads(4, on_rank)
 
 
 def test_many_collectives_in_a_row_do_not_mix():

@@ -76,10 +76,12 @@ def test_a_grain_has_the_same_bits_whatever_stands_beside_it(grain: int, last: i
 
 def test_grains_go_through_a_product_together_only_where_the_bits_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(0).standard_normal((40, 96))
-    asked: list[tuple[int, int]] = []
+    asked: list[tuple[tuple[int, int], bool, bool]] = []
 
-    def answer(shape: tuple[int, int], grain: int, count: int, dtype: object, *, transposed: bool) -> bool:
-        asked.append(shape)
+    def answer(
+        shape: tuple[int, int], grain: int, count: int, dtype: object, *, transposed: bool, by_class: bool
+    ) -> bool:
+        asked.append((shape, transposed, by_class))
         return shape == (64, 40)
 
     monkeypatch.setattr(module, "same_bits", answer)
@@ -87,7 +89,13 @@ def test_grains_go_through_a_product_together_only_where_the_bits_are_the_same(m
     assert [part.m for part in held.forward_parts(2)] == [96]
     assert [part.m for part in held.forward_parts(3)] == [32, 32, 32]
     assert [part.m for part in held.backward_parts(2)] == [32, 32, 32]
-    assert (10, 48) in asked
+    assert asked == [
+        ((64, 40), False, False),
+        ((48, 64), False, False),
+        ((48, 64), True, False),
+        ((10, 48), False, True),
+        ((10, 48), True, True),
+    ]
 
 
 def test_other_bits_beside_other_columns_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

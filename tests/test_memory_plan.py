@@ -22,7 +22,7 @@ from distbp.gradient.feed import Feed, feed_bytes
 from distbp.gradient.reduction import reduction_bytes
 from distbp.gradient.reproducible import ReproducibleGradient, reproducible_bytes
 from distbp.gradient.shard_gradient import shard_gradient_bytes
-from distbp.mathematics.backprop import Piece, piece_bytes
+from distbp.mathematics.backprop import CACHE_LINE, Piece, piece_bytes
 from distbp.mathematics.network import Network, parameter_bytes
 from distbp.mathematics.optimizers import SGD, Adam
 from distbp.prediction.predict import _Outputs, prediction_bytes
@@ -91,10 +91,14 @@ if comm.rank == 0:
 
 
 def piece_size(piece: Piece) -> int:
-    """Bytes of all its arrays."""
-    arrays = [a for kind in (piece.a, piece.z, piece.d) for a in kind if a is not None]
-    scratch = max(s.nbytes for s in piece.s if s is not None)
-    return sum(array.nbytes for array in (*arrays, piece.y, piece.ones)) + scratch
+    """Bytes of the memory that its arrays are views of, each once; not what aligns them to cache lines."""
+    memory = {}
+    for array in (*piece.a, *piece.z, *piece.d, *piece.s, piece.y, piece.ones):
+        while array is not None and array.base is not None:
+            array = array.base
+        if array is not None:
+            memory[array.ctypes.data] = array.nbytes - CACHE_LINE
+    return sum(memory.values())
 
 
 def feed_size(feed: Feed) -> int:

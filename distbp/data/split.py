@@ -169,7 +169,7 @@ def read_split(
     found, which = agree(comm, lambda: _read_labels(layout, start, stop, pulse))
     known = labels or union(comm.allgather(found))
     classes.array[start:stop] = agree(comm, lambda: _number(known, layout, found, which, start))
-    comm.node_fence()
+    classes.fence()
     return replace(data, y=classes.array, labels=known, classes=classes.array)
 
 
@@ -227,7 +227,7 @@ def _load(comm: Communicator, data: Split, of: str, pulse: Pulse) -> Split:
     if data.in_memory:
         loaded = comm.node_array((rows, width), dtype)
         agree(comm, lambda: _fill(layout, of, loaded.array, *shard(rows, loaded.part, loaded.parts), pulse))
-        comm.node_fence()
+        loaded.fence()
         data = replace(data, why_not_shared=data.why_not_shared or loaded.why_not)
         return replace(data, x=loaded.array) if of == "x" else replace(data, y=loaded.array)
 

@@ -235,7 +235,7 @@ def check_shared_memory(comm: Communicator) -> list[Finding]:
     shared = comm.node_array((SHARED_BYTES,), np.dtype(np.uint8))
     part = SHARED_BYTES // max(1, shared.parts)
     shared.array[shared.part * part : (shared.part + 1) * part] = 7
-    comm.node_fence()
+    shared.fence()
     if not (shared.array[: part * shared.parts] == 7).all():
         return [Finding(FAIL, "shared memory", "what one rank writes, another does not see", "another MPI library")]
     if comm.rank != min(here):

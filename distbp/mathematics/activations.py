@@ -38,6 +38,7 @@ class Activation:
     sigma: Callable[[Array, Array], object]
     sigma_prime: Callable[[Array, Array, Array], object] | None
     initialization: str
+    is_over_classes: bool = False  # mixes the neurons of a sample
 
 
 # --- sigmoid: σ(z) = 1 / (1 + e^-z),  σ' = σ (1 - σ) ---------------------------------------------------------------
@@ -165,6 +166,6 @@ ACTIVATIONS = {
         Activation("gelu", gelu, gelu_prime, "he"),
         Activation("softplus", softplus, softplus_prime, "he"),
         Activation("identity", identity, identity_prime, "glorot"),
-        Activation("softmax", softmax, None, "glorot"),
+        Activation("softmax", softmax, None, "glorot", is_over_classes=True),
     )
 }

@@ -2,7 +2,8 @@
 
 m samples are worked on at once.  In the equations a sample is a column: a[l], z[l] and d[l] have the shape (n_l, m).
 In memory each sample is one contiguous row, the columns are a transposed view of that, which costs BLAS nothing and
-lets rows of a data set be copied straight into a[1].
+lets rows of a data set be copied straight into a[1].  Only the outputs for classes lie in memory as they are written,
+a contiguous row for each class: they are few, and sums over them (softmax, cross-entropy) are then sums of long rows.
 
 The sum over the samples of a shard is not written out: in `d[l] @ a[l - 1].T` the matrix product does it.
 """
@@ -17,6 +18,7 @@ from numpy.typing import DTypeLike
 from distbp.mathematics.activations import Array
 from distbp.mathematics.network import Network, Parameters, aligned_zeros
 
+CACHE_LINE = 64
 PIECE_BYTES = 64 * 2**20  # memory for the activations of a piece
 PIECE_SAMPLES = 1024  # more rows do not make the matrix products faster
 
@@ -34,12 +36,14 @@ class Piece:
         self.z: list[Any] = [None, None]
         self.d: list[Any] = [None, None]
         self.s: list[Any] = [None, None]
-        scratch = aligned_zeros(max(n[2:]) * m, dtype)
-        for l in range(2, F + 1):
+        scratch = aligned_zeros(max(n[2:F], default=0) * m, dtype)
+        for l in range(2, F):
             for arrays in (self.a, self.z, self.d):
                 arrays.append(_columns(aligned_zeros(n[l] * m, dtype), n[l], m))
             self.s.append(_columns(scratch[: n[l] * m], n[l], m))
-        self.y: Any = _columns(aligned_zeros(n[F] * m, dtype), n[F], m)
+        for arrays in (self.a, self.z, self.d, self.s):
+            arrays.append(outputs(network, m, dtype))
+        self.y: Any = outputs(network, m, dtype)
         self.ones = aligned_zeros(m, dtype)
         self.ones.fill(1.0)
 
@@ -72,10 +76,26 @@ def _columns(buffer: Array, rows: int, m: int) -> Array:
     return buffer.reshape(m, rows).T
 
 
+def outputs(network: Network, m: int, dtype: DTypeLike) -> Array:
+    """Room for numbers of m samples and the neurons of layer F, each row or column from a cache line on."""
+    n_F = network.sizes[network.F]
+    if not network.output_activation.is_over_classes:
+        return _columns(aligned_zeros(n_F * m, dtype), n_F, m)
+    long = _padded(m, dtype)
+    return aligned_zeros(n_F * long, dtype).reshape(n_F, long)[:, :m]
+
+
+def _padded(m: int, dtype: DTypeLike) -> int:
+    line = CACHE_LINE // np.dtype(dtype).itemsize
+    return -(-m // line) * line
+
+
 def piece_bytes(network: Network, m: int, dtype: DTypeLike) -> int:
     """Memory of a piece of m samples."""
     n, F = network.sizes, network.F
-    return m * (n[1] + 3 * sum(n[2:]) + max(n[2:]) + n[F] + 1) * np.dtype(dtype).itemsize
+    long = _padded(m, dtype) if network.output_activation.is_over_classes else m
+    hidden = n[1] + 3 * sum(n[2:F]) + max(n[2:F], default=0) + 1
+    return (m * hidden + long * 5 * n[F]) * np.dtype(dtype).itemsize
 
 
 def sample_bytes(network: Network, dtype: DTypeLike) -> int:

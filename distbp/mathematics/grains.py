@@ -19,12 +19,11 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from distbp.mathematics.activations import Array
-from distbp.mathematics.backprop import Piece
+from distbp.mathematics.backprop import CACHE_LINE, Piece
 from distbp.mathematics.batches import shard
 from distbp.mathematics.grain_tree import shares
 from distbp.mathematics.network import Network, aligned_zeros, largest_weights
 
-CACHE_LINE = 64
 SMALLEST, LARGEST, GRAINS = 16, 256, 4
 
 
@@ -67,12 +66,13 @@ class Grains:
         self._backward = [self.grains] * (network.F + 1)
         if whole > 1 and step == grain:
             together = [room.part(0, whole * grain), *self.grains[whole:]]
-            n = network.sizes
-            for l in range(2, network.F + 1):
-                if same_bits((n[l], n[l - 1]), grain, whole, room.y.dtype, transposed=False):
+            n, F, over_classes = network.sizes, network.F, network.output_activation.is_over_classes
+            for l in range(2, F + 1):
+                shape, by_class = (n[l], n[l - 1]), over_classes and l == F
+                if same_bits(shape, grain, whole, room.y.dtype, transposed=False, by_class=by_class):
                     self._forward[l] = together
-                if l < network.F and same_bits((n[l + 1], n[l]), grain, whole, room.y.dtype, transposed=True):
-                    self._backward[l] = together
+                if l > 2 and same_bits(shape, grain, whole, room.y.dtype, transposed=True, by_class=by_class):
+                    self._backward[l - 1] = together
 
     def forward_parts(self, l: int) -> list[Piece]:
         """What a product W^l a^{l-1} is called for."""
@@ -84,31 +84,34 @@ class Grains:
 
 
 @cache
-def same_bits(shape: tuple[int, int], grain: int, count: int, dtype: DTypeLike, *, transposed: bool) -> bool:
+def same_bits(
+    shape: tuple[int, int], grain: int, count: int, dtype: DTypeLike, *, transposed: bool, by_class: bool = False
+) -> bool:
     """Whether W (transposed: Wᵀ), of this shape, times `count` grains at once has the bits of W times each grain.
 
-    Tried with random numbers; another order of additions would show in about every second of them.
+    `by_class`: z or d, of W's rows, lie in memory as outputs for classes do.  Tried with random numbers; another order
+    of additions would show in about every second of them.
     """
     rng = np.random.default_rng(0)
     W = _random(rng, *shape, dtype)
-    W = W.T if transposed else W
-    rows, columns = W.shape
-    a = _random(rng, count * grain, columns, dtype).T
-    together = aligned_zeros(count * grain * rows, dtype).reshape(-1, rows).T
-    alone = aligned_zeros(grain * rows, dtype).reshape(-1, rows).T
+    samples = count * grain
+    below = [_random(rng, samples, shape[1], dtype).T for _ in range(2)]
+    above = [
+        _random(rng, shape[0], samples, dtype) if by_class else _random(rng, samples, shape[0], dtype).T
+        for _ in range(2)
+    ]
+    W, a, together, alone = (W.T, above[0], *below) if transposed else (W, below[0], *above)
     np.matmul(W, a, out=together)
     for i in range(count):
         part = slice(i * grain, (i + 1) * grain)
-        np.matmul(W, a[:, part], out=alone)
-        if not np.array_equal(alone, together[:, part]):
-            return False
-    return True
+        np.matmul(W, a[:, part], out=alone[:, part])
+    return np.array_equal(alone, together)
 
 
 def same_bits_bytes(network: Network, samples: int, dtype: DTypeLike) -> int:
     """Memory that `same_bits` takes for a moment, at most, for products of so many samples."""
     n = network.sizes
-    return (largest_weights(network) + 2 * samples * 2 * max(n)) * np.dtype(dtype).itemsize
+    return (largest_weights(network) + samples * 4 * max(n)) * np.dtype(dtype).itemsize
 
 
 def _random(rng: np.random.Generator, rows: int, columns: int, dtype: DTypeLike) -> Array:

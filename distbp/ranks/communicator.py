@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from distbp.errors import DistbpError
 from distbp.mathematics.activations import Array
+from distbp.mathematics.batches import shard
 
 T = TypeVar("T")
 
@@ -27,12 +28,14 @@ class NodeArray(NamedTuple):
     """An array that the ranks of a node share, and which of `parts` equal parts of its rows this rank is to fill.
 
     Where they cannot share memory, each rank has an array of its own, and all of it to fill; `why_not` says why.
+    After `fence`, a collective of those that share it, each sees what any has written to it before.
     """
 
     array: NDArray[Any]
     part: int
     parts: int
     why_not: str = ""
+    fence: Callable[[], object] = lambda: None
 
 
 class Communicator(Protocol):
@@ -63,13 +66,13 @@ class Communicator(Protocol):
         """The ranks that run on the same node as this one, itself included."""
 
     def node_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NodeArray:
-        """An array for the ranks of a node, to be filled once and then only read."""
+        """An array that the ranks of a node share."""
 
     def node_copies(self, size: int) -> int:
         """How many copies of an array of so many bytes a node will have: 1, or one for each rank on it."""
 
-    def node_fence(self) -> None:
-        """After it, the ranks of a node see what each of them has written to their arrays before it."""
+    def split(self, color: int) -> Communicator:
+        """The ranks that name the same color, in the same order, as ranks of their own."""
 
     def describe(self) -> str:
         """For the summary: "1 process", "2 ranks (MPICH 5.0.2)"."""
@@ -115,8 +118,9 @@ class OneProcess:
         """Its own."""
         return 1
 
-    def node_fence(self) -> None:
-        """Nobody else is there."""
+    def split(self, color: int) -> Communicator:
+        """Itself."""
+        return self
 
     def describe(self) -> str:
         """For the summary."""
@@ -126,10 +130,12 @@ class OneProcess:
 class ThreadRank:
     """One of `size` threads; they meet in a shared list, with a barrier before reading and one after."""
 
-    def __init__(self, rank: int, meeting: _Meeting) -> None:
+    def __init__(self, rank: int, meeting: _Meeting, nodes: int = 1) -> None:
         self.rank = rank
         self.size = len(meeting.values)
         self._meeting = meeting
+        self._nodes = [range(*shard(self.size, node, nodes)) for node in range(nodes)]
+        self._node: ThreadRank | None = None
 
     def allreduce(self, array: Array, operation: str = "sum") -> None:
         """Adds in the order of the ranks, so the bits are the same from run to run."""
@@ -169,20 +175,29 @@ class ThreadRank:
         return self.allgather(value)[0]
 
     def node_ranks(self) -> list[int]:
-        """All of them."""
-        return list(range(self.size))
+        """Those of its node."""
+        return list(next(node for node in self._nodes if self.rank in node))
 
     def node_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NodeArray:
-        """Rank 0's array."""
-        return NodeArray(self.broadcast(np.empty(shape, dtype) if self.rank == 0 else None), self.rank, self.size)  # type: ignore[arg-type]
+        """The array of the node's first rank.  Threads see each other's memory; in a fence they only wait."""
+        if self._node is None:
+            self._node = self.split(min(self.node_ranks()))
+        node = self._node
+        array = node.broadcast(np.empty(shape, dtype) if node.rank == 0 else None)
+        assert array is not None
+        return NodeArray(array, node.rank, node.size, fence=node._meeting.barrier.wait)
 
     def node_copies(self, size: int) -> int:
-        """Rank 0's."""
+        """That of the node's first rank."""
         return 1
 
-    def node_fence(self) -> None:
-        """Threads see each other's memory; they only wait."""
-        self._meeting.barrier.wait()
+    def split(self, color: int) -> ThreadRank:
+        """Threads that meet elsewhere."""
+        colors = self.allgather(color)
+        members = [rank for rank, other in enumerate(colors) if other == color]
+        meeting = self.allgather(self._meeting.part(len(members)) if self.rank == members[0] else None)[members[0]]
+        assert meeting is not None
+        return ThreadRank(members.index(self.rank), meeting)
 
     def describe(self) -> str:
         """For the summary."""
@@ -195,10 +210,24 @@ class _Meeting:
     def __init__(self, size: int) -> None:
         self.values: list[Any] = [None] * size
         self.barrier = threading.Barrier(size)
+        self._parts: list[_Meeting] = []
+
+    def part(self, size: int) -> _Meeting:
+        """A meeting of some of the threads."""
+        self._parts.append(_Meeting(size))
+        return self._parts[-1]
+
+    def abort(self) -> None:
+        """Nobody is left waiting."""
+        self.barrier.abort()
+        for part in list(self._parts):
+            part.abort()
 
 
-def run_threads(size: int, function: Callable[[Communicator], T]) -> list[T]:
+def run_threads(size: int, function: Callable[[Communicator], T], nodes: int = 1) -> list[T]:
     """Calls function(communicator) in `size` threads that stand in for ranks; returns the results by rank.
+
+    They stand in for ranks on so many `nodes`, that share memory only with those of their node.
 
     When one raises, the others are released from their barrier and the first error is raised here.
     """
@@ -208,12 +237,12 @@ def run_threads(size: int, function: Callable[[Communicator], T]) -> list[T]:
 
     def work(rank: int) -> None:
         try:
-            results[rank] = function(ThreadRank(rank, meeting))
+            results[rank] = function(ThreadRank(rank, meeting, nodes))
         except threading.BrokenBarrierError:
             pass  # another rank failed, and its error is the one to show
         except BaseException as error:
             errors.append(error)
-            meeting.barrier.abort()
+            meeting.abort()
 
     threads = [threading.Thread(target=work, args=(rank,), name=f"rank {rank}", daemon=True) for rank in range(size)]
     for thread in threads:
@@ -223,7 +252,7 @@ def run_threads(size: int, function: Callable[[Communicator], T]) -> list[T]:
             while thread.is_alive():
                 thread.join(0.1)  # a wait without end would not let signal handlers run
     except BaseException:
-        meeting.barrier.abort()
+        meeting.abort()
         raise
     if errors:
         raise errors[0]

@@ -6,6 +6,7 @@ import atexit
 import os
 import warnings
 from collections.abc import Callable
+from copy import copy
 from math import prod
 from typing import Any, TypeVar
 
@@ -50,7 +51,7 @@ class MPIRank:
         levels = ("SINGLE", "FUNNELED", "SERIALIZED", "MULTIPLE")
         found = {getattr(MPI, f"THREAD_{level}"): level for level in levels}
         self.thread_level = found.get(MPI.Query_thread(), "unknown")
-        self._comm = MPI.COMM_WORLD
+        self._comm: Any = MPI.COMM_WORLD
         self._operations = {"sum": MPI.SUM, "min": MPI.MIN, "max": MPI.MAX}
         self._in_place = MPI.IN_PLACE
         self._shared, self._window = MPI.COMM_TYPE_SHARED, MPI.Win
@@ -80,11 +81,13 @@ class MPIRank:
 
     def allgather(self, value: T) -> list[T]:
         """The values of all ranks, by rank (pickled: they come from this job's own ranks)."""
-        return self._comm.allgather(value)
+        values: list[T] = self._comm.allgather(value)
+        return values
 
     def gather(self, value: T) -> list[T] | None:
         """The values of all ranks on rank 0."""
-        return self._comm.gather(value)
+        values: list[T] | None = self._comm.gather(value)
+        return values
 
     def broadcast(self, value: T) -> T:
         """Rank 0's value, on all ranks."""
@@ -109,7 +112,14 @@ class MPIRank:
         self._windows.append(window)
         memory, _ = window.Shared_query(0)
         array = np.asarray(memory)[:size].view(dtype).reshape(shape)
-        return NodeArray(array, node.rank, node.size)
+
+        def fence() -> None:
+            """MPI_Win_sync on both sides of a barrier: what was written before is seen after it (MPI 4.1, 12.7)."""
+            window.Sync()
+            node.Barrier()
+            window.Sync()
+
+        return NodeArray(array, node.rank, node.size, fence=fence)
 
     def node_copies(self, size: int) -> int:
         """1, unless there is too little memory to share."""
@@ -122,13 +132,12 @@ class MPIRank:
             return ""
         return f"{SHARED_MEMORY} has {free / 2**20:.0f} MiB free, and {size / 2**20:.0f} are needed"
 
-    def node_fence(self) -> None:
-        """MPI_Win_sync on both sides of a barrier: what was written before it is seen after it (MPI 4.1, 12.7)."""
-        for window in self._windows:
-            window.Sync()
-        self._of_node().Barrier()
-        for window in self._windows:
-            window.Sync()
+    def split(self, color: int) -> MPIRank:
+        """MPI_Comm_split"""
+        part = copy(self)
+        part._comm, part._node = self._comm.Split(color, self.rank), None
+        part.rank, part.size = part._comm.rank, part._comm.size
+        return part
 
     def _of_node(self) -> Any:
         """The communicator of the ranks of this node."""
