@@ -21,6 +21,7 @@ import pytest
 from distbp.config import Config, merge
 from distbp.data.layout import Column, Layout, Part
 from distbp.data.split import Split
+from distbp.gradient.step_memory import StepMemory
 from distbp.ranks.communicator import OneProcess, run_threads
 from distbp.training.run import Run
 from distbp.training.train import train
@@ -212,3 +213,11 @@ def ranks_of(launcher: int) -> list[int]:
                 if name in (b"PMI_RANK", b"OMPI_COMM_WORLD_RANK"):
                     found[int(value)] = process
     return [found[rank] for rank in sorted(found)]
+
+
+def whole_gradient(memory: StepMemory) -> np.ndarray:
+    """∂L_B/∂w, put together from the slices that are ready in the memory of a step."""
+    count = len(memory.w)
+    slices = [memory.sums[part][0][mine] for part, mine in enumerate(memory.slices)]
+    assert sum(map(len, slices)) == count
+    return np.concatenate(slices)

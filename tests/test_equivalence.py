@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import configuration, train_on, write_data
+from runs import configuration, train_on, whole_gradient, write_data
 
 from distbp.data.problem import Problem
 from distbp.data.scaling import Scaling
@@ -14,6 +14,7 @@ from distbp.data.split import read_split
 from distbp.gradient import shard_gradient as shard_gradient_module
 from distbp.gradient.evaluate import Evaluation
 from distbp.gradient.reduction import Reduction, Tally
+from distbp.gradient.step_memory import StepMemory
 from distbp.mathematics.backprop import Piece, backward, forward, loss_sum
 from distbp.mathematics.network import Network, Parameters, initialize
 from distbp.ranks.communicator import Communicator, run_threads
@@ -23,8 +24,8 @@ RANKS = (2, 3, 5, 8)
 NETWORK = Network.of([4, 5, 3], "tanh", "softmax", "cross_entropy")
 
 
-def shard_gradient(reduction: Reduction, x: np.ndarray, y: np.ndarray) -> Tally:
-    """∂L_T/∂w over all ranks from this rank's columns of x and y."""
+def shard_gradient(reduction: Reduction, x: np.ndarray, y: np.ndarray, n: int) -> Tally:
+    """∂L_T/∂w over all ranks from this rank's columns of x and y, of n in all."""
     parameters = Parameters.zeros(NETWORK, np.float64)
     initialize(parameters, NETWORK, seed=3)
     tally = Tally(samples=x.shape[1])
@@ -36,23 +37,25 @@ def shard_gradient(reduction: Reduction, x: np.ndarray, y: np.ndarray) -> Tally:
         forward(NETWORK, parameters, piece)
         tally.loss = loss_sum(NETWORK, piece)
         backward(NETWORK, parameters, piece, reduction.gradient)
-    return reduction.reduce(tally)
+    return reduction.reduce(tally, n)
 
 
+@pytest.mark.parametrize("nodes", [1, 2, 5])
 @pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("n", [1, 2, 7, 13])
-def test_gradient_is_that_of_the_whole_batch_also_for_uneven_and_empty_shards(ranks: int, n: int) -> None:
+def test_gradient_is_that_of_the_whole_batch_also_for_uneven_and_empty_shards(ranks: int, n: int, nodes: int) -> None:
     rng = np.random.default_rng(n)
     x, y = rng.standard_normal((4, n)), np.eye(3)[:, rng.integers(0, 3, n)]
 
     def on_rank(comm: Communicator) -> tuple[np.ndarray, Tally]:
         mine = slice(n * comm.rank // comm.size, n * (comm.rank + 1) // comm.size)
-        reduction = Reduction(comm, NETWORK, np.float64)
-        return reduction, shard_gradient(reduction, x[:, mine], y[:, mine])
+        memory = StepMemory(comm, NETWORK, np.float64, ())
+        tally = shard_gradient(Reduction(memory, NETWORK), x[:, mine], y[:, mine], n)
+        return whole_gradient(memory), tally
 
     ((alone, total),) = run_threads(1, on_rank)
-    for reduction, tally in run_threads(ranks, on_rank):
-        np.testing.assert_allclose(reduction.gradient.vector, alone.gradient.vector, rtol=1e-12, atol=1e-15)
+    for gradient, tally in run_threads(ranks, on_rank, min(nodes, ranks)):
+        np.testing.assert_allclose(gradient, alone, rtol=1e-12, atol=1e-15)
         assert tally.samples == n
         assert tally.loss == pytest.approx(total.loss, rel=1e-12)
 
@@ -106,7 +109,8 @@ def test_counts_in_the_tally_are_exact_beyond_float32() -> None:
     samples = 2**24 + 1  # float32 alone would lose the 1
 
     def on_rank(comm: Communicator) -> Tally:
-        return Reduction(comm, NETWORK, np.float32).reduce(Tally(loss=1.0, samples=samples, stop=comm.rank == 1))
+        reduction = Reduction(StepMemory(comm, NETWORK, np.float32, ()), NETWORK)
+        return reduction.reduce(Tally(loss=1.0, samples=samples, stop=comm.rank == 1), 3 * samples)
 
     assert [tally.samples for tally in run_threads(3, on_rank)] == [3 * samples] * 3
     assert [tally.stop for tally in run_threads(3, on_rank)] == [1] * 3

@@ -19,7 +19,6 @@ from distbp.errors import CheckpointError, TooLargeError
 from distbp.gradient.batch_gradient import PlainGradient
 from distbp.gradient.evaluate import Evaluation, evaluation_bytes
 from distbp.gradient.feed import Feed, feed_bytes
-from distbp.gradient.reduction import reduction_bytes
 from distbp.gradient.reproducible import ReproducibleGradient, reproducible_bytes
 from distbp.gradient.shard_gradient import shard_gradient_bytes
 from distbp.mathematics.backprop import CACHE_LINE, Piece, piece_bytes
@@ -128,7 +127,6 @@ def test_gradient_and_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     network = run.problem.network
     gradient, evaluation = PlainGradient(run), Evaluation(run.comm, run.problem, run.validation, "float32")  # type: ignore[arg-type]
     shard = gradient._shard_gradient
-    assert reduction_bytes(network, "float32") == gradient._reduction._buffer.nbytes
     assert shard_gradient_bytes(network, run.training, 7, 1, "float32") == {
         "activations": piece_size(shard._room),
         "feed": feed_size(shard._feed),
@@ -158,13 +156,11 @@ def test_reproducible_gradient(
             gradient(batch, stop=False, save=False)
         network = run.problem.network
         said = reproducible_bytes(network, run.training, n, grain, comm.rank, comm.size, "float32")
-        own = [*gradient._spare, *gradient._exchange._received]
-        vectors = len(gradient._sums) - 1
+        own = [parameters.vector for (_, at), parameters in gradient._sums.items() if at] + gradient._spare
         return said, {
             "activations": piece_size(gradient._room),
             "feed": feed_size(gradient._feed),
-            "gradient": gradient.vector.nbytes,
-            "sums": vectors * gradient.vector.nbytes + sum(array.nbytes for array in own),
+            "sums": sum(array.nbytes for array in own),
             "trial": said["trial"],
         }
 

@@ -21,6 +21,7 @@ from distbp.errors import DivergedError, Stopped, UsageError
 from distbp.gradient import reproducible
 from distbp.gradient.batch_gradient import PlainGradient
 from distbp.gradient.reproducible import ReproducibleGradient
+from distbp.gradient.step_memory import StepMemory
 from distbp.mathematics.backprop import Piece, errors, forward, sample_bytes
 from distbp.mathematics.grains import Grains, stride
 from distbp.mathematics.network import Network, Parameters, initialize
@@ -158,10 +159,18 @@ def test_with_an_allreduce_the_bits_depend_on_the_ranks(tmp_path: Path, monkeypa
     options = dict(batch_size=45, grain=5, reproducible=True, hidden=[20], activation="tanh")
     assert distinct(tmp_path, data, "with", **options) == 1
 
-    def mean(exchange: Any, owned: Any, sums: list[Any], count: int, n: int) -> None:
-        own = np.add.reduce(sums)
-        exchange._comm.allreduce(own)
-        np.divide(own, n, out=exchange._vector)
+    def mean(exchange: Any, owned: Any, count: int, n: int) -> None:
+        """Each rank's own sum, and then those of the ranks one after another: as an Allreduce may do it."""
+        memory = exchange._memory
+        memory.fence()
+        own = [
+            np.add.reduce([sums[i][memory.mine] for i in range(len(nodes))])
+            for nodes, sums in zip(owned, memory.sums, strict=True)
+            if nodes
+        ]
+        np.divide(np.add.reduce(own), n, out=exchange.g)
+        memory.measure(exchange.g)
+        memory.fence()
 
     monkeypatch.setattr(reproducible._Exchange, "mean", mean)
     assert distinct(tmp_path, data, "without", **options) > 1
@@ -296,11 +305,12 @@ def gradient_of(kind: Any, network: Network, x: np.ndarray, y: np.ndarray, grain
         batch_size=len(x),
         config=config,
         state=SimpleNamespace(parameters=parameters),
+        memory=StepMemory(OneProcess(), network, dtype, ()),
     )
     gradient = kind(run)
     gradient(np.arange(len(x)), stop=False, save=False)
-    assert gradient.finite
-    return Parameters(network, gradient.vector.copy())
+    assert np.isfinite(run.memory.square)
+    return Parameters(network, gradient.g.copy())
 
 
 def true_gradient(network: Network, x: np.ndarray, y: np.ndarray, grain: int, dtype: str) -> list[Any]:
@@ -378,10 +388,11 @@ def test_dead_layers_give_zero(tmp_path: Path) -> None:
         batch_size=20,
         config=SimpleNamespace(dtype="float32", grain=8),
         state=SimpleNamespace(parameters=parameters),
+        memory=StepMemory(OneProcess(), network, "float32", ()),
     )
     gradient = ReproducibleGradient(run)
     gradient(np.arange(20), stop=False, save=False)
-    g = Parameters(network, gradient.vector)
+    g = Parameters(network, gradient.g)
     assert not g.W[2].any()
     np.testing.assert_allclose(g.b[3], np.full(3, -2 / 3), rtol=1e-6)
 

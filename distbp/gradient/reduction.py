@@ -1,7 +1,9 @@
-"""The reduction: from every rank's Σ_i ∂L_i/∂w to ∂L_T/∂w = (1/n) Σ_i ∂L_i/∂w, with one Allreduce a step.
+"""The reduction: from every rank's Σ_i ∂L_i/∂w to ∂L_T/∂w = (1/n) Σ_i ∂L_i/∂w.
 
-Behind the gradient, in the same buffer, travel the sums of the loss, of the samples and of the metric, and two
-requests, so that all ranks know them at the same step and act alike.
+Within a node each rank adds up its slice of all gradients, from the memory that they share (`StepMemory`); across nodes
+the ranks with the same slice add it up with one Allreduce.  Behind the gradient, in the last slice, travel the sums of
+the loss, of the samples and of the metric, and two requests, so that all ranks know them at the same step and act
+alike.
 """
 
 from __future__ import annotations
@@ -10,13 +12,13 @@ from dataclasses import dataclass
 from math import isfinite
 
 import numpy as np
-from numpy.typing import DTypeLike
 
-from distbp.mathematics.network import Network, Parameters, aligned_zeros, parameter_bytes
-from distbp.ranks.communicator import Communicator
+from distbp.gradient.step_memory import TAIL, StepMemory
+from distbp.mathematics.activations import Array
+from distbp.mathematics.network import Network, Parameters
 
 DIGIT = 4096.0
-TAIL = 8  # numbers behind the gradient
+CACHED = 2**15  # numbers that are added up and divided at a time, while they are in the cache
 
 
 @dataclass
@@ -37,35 +39,58 @@ class Tally:
 
 
 class Reduction:
-    """Holds the gradient of a rank, and sums it over the ranks."""
+    """Sums what all ranks leave in their `gradient`; `g` is then this rank's slice of ∂L_T/∂w."""
 
-    def __init__(self, comm: Communicator, network: Network, dtype: DTypeLike) -> None:
-        self._comm = comm
+    def __init__(self, memory: StepMemory, network: Network) -> None:
+        self._memory = memory
         count = network.parameter_count
-        self._buffer = aligned_zeros(count + TAIL, dtype)
-        self._tail = self._buffer[count:]
-        self.gradient = Parameters(network, self._buffer[:count])
+        own = memory.sums[memory.part][0]
+        self.gradient = Parameters(network, own[:count])
+        self.g: Array = own[memory.mine]
+        self._tail = own[count:]
+        is_last = memory.part == len(memory.slices) - 1
+        self._sent = own[memory.mine.start : memory.mine.stop + TAIL * is_last]  # what is added up here
+        self._agreed = memory.sums[len(memory.slices) - 1][0][count:]  # the tails of all ranks
+        self._all = [sums[0][memory.mine.start : memory.mine.start + len(self._sent)] for sums in memory.sums]
+        self._scratch = np.empty(min(CACHED, len(self._sent)), own.dtype) if len(self._all) > 1 else own[:0]
 
-    def reduce(self, tally: Tally) -> Tally:
-        """Turns `gradient`, this rank's Σ_i ∂L_i/∂w, into ∂L_T/∂w; returns the tally of all ranks.
+    def reduce(self, tally: Tally, n: int) -> Tally:
+        """Leaves ∂L_T/∂w of n samples in `g`; returns the tally of all ranks."""
+        memory, tail = self._memory, self._tail
+        tail[0:2] = _digits(tally.loss)
+        tail[2:4] = _digits(tally.samples)
+        tail[4:6] = _digits(tally.metric)
+        tail[6] = tally.stop
+        tail[7] = tally.save
+        memory.fence()
+        if len(self._sent):
+            self._add_up()
+            if memory.peers.size > 1:
+                memory.peers.allreduce(self._sent)
+            divide(self.g, n)  # ∂L_T/∂w = (1/n) Σ_i ∂L_i/∂w
+            memory.measure(self.g)
+        memory.fence()
+        loss_high, loss_low, n_high, n_low, metric_high, metric_low, stop, save = self._agreed.tolist()
+        return Tally(loss_high + loss_low, int(n_high + n_low), metric_high + metric_low, int(stop), int(save))
 
-        A batch that all ranks leave empty is an error of the caller.
-        """
-        self._tail[0:2] = _digits(tally.loss)
-        self._tail[2:4] = _digits(tally.samples)
-        self._tail[4:6] = _digits(tally.metric)
-        self._tail[6] = tally.stop
-        self._tail[7] = tally.save
-        self._comm.allreduce(self._buffer)
-        loss_high, loss_low, n_high, n_low, metric_high, metric_low, stop, save = self._tail.tolist()
-        n = int(n_high + n_low)
-        self.gradient.vector /= n  # ∂L_T/∂w = (1/n) Σ_i ∂L_i/∂w
-        return Tally(loss_high + loss_low, n, metric_high + metric_low, int(stop), int(save))
+    def _add_up(self) -> None:
+        """This rank's slice of the gradients of all ranks of the node, in the order of the ranks."""
+        first, *others = self._all
+        for start in range(0, len(self._sent), CACHED) if others else ():
+            block = slice(start, min(start + CACHED, len(self._sent)))
+            total = self._scratch[: block.stop - start]
+            np.add(first[block], others[0][block], out=total)
+            for other in others[1:]:
+                total += other[block]
+            self._sent[block] = total
 
 
-def reduction_bytes(network: Network, dtype: DTypeLike) -> int:
-    """Memory of a `Reduction`."""
-    return parameter_bytes(network, dtype) + TAIL * np.dtype(dtype).itemsize
+def divide(array: Array, n: int) -> None:
+    """array /= n; a power of 2 needs no division for the same bits."""
+    if n & (n - 1) == 0:
+        array *= 1.0 / n
+    else:
+        array /= n
 
 
 def _digits(value: float) -> tuple[float, float]:

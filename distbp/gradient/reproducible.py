@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -38,11 +38,12 @@ from numpy.typing import DTypeLike, NDArray
 from distbp.data.split import Split
 from distbp.gradient.feed import Feed, feed_bytes
 from distbp.gradient.reduction import Tally
+from distbp.gradient.step_memory import StepMemory
 from distbp.mathematics.activations import Array
 from distbp.mathematics.backprop import Piece, errors, forward, loss_sum, piece_bytes, sample_bytes
 from distbp.mathematics.batches import shard
 from distbp.mathematics.exact_sum import total
-from distbp.mathematics.grain_tree import Node, add_up, grains_of, largest_nodes, place, root, shares
+from distbp.mathematics.grain_tree import Node, add_up, grains_of, largest_nodes, merged, place, root, shares
 from distbp.mathematics.grains import Grains, grain_count, same_bits, same_bits_bytes, stride
 from distbp.mathematics.network import Network, Parameters, aligned_zeros, parameter_bytes
 from distbp.ranks.communicator import Communicator
@@ -56,7 +57,7 @@ CHUNK = 2**19  # numbers of the gradient that are exchanged at a time, which is 
 
 
 class ReproducibleGradient:
-    """∂L_B/∂w over the whole batch, in `vector`, on every rank."""
+    """∂L_B/∂w over the whole batch; in `g`, this rank's slice of it."""
 
     def __init__(self, run: Run) -> None:
         self._comm, self._problem = run.comm, run.problem
@@ -74,24 +75,22 @@ class ReproducibleGradient:
         self._tiles = list(_tiles(network.sizes))
         largest = _largest_tile(network.sizes)
         self._spare = [aligned_zeros(largest, dtype) for _ in range(self._level)]
-        self._sums: dict[tuple[int, int], Parameters] = {}
-        self.vector = self._sum(0, 0).vector
-        self._exchange = _Exchange(run.comm, self.vector)
-
-    @property
-    def finite(self) -> bool:
-        """Of the last batch."""
-        return isfinite(self.vector @ self.vector)
+        memory, count = run.memory, network.parameter_count
+        own = [Parameters(network, vector[:count]) for vector in memory.sums[memory.part]]
+        self._sums = {(i, 0): parameters for i, parameters in enumerate(own)}
+        self._exchange = _Exchange(memory)
+        self.g = self._exchange.g
 
     def __call__(self, batch: NDArray[np.int64], *, stop: bool, save: bool) -> Tally:
-        """Leaves ∂L_B/∂w in `vector`; returns the tally of all ranks."""
+        """Leaves ∂L_B/∂w in `g`; returns the tally of all ranks."""
         n, comm = len(batch), self._comm
         count = grain_count(n, self._grain)
         owned = [largest_nodes(*share, count) for share in shares(count, comm.size)]
         message = _Message(count)
         message.requests[:] = stop, save
-        sums = [self._node(i, node, count, batch, message) for i, node in enumerate(owned[comm.rank])]
-        self._exchange.mean(owned, sums, count, n)
+        for i, node in enumerate(owned[comm.rank]):
+            self._node(i, node, count, batch, message)
+        self._exchange.mean(owned, count, n)
         return message.agree(comm, n)
 
     def _node(self, i: int, node: Node, count: int, batch: NDArray[np.int64], message: _Message) -> Array:
@@ -112,7 +111,7 @@ class ReproducibleGradient:
     def _sum(self, i: int, at: int) -> Parameters:
         """Memory for a sum of grains: the i-th of this rank, or one on the way to it."""
         key = (i, 0) if at == 0 else (0, at)
-        if key not in self._sums:
+        if key not in self._sums:  # those of place 0 are in the memory of the step
             self._sums[key] = Parameters.zeros(self._network, self._dtype)
         return self._sums[key]
 
@@ -207,71 +206,92 @@ def _room(network: Network, n: int, grain: int, size: int, dtype: DTypeLike) -> 
     return _Room(level, min(most, 2**level) * step)
 
 
+def most_sums(N: int, n: int, grain: int, size: int) -> int:
+    """The nodes of the rank that has most, of a batch of n samples, or of the last one of N, which may be shorter."""
+    counts = {grain_count(n, min(grain, n)), grain_count(N % n or n, min(grain, n))}
+    return max(len(largest_nodes(*share, count)) for count in counts for share in shares(count, size))
+
+
 def reproducible_bytes(
     network: Network, data: Split, n: int, grain: int, rank: int, size: int, dtype: DTypeLike
 ) -> dict[str, int]:
-    """Memory of a `ReproducibleGradient`; "sums": vectors besides the gradient, and what the exchange keeps.
+    """Memory of a `ReproducibleGradient` besides the step's; "sums": vectors on the way to those of the step.
 
     The last batch of an epoch may be shorter, so that a rank has other nodes.
     """
     grain, item = min(grain, n), np.dtype(dtype).itemsize
     room = _room(network, n, grain, size, dtype)
     spare = room.level * _largest_tile(network.sizes) * item
-    vectors = received = 0
+    above = 0
     for count in {grain_count(n, grain), grain_count(len(data) % n or n, grain)}:
-        owned = [largest_nodes(*share, count) for share in shares(count, size)]
-        above = max((level - room.level for level, _ in owned[rank]), default=0)
-        vectors = max(vectors, max(1, len(owned[rank])) + max(0, above))
-        if size > 1:
-            chunk = min(CHUNK, network.parameter_count)
-            received = max(received, max(map(len, owned)) * size * -(-chunk // size) * item)
+        for node in largest_nodes(*shares(count, size)[rank], count):
+            grains = grains_of(node, count)
+            first = grains.start >> room.level
+            above = max([above, *(place(grain >> room.level, first) for grain in grains)])
     return {
         "activations": piece_bytes(network, room.samples, dtype),
         "feed": feed_bytes(data, grain, dtype),
-        "gradient": parameter_bytes(network, dtype),
-        "sums": (vectors - 1) * parameter_bytes(network, dtype) + spare + received,
+        "sums": above * parameter_bytes(network, dtype) + spare,
         "trial": same_bits_bytes(network, room.samples, dtype) if grain == stride(grain, dtype) < room.samples else 0,
     }
 
 
 class _Exchange:
-    """Sums of grains on their way to ∂L_B/∂w: every rank adds up a slice of w from the sums of all, for all."""
+    """Sums of grains on their way to ∂L_B/∂w: each rank of a node adds up its slice of w from the sums of all."""
 
-    def __init__(self, comm: Communicator, vector: Array) -> None:
-        self._comm, self._vector = comm, vector
-        self._received: list[Array] = []
+    def __init__(self, memory: StepMemory) -> None:
+        self._memory = memory
+        self.g = memory.sums[memory.part][0][memory.mine]
+        # In the order of the peers: which ranks share memory there.
+        self._nodes = memory.peers.allgather(memory.ranks)
 
-    def mean(self, owned: list[list[Node]], sums: list[Array], count: int, n: int) -> None:
-        """1/n of the sum of all grains.  `owned`: the nodes of each rank; `sums`: this rank's S(node)."""
-        comm = self._comm
-        if comm.size == 1:
-            self._vector /= n
-            return
-        for start in range(0, len(self._vector), CHUNK):
-            part = self._vector[start : start + CHUNK]
-            slices = [slice(*shard(len(part), rank, comm.size)) for rank in range(comm.size)]
-            lengths = [one.stop - one.start for one in slices]
-            mine = slices[comm.rank]
-            known = self._distribute(owned, [one[start : start + CHUNK] for one in sums], lengths)
-            np.divide(add_up(root(count), count, known.get), n, out=part[mine])  # ∂L_T/∂w = (1/n) Σ_i ∂L_i/∂w
-            comm.allgather_parts(part, lengths)
+    def mean(self, owned: list[list[Node]], count: int, n: int) -> None:
+        """1/n of the sum of all grains, in `g`.  `owned`: the nodes of each rank, whose sums are in the memory."""
+        memory, peers = self._memory, self._memory.peers
+        memory.fence()
+        for start in range(0, len(self.g), CHUNK):
+            g = self.g[start : start + CHUNK]
+            part = slice(memory.mine.start + start, memory.mine.start + start + len(g))
+            known = {
+                node: sums[i][part]
+                for rank, sums in zip(memory.ranks, memory.sums, strict=True)
+                for i, node in enumerate(owned[rank])
+            }
+            if peers.size > 1:
+                self._mean_of_peers(owned, known, count, n, g)
+            else:
+                np.divide(add_up(root(count), count, known.get), n, out=g)  # ∂L_T/∂w = (1/n) Σ_i ∂L_i/∂w
+        if len(self.g):
+            memory.measure(self.g)
+        memory.fence()
+
+    def _mean_of_peers(self, owned: list[list[Node]], known: dict[Node, Array], count: int, n: int, g: Array) -> None:
+        """Each of the peers adds up a slice of this slice, for all of them."""
+        peers = self._memory.peers
+        of_peers = [merged({node for rank in ranks for node in owned[rank]}, count) for ranks in self._nodes]
+        sums = [add_up(node, count, known.get) for node in of_peers[peers.rank]]
+        slices = [slice(*shard(len(g), rank, peers.size)) for rank in range(peers.size)]
+        lengths = [one.stop - one.start for one in slices]
+        mine = slices[peers.rank]
+        here = self._distribute(of_peers, sums, lengths)
+        np.divide(add_up(root(count), count, here.get), n, out=g[mine])
+        peers.allgather_parts(g, lengths)
 
     def _distribute(self, owned: list[list[Node]], sums: list[Array], lengths: list[int]) -> dict[Node, Array]:
-        """This rank's slice of S(node), for all nodes of all ranks."""
+        """This rank's slice of S(node), for all nodes of all peers."""
         known: dict[Node, Array] = {}
-        own = lengths[self._comm.rank]
+        peers = self._memory.peers
+        own = lengths[peers.rank]
         for i in range(max(map(len, owned))):
-            if i == len(self._received):
-                self._received.append(aligned_zeros(len(owned) * lengths[-1], self._vector.dtype))
             senders = [nodes[i : i + 1] for nodes in owned]
-            received = self._received[i][: own * len(list(filter(None, senders)))]
-            self._comm.alltoall(
-                sums[i] if i < len(sums) else self._vector[:0],
+            nodes = [node for nodes in senders for node in nodes]
+            received = np.empty(own * len(nodes), self.g.dtype)
+            peers.alltoall(
+                sums[i] if i < len(sums) else self.g[:0],
                 [length * (i < len(sums)) for length in lengths],
                 received,
                 [own * len(nodes) for nodes in senders],
             )
-            nodes = [node for nodes in senders for node in nodes]
             known.update(zip(nodes, received.reshape(len(nodes), own), strict=True))
         return known
 

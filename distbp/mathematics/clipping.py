@@ -7,22 +7,31 @@ Source: Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neura
 
 from __future__ import annotations
 
-from math import sqrt
-
 import numpy as np
+from numpy.typing import NDArray
 
 from distbp.mathematics.activations import Array
 
-BLOCK = 2**16  # numbers that are squared in float64 at a time
+BLOCK = 4096  # numbers whose squares are added up by themselves, so that who adds up which blocks makes no difference
+TOGETHER = 16  # blocks that are converted at a time
 
 
-def norm(gradient: Array) -> float:
-    """|g|, summed in float64: squares of float32 numbers neither overflow nor vanish there."""
-    total = 0.0
-    for start in range(0, len(gradient), BLOCK):
-        block = gradient[start : start + BLOCK].astype(np.float64)
-        total += float(block @ block)
-    return sqrt(total)
+def squares(gradient: Array, out: NDArray[np.float64], *, exact: bool) -> None:
+    """Σ g² of each block of the gradient: |g|² is the sum of all.
+
+    `exact`: in float64, where squares of float32 numbers neither overflow nor vanish.
+    """
+    if exact and gradient.dtype != np.float64:
+        for first in range(0, len(out), TOGETHER):
+            part = gradient[first * BLOCK : (first + TOGETHER) * BLOCK].astype(np.float64)
+            squares(part, out[first : first + TOGETHER], exact=False)
+        return
+    whole = len(gradient) // BLOCK
+    blocks = gradient[: whole * BLOCK].reshape(whole, BLOCK)
+    out[:whole] = np.vecdot(blocks, blocks)
+    if whole < len(out):
+        rest = gradient[whole * BLOCK :]
+        out[whole] = rest @ rest
 
 
 def shorten(gradient: Array, length: float, limit: float) -> None:

@@ -56,6 +56,20 @@ def largest_nodes(first: int, last: int, count: int) -> list[Node]:
     return within(root(count)) if first < last else []
 
 
+def merged(nodes: set[Node], count: int) -> list[Node]:
+    """The fewest nodes that stand for the grains of these, from left to right."""
+
+    def within(node: Node) -> list[Node]:
+        if node in nodes:
+            return [node]
+        below = [(child, within(child)) for child in (children(node, count) if node[0] else [])]
+        if below and all(found == [child] for child, found in below):
+            return [node]
+        return [one for _, found in below for one in found]
+
+    return within(root(count))
+
+
 def shares(count: int, size: int) -> list[tuple[int, int]]:
     """The grains [first, last) of each of `size` ranks, cut where the tree is, as far as that keeps the work even.
 

@@ -9,8 +9,9 @@ from distbp.config import AUTO, Config
 from distbp.data.loading import Choice, choose_loader, held_bytes
 from distbp.data.problem import network_for
 from distbp.data.split import Split, foresee_split, read_ahead_bytes
-from distbp.gradient.batch_gradient import batch_gradient_bytes
+from distbp.gradient.batch_gradient import batch_gradient_bytes, sums_of_a_rank
 from distbp.gradient.evaluate import evaluation_bytes
+from distbp.gradient.step_memory import step_memory_bytes
 from distbp.mathematics.batches import batch_samples
 from distbp.mathematics.grains import default_grain
 from distbp.mathematics.network import Network, initialize_bytes, parameter_bytes
@@ -77,12 +78,16 @@ def _network_terms(comm: Communicator, needs: Needs) -> list[Term]:
     """What follows from the network; what is taken for a moment only is the last one."""
     config, network, validation = needs.choice.config, needs.network, needs.validation
     parameters = parameter_bytes(network, config.dtype)
-    state = len(needs.optimizer.vectors) * parameters
+    vectors, sums = len(needs.optimizer.vectors), sums_of_a_rank(config, len(needs.training), needs.choice.n, comm.size)
+    state, here = vectors * parameters, len(comm.node_ranks())
+    is_shared = comm.node_copies(step_memory_bytes(network, config.dtype, vectors, here * sums)) == 1
     gradient = batch_gradient_bytes(config, network, needs.training, needs.choice.n, comm.rank, comm.size)
     trial = gradient.pop("trial")
     validating = evaluation_bytes(network, validation, config.dtype) if validation else 0
     written = write_bytes(network, config.dtype, has_vectors=state > 0) if comm.rank == 0 else 0
-    later = sum(gradient.values()) + validating  # not there yet when parameters are drawn, or read and copied
+    later = (
+        parameters * sums + sum(gradient.values()) + validating
+    )  # not there yet when parameters are drawn, or read and copied
     moments = {
         "writing a checkpoint": written,
         "trying out products": trial,
@@ -90,10 +95,10 @@ def _network_terms(comm: Communicator, needs: Needs) -> list[Term]:
         "reading the checkpoint": parameters + state - later if needs.is_resumed else 0,
     }
     return [
-        Term("parameters", parameters),
-        Term(f"state of {config.optimizer}", state),
-        Term("gradient", gradient["gradient"]),
-        Term("sums of gradients", gradient["sums"]),
+        Term("parameters", parameters, shared=is_shared),
+        Term(f"state of {config.optimizer}", state, shared=is_shared),
+        Term("gradient", parameters),
+        Term("sums of gradients", (sums - 1) * parameters + gradient["sums"]),
         Term("activations", gradient["activations"]),
         Term("samples of a batch as they are stored", gradient["feed"]),
         Term("activations of validation", validating),

@@ -14,9 +14,11 @@ from distbp.data.loading import choose_loader, held_bytes, make_loader, node_bud
 from distbp.data.problem import Problem, pose
 from distbp.data.split import Split, data_files, read_split
 from distbp.errors import DataError, TooLargeError, UsageError
+from distbp.gradient.batch_gradient import sums_of_a_rank
+from distbp.gradient.step_memory import StepMemory
 from distbp.mathematics.batches import batch_samples, steps_per_epoch
 from distbp.mathematics.grains import default_grain, grain_count
-from distbp.mathematics.network import Parameters, aligned_zeros, initialize
+from distbp.mathematics.network import initialize
 from distbp.mathematics.optimizers import Optimizer, make_optimizer
 from distbp.ranks.communicator import Communicator, agree, from_first, on_first
 from distbp.ranks.machine_record import differences, machine
@@ -45,6 +47,7 @@ class Run:
     directory: RunDirectory
     threads: tuple[int, str]
     plan: MemoryPlan
+    memory: StepMemory  # that of state.vector and state.optimizer, too
     to_beat: float  # the validation loss below which an epoch's parameters become best.h5
 
     def best(self) -> tuple[float, int]:
@@ -108,20 +111,40 @@ def prepare(
     config, loader, training = make_loader(comm, choice, training, note)
     if comm.rank == 0 and plan.warning:
         note(plan.warning)
-    vector = aligned_zeros(problem.network.parameter_count, config.dtype)
+    network = problem.network
+    sums, has_norm = sums_of_a_rank(config, len(training), batch_size, comm.size), config.clip_norm > 0
+    step_memory = StepMemory(comm, network, config.dtype, optimizer.vectors, sums, exact=has_norm)
+    w, vectors = step_memory.w, step_memory.vectors
     if stored:
-        vector[:] = stored.vector
-        vectors = {name: values.copy() for name, values in stored.optimizer.items()}
         history = {name: list(values) for name, values in _columns(problem, stored.history).items()}
-        state = Checkpoint(config, problem, vector, vectors, replace(stored.progress), history, stored.machines)
+        state = Checkpoint(config, problem, w, vectors, replace(stored.progress), history, stored.machines)
         to_beat = from_first(comm, lambda: directory.reopen(state, note))
     else:
-        initialize(Parameters(problem.network, vector), problem.network, config.seed, config.initialization)
-        state = Checkpoint(config, problem, vector, optimizer.init(vector), Progress(), _columns(problem, {}))
+        state = Checkpoint(config, problem, w, vectors, Progress(), _columns(problem, {}))
         to_beat = math.inf
+    if step_memory.part == 0:
+        if stored:
+            for vector, values in ((w, stored.vector), *((vectors[name], stored.optimizer[name]) for name in vectors)):
+                vector[:] = values
+        else:
+            initialize(state.parameters, network, config.seed, config.initialization)
+    step_memory.fence()
     _record_machine(comm, state, threads[0], note)
     run = Run(
-        comm, config, problem, training, loader, validation, batch_size, steps, state, directory, threads, plan, to_beat
+        comm,
+        config,
+        problem,
+        training,
+        loader,
+        validation,
+        batch_size,
+        steps,
+        state,
+        directory,
+        threads,
+        plan,
+        step_memory,
+        to_beat,
     )
 
     def first_files() -> None:

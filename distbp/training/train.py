@@ -16,7 +16,7 @@ from distbp.gradient.batch_gradient import BatchGradient, batch_gradient
 from distbp.gradient.diagnosis import first_not_finite
 from distbp.gradient.evaluate import Evaluation, Scores
 from distbp.gradient.reduction import Tally
-from distbp.mathematics.clipping import norm, shorten
+from distbp.mathematics.clipping import shorten
 from distbp.mathematics.grains import sample_shares
 from distbp.mathematics.schedules import Schedule
 from distbp.ranks.communicator import Communicator, on_first
@@ -120,7 +120,9 @@ class _Training:
         self._stop_requested, self._beat, self._pulse = stop_requested, beat, pulse
         self._gradient: BatchGradient = batch_gradient(run)
         self._optimizer, self._learning_rate = optimizer_of(config), make_schedule(config, run.steps_per_epoch)
-        self._guard = DriftGuard(run.comm, state.parameters, config.drift_steps)
+        mine = run.memory.mine  # what this rank updates
+        self._w, self._vectors = run.memory.w[mine], {name: one[mine] for name, one in run.memory.vectors.items()}
+        self._guard = DriftGuard(run.comm, state.parameters, config.drift_steps if len(run.memory.nodes) > 1 else 0)
         self._evaluation = Evaluation(run.comm, run.problem, run.validation, config.dtype) if run.validation else None
         self._saved, self._saved_at = str(run.directory.checkpoint(state.progress.step)), time.monotonic()
 
@@ -160,7 +162,7 @@ class _Training:
 
     def _step(self, batch: NDArray[np.int64], done: Tally, *, save: bool) -> Tally:
         """One batch; its sums are added to `done`."""
-        state, progress = self._run.state, self._run.state.progress
+        progress = self._run.state.progress
         self._beat(f"in epoch {progress.epoch + 1}, step {progress.step + 1}")
         # ∂L_B/∂w over the whole batch, on every rank
         total = self._gradient(batch, stop=self._stop_requested(), save=save)
@@ -170,9 +172,10 @@ class _Training:
             self._skip(wrong, batch)
         else:
             self._clip()
-            optimizer_state, rate = state.optimizer, self._learning_rate(progress.step)
-            self._optimizer.update(state.vector, self._gradient.vector, optimizer_state, rate, progress.step + 1)
+            rate = self._learning_rate(progress.step)
+            self._optimizer.update(self._w, self._gradient.g, self._vectors, rate, progress.step + 1)
             done.add(total)
+        self._run.memory.fence()
         progress.step += 1
         progress.samples += total.samples
         self._guard.after_step(progress.step, self._saved)
@@ -183,7 +186,7 @@ class _Training:
     def _what_is_not_finite(self, total: Tally) -> str:
         if not math.isfinite(total.loss):
             return f"the loss is {total.loss}"
-        return "" if self._gradient.finite else "the gradient is not finite"
+        return "" if math.isfinite(self._run.memory.square) else "the gradient is not finite"
 
     def _skip(self, wrong: str, batch: NDArray[np.int64]) -> None:
         """Every rank holds the same sums, gradient and parameters, so all come to the same verdict."""
@@ -200,9 +203,9 @@ class _Training:
     def _clip(self) -> None:
         limit = self._run.config.clip_norm
         if limit:
-            length = np.array([norm(self._gradient.vector)])
+            length = np.array([math.sqrt(self._run.memory.square)])
             self._run.comm.allreduce(length, "max")  # CPUs of different types may differ in its last bit
-            shorten(self._gradient.vector, float(length[0]), limit)
+            shorten(self._gradient.g, float(length[0]), limit)
 
     def _validate(self) -> Scores | None:
         """Raises Stopped, agreed, where a stop is asked for meanwhile."""

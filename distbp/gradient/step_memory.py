@@ -1,0 +1,132 @@
+"""What the ranks of a node hold in common while they train: w, the optimizer's vectors, and a gradient of each rank.
+
+It is one piece of memory that they share.  Every rank writes a gradient of its own there, adds up one slice of all of
+them, and updates the same slice of w and of the optimizer's vectors: so parameters and optimizer are held once for a
+node, and each of their numbers is updated once, whatever the number of ranks.  Ranks of different nodes that have the
+same slice are `peers`: they exchange that slice alone.
+
+Where memory cannot be shared, each rank is a node of its own: then the slice is the whole, and all ranks are peers.
+
+Why it is right.  A step has three fences (MPI_Win_sync, a barrier of the node, MPI_Win_sync; MPI 4.1, 12.7: what was
+stored before is seen by loads after it):
+
+1. after backpropagation.  Before it a rank writes its own gradient, and reads w; nobody writes w.
+2. when the slices of ∂L_B/∂w are ready.  Between 1 and 2 a rank reads its slice of all gradients, and writes that slice
+   of its own gradient, which nobody else reads.  Behind 2 what all must know is read: the tally and the squares.
+3. after the update.  Between 2 and 3 a rank writes its slices of w and of the optimizer's vectors, and nobody reads w.
+
+So between two fences no number is written by one rank and read or written by another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from distbp.mathematics.activations import Array
+from distbp.mathematics.batches import shard
+from distbp.mathematics.clipping import BLOCK, squares
+from distbp.mathematics.network import Network
+from distbp.ranks.communicator import Communicator, NodeArray
+
+PAGE = 4096  # bytes
+TAIL = 8  # numbers behind each gradient: see `distbp.gradient.reduction`
+
+
+class StepMemory:
+    """The memory of one rank's node.  All ranks make theirs together; everything is 0 at first.
+
+    `names`: of the optimizer's vectors; `sums`: how many gradients, or sums of parts of a gradient, a rank has.
+    `exact`: whether the square of the gradient must be, or need only tell whether the gradient is finite.
+    """
+
+    def __init__(
+        self,
+        comm: Communicator,
+        network: Network,
+        dtype: DTypeLike,
+        names: Sequence[str],
+        sums: int = 1,
+        *,
+        exact: bool = False,
+    ) -> None:
+        self._exact = exact
+        count, here = network.parameter_count, comm.node_ranks()
+        is_shared = comm.node_copies(step_memory_bytes(network, dtype, len(names), len(here) * sums)) == 1
+        self.ranks = here if is_shared else [comm.rank]  # that share it
+        size = step_memory_bytes(network, dtype, len(names), len(self.ranks) * sums)
+        place = np.dtype(np.uint8)
+        shared = comm.node_array((size,), place) if is_shared else NodeArray(np.empty(size, place), 0, 1)
+        self.part, self.fence = shared.part, shared.fence
+
+        memory = _Sections(shared.array)
+        self.w: Array = memory.take(count, dtype)
+        self.vectors: dict[str, Array] = {name: memory.take(count, dtype) for name in names}
+        self.sums = [[memory.take(count + TAIL, dtype) for _ in range(sums)] for _ in self.ranks]  # by rank of the node
+        self.squares: NDArray[np.float64] = memory.take(-(-count // BLOCK), np.float64)  # Σ g² of each block
+
+        everywhere = comm.allgather(self.ranks)
+        self.nodes = sorted({ranks[0]: ranks for ranks in everywhere}.values())
+        self.slices = _slices(count, min(map(len, self.nodes)))
+        self.peers = comm.split(min(self.part, len(self.slices)))  # on one node: this rank alone
+        self.mine = self.slices[self.part] if self.part < len(self.slices) else slice(count, count)
+        self._clear()
+
+    def _clear(self) -> None:
+        """By those who will write there, so that the pages are near them."""
+        for vector in (self.w, *self.vectors.values()):
+            vector[self.mine] = 0.0
+        for own in self.sums[self.part]:
+            own.fill(0.0)
+        if self.part == 0:
+            self.squares.fill(0.0)
+        self.fence()
+
+    @property
+    def square(self) -> float:
+        """|∂L_B/∂w|², the same on any number of ranks; not finite where the gradient is not."""
+        return float(self.squares.sum())
+
+    def measure(self, g: Array) -> None:
+        """Takes the squares of `g`, this rank's slice of ∂L_B/∂w."""
+        first = self.mine.start // BLOCK
+        out = self.squares[first : first - (-len(g) // BLOCK)]
+        squares(g, out, exact=self._exact)
+        if not self._exact and not np.isfinite(out).all():  # too large to be squared in float32
+            squares(g, out, exact=True)
+
+
+class _Sections:
+    """Arrays one after another in a piece of memory, each from a page on."""
+
+    def __init__(self, memory: NDArray[np.uint8]) -> None:
+        self._memory = memory
+        self._at = -memory.ctypes.data % 64
+
+    def take(self, count: int, dtype: DTypeLike) -> NDArray[Any]:
+        """The next `count` numbers."""
+        size = count * np.dtype(dtype).itemsize
+        array = self._memory[self._at : self._at + size].view(dtype)
+        self._at += _pages(size)
+        return array
+
+
+def _pages(size: int) -> int:
+    return -(-size // PAGE) * PAGE
+
+
+def _slices(count: int, owners: int) -> list[slice]:
+    """What each of the ranks of a node adds up and updates: whole blocks."""
+    blocks = -(-count // BLOCK)
+    cuts = [shard(blocks, owner, owners) for owner in range(owners)]
+    return [slice(min(count, first * BLOCK), min(count, last * BLOCK)) for first, last in cuts]
+
+
+def step_memory_bytes(network: Network, dtype: DTypeLike, vectors: int, sums: int) -> int:
+    """Memory of a node, for so many vectors of an optimizer, and so many sums of all its ranks."""
+    count, item = network.parameter_count, np.dtype(dtype).itemsize
+    parts = (1 + vectors) * _pages(count * item) + sums * _pages((count + TAIL) * item)
+    return parts + _pages(-(-count // BLOCK) * 8) + PAGE
