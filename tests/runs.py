@@ -66,11 +66,19 @@ def configuration(data: str, out: Path | str, **options: Any) -> Config:
     return merge({**small, **options}, "test")
 
 
-def train_on(ranks: int, config: Config, **words: Any) -> Run:
-    """Trains on threads that stand in for ranks (one: in this thread); the run of rank 0."""
+def train_on(ranks: int, config: Config, nodes: int = 1, **words: Any) -> Run:
+    """Trains on threads that stand in for ranks (one: in this thread), on so many nodes; the run of rank 0."""
     if ranks == 1:
         return train(OneProcess(), config, **words)
-    return run_threads(ranks, lambda comm: train(comm, config, **words))[0]
+    return run_threads(ranks, lambda comm: train(comm, config, **words), nodes_of(ranks, nodes))[0]
+
+
+def nodes_of(ranks: int, nodes: int) -> list[list[int]]:
+    """Ranks dealt out to nodes one by one, and the last node has one rank less, where it can."""
+    dealt = [list(range(node, ranks, nodes)) for node in range(min(nodes, ranks))]
+    if len(dealt) > 1 and len(dealt[-1]) > 1:
+        dealt[0].append(dealt[-1].pop())
+    return dealt
 
 
 def resumed(ranks: int, config: Config, **changes: Any) -> Run:

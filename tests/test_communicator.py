@@ -148,7 +148,7 @@ def test_simulated_nodes():
         shared.fence()
         return communicator.node_ranks(), shared.array[: shared.parts].tolist()
 
-    assert run_threads(5, on_rank, nodes=2) == [([0, 1], [0, 1])] * 2 + [([2, 3, 4], [2, 3, 4])] * 3
+    assert run_threads(4, on_rank, [[0, 3], [1, 2]]) == [([0, 3], [0, 3]), *[([1, 2], [1, 2])] * 2, ([0, 3], [0, 3])]
 
 
 def test_an_error_releases_those_who_wait_in_a_part():

@@ -89,11 +89,11 @@ def test_a_run_that_drifts_stops_before_it_saves(
 
     monkeypatch.setattr(optimizers.Adam, "update", faulty)
     if found is None:
-        assert run_threads(3, on_rank, nodes=3) == [12] * 3
+        assert run_threads(3, on_rank, [[0], [1], [2]]) == [12] * 3
         return
     saved = 4 if steps == 100 else 0
     with pytest.raises(DriftError, match=f"(?s)after step {found}: layer 2 of rank .*checkpoint-{saved:010d}.h5"):
-        run_threads(3, on_rank, nodes=3)
+        run_threads(3, on_rank, [[0], [1], [2]])
     assert RunDirectory(config.out).checkpoints()[-1].name == f"checkpoint-{saved:010d}.h5"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import configuration, train_on, whole_gradient, write_data
+from runs import configuration, nodes_of, train_on, whole_gradient, write_data
 
 from distbp.data.problem import Problem
 from distbp.data.scaling import Scaling
@@ -54,7 +54,7 @@ def test_gradient_is_that_of_the_whole_batch_also_for_uneven_and_empty_shards(ra
         return whole_gradient(memory), tally
 
     ((alone, total),) = run_threads(1, on_rank)
-    for gradient, tally in run_threads(ranks, on_rank, min(nodes, ranks)):
+    for gradient, tally in run_threads(ranks, on_rank, nodes_of(ranks, nodes)):
         np.testing.assert_allclose(gradient, alone, rtol=1e-12, atol=1e-15)
         assert tally.samples == n
         assert tally.loss == pytest.approx(total.loss, rel=1e-12)

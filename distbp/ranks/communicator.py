@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from distbp.errors import DistbpError
 from distbp.mathematics.activations import Array
-from distbp.mathematics.batches import shard
 
 T = TypeVar("T")
 
@@ -63,7 +62,7 @@ class Communicator(Protocol):
         """Rank 0's value, on all ranks; what the others pass is ignored.  Treat it as read-only."""
 
     def node_ranks(self) -> list[int]:
-        """The ranks that run on the same node as this one, itself included."""
+        """The ranks that run on the same node as this one, itself included, in ascending order."""
 
     def node_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NodeArray:
         """An array that the ranks of a node share."""
@@ -130,11 +129,11 @@ class OneProcess:
 class ThreadRank:
     """One of `size` threads; they meet in a shared list, with a barrier before reading and one after."""
 
-    def __init__(self, rank: int, meeting: _Meeting, nodes: int = 1) -> None:
+    def __init__(self, rank: int, meeting: _Meeting, nodes: Sequence[Sequence[int]] | None = None) -> None:
         self.rank = rank
         self.size = len(meeting.values)
         self._meeting = meeting
-        self._nodes = [range(*shard(self.size, node, nodes)) for node in range(nodes)]
+        self._nodes = nodes or [range(self.size)]
         self._node: ThreadRank | None = None
 
     def allreduce(self, array: Array, operation: str = "sum") -> None:
@@ -176,7 +175,7 @@ class ThreadRank:
 
     def node_ranks(self) -> list[int]:
         """Those of its node."""
-        return list(next(node for node in self._nodes if self.rank in node))
+        return sorted(next(node for node in self._nodes if self.rank in node))
 
     def node_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NodeArray:
         """The array of the node's first rank.  Threads see each other's memory; in a fence they only wait."""
@@ -224,10 +223,12 @@ class _Meeting:
             part.abort()
 
 
-def run_threads(size: int, function: Callable[[Communicator], T], nodes: int = 1) -> list[T]:
+def run_threads(
+    size: int, function: Callable[[Communicator], T], nodes: Sequence[Sequence[int]] | None = None
+) -> list[T]:
     """Calls function(communicator) in `size` threads that stand in for ranks; returns the results by rank.
 
-    They stand in for ranks on so many `nodes`, that share memory only with those of their node.
+    `nodes`: which of them stand in for ranks on one node, and share memory; without it all of them do.
 
     When one raises, the others are released from their barrier and the first error is raised here.
     """

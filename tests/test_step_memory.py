@@ -1,0 +1,150 @@
+"""What the ranks of a node share while they train: nodes of any shape compute what one process computes."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from runs import configuration, nodes_of, resumed, train_on, whole_gradient, write_data
+
+from distbp.gradient.reduction import Reduction, Tally
+from distbp.gradient.step_memory import StepMemory, step_memory_bytes
+from distbp.mathematics.clipping import BLOCK
+from distbp.mathematics.network import Network
+from distbp.ranks.communicator import Communicator, OneProcess, run_threads
+from distbp.training.comparison import digest
+from distbp.training.run import Run
+
+WIDE = Network.of([90, 100, 50], "tanh", "identity", "mse")  # 14,150 parameters: four blocks, the last one short
+SHAPES = [(2, 1), (3, 1), (8, 1), (2, 2), (5, 2), (6, 3), (8, 3), (5, 5)]
+
+
+def made(comm: Communicator, dtype: str = "float32", sums: int = 1) -> StepMemory:
+    return StepMemory(comm, WIDE, dtype, ("m", "v"), sums)
+
+
+@pytest.mark.parametrize(("ranks", "nodes"), SHAPES)
+def test_slices_are_whole_blocks_and_make_up_w(ranks: int, nodes: int) -> None:
+    def on_rank(comm: Communicator) -> tuple[list[int], slice, list[list[int]], int]:
+        memory = made(comm)
+        assert memory.mine == (memory.slices[memory.part] if memory.part < len(memory.slices) else memory.mine)
+        assert not memory.w.any()
+        assert not any(vector.any() for vector in memory.vectors.values())
+        return memory.ranks, memory.mine, memory.nodes, len(memory.slices)
+
+    for here, _, everywhere, owners in (found := run_threads(ranks, on_rank, nodes_of(ranks, nodes))):
+        assert everywhere == sorted(map(sorted, nodes_of(ranks, nodes)))
+        assert owners == min(map(len, everywhere))
+        mine = sorted((found[rank][1].start, found[rank][1].stop) for rank in here)
+        mine = [(start, stop) for start, stop in mine if stop > start]
+        assert mine[0][0] == 0
+        assert mine[-1][1] == WIDE.parameter_count
+        assert [stop for _, stop in mine[:-1]] == [start for start, _ in mine[1:]]
+        assert all(start % BLOCK == 0 for start, _ in mine)
+
+
+@pytest.mark.parametrize("sums", [1, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_arrays_do_not_overlap_and_begin_at_cache_lines(dtype: str, sums: int) -> None:
+    memory = made(OneProcess(), dtype, sums)
+    arrays = [memory.w, *memory.vectors.values(), *(one for own in memory.sums for one in own), memory.squares]
+    places = sorted((array.ctypes.data, array.ctypes.data + array.nbytes) for array in arrays)
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(places))
+    assert all(start % 64 == 0 for start, _ in places)
+    assert places[-1][1] - places[0][0] <= step_memory_bytes(WIDE, dtype, 2, sums)
+
+
+@pytest.mark.parametrize(("ranks", "nodes"), SHAPES)
+def test_the_reduction_of_any_nodes(ranks: int, nodes: int) -> None:
+    """Every rank's gradient is different, and so is each of its numbers; the square is that of the mean."""
+    rng = np.random.default_rng(1)
+    gradients = rng.standard_normal((ranks, WIDE.parameter_count)).astype(np.float32)
+
+    def on_rank(comm: Communicator) -> tuple[np.ndarray, float, Tally]:
+        memory = made(comm)
+        reduction = Reduction(memory, WIDE)
+        for _ in range(3):  # nothing of an earlier step is left
+            reduction.gradient.vector[:] = gradients[comm.rank]
+            tally = reduction.reduce(Tally(comm.rank + 0.5, 10**7, 1.0, stop=comm.rank == 1), n=12)
+            whole, square = whole_gradient(memory), memory.square
+            memory.fence()
+        return whole, square, tally
+
+    exact = gradients.astype(np.float64).sum(axis=0) / 12
+    for whole, square, tally in run_threads(ranks, on_rank, nodes_of(ranks, nodes)):
+        np.testing.assert_allclose(whole, exact, rtol=1e-5, atol=1e-6)
+        assert square == pytest.approx(float(exact @ exact), rel=1e-5)
+        assert tally == Tally(sum(r + 0.5 for r in range(ranks)), ranks * 10**7, ranks, stop=1)
+
+
+@pytest.mark.parametrize("value", [1e30, np.inf, np.nan])
+def test_a_gradient_is_finite_also_where_its_square_is_not_in_float32(value: float) -> None:
+    memory = made(OneProcess())
+    reduction = Reduction(memory, WIDE)
+    reduction.gradient.vector[5000] = value
+    with np.errstate(all="ignore"):
+        reduction.reduce(Tally(0.0, 1), n=1)
+    assert np.isfinite(memory.square) == np.isfinite(value)
+    if np.isfinite(value):
+        assert memory.square == pytest.approx(1e60, rel=1e-6)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_data(tmp_path_factory.mktemp("data") / "d.h5", train=150, inputs=70)
+
+
+def run_of(ranks: int, nodes: int, data: str, out: Path, **options: Any) -> Run:
+    hidden = {"hidden": [80, 40], "batch_size": 60, "epochs": 2}
+    return train_on(ranks, configuration(data, out, **hidden, **options), nodes)
+
+
+@pytest.mark.parametrize(("ranks", "nodes"), SHAPES)
+def test_reproducible_runs_on_any_nodes(data: str, tmp_path: Path, ranks: int, nodes: int) -> None:
+    """Also with a limit on the norm of the gradient, of which each node knows its slices only."""
+    options = {"reproducible": True, "grain": 7, "dtype": "float32", "clip_norm": 0.05}
+    alone = run_of(1, 1, data, tmp_path / "alone", **options)
+    several = run_of(ranks, nodes, data, tmp_path / "several", **options)
+    assert digest(several.state.parameters) == digest(alone.state.parameters)
+    for name, vector in alone.state.optimizer.items():
+        assert several.state.optimizer[name].tobytes() == vector.tobytes()
+    free = run_of(1, 1, data, tmp_path / "free", **{**options, "clip_norm": 0.0})
+    assert digest(free.state.parameters) != digest(alone.state.parameters)
+
+
+@pytest.mark.parametrize(("ranks", "nodes"), SHAPES)
+def test_plain_runs_on_any_nodes(data: str, tmp_path: Path, ranks: int, nodes: int) -> None:
+    """Every node ends with the same parameters (--drift-steps compares them), up to rounding those of one process."""
+    options = {"drift_steps": 1, "momentum": 0.9, "optimizer": "sgd", "learning_rate": 0.01}
+    alone = run_of(1, 1, data, tmp_path / "alone", **options)
+    several = run_of(ranks, nodes, data, tmp_path / "several", **options)
+    np.testing.assert_allclose(several.state.vector, alone.state.vector, rtol=1e-9, atol=1e-12)
+    again = resumed(ranks, several.config, epochs=3)
+    whole = resumed(1, alone.config, epochs=3)
+    np.testing.assert_allclose(again.state.vector, whole.state.vector, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parallel
+@pytest.mark.parametrize("how", ["shared", "own"])
+def test_real_ranks(
+    comm: Communicator, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """With shared windows, and where there is too little memory to share."""
+    if how == "own" and comm.size > 1:
+        monkeypatch.setattr("distbp.ranks.mpi.MARGIN_BYTES", 2**62)
+    memory = made(comm)
+    assert len(memory.nodes) == (comm.size if how == "own" else len({min(r) for r in comm.allgather(memory.ranks)}))
+    reduction = Reduction(memory, WIDE)
+    good = True
+    for step in range(50):
+        reduction.gradient.vector[:] = np.arange(WIDE.parameter_count) % 1000 + comm.rank + step
+        tally = reduction.reduce(Tally(1.0, 1), n=comm.size)
+        expected = np.arange(WIDE.parameter_count) % 1000 + (comm.size - 1) / 2 + step
+        good &= tally.samples == comm.size and np.allclose(whole_gradient(memory), expected, rtol=1e-6)
+        memory.w[memory.mine] = step
+        memory.fence()
+        good &= bool((memory.w == step).all())
+    assert all(comm.allgather(good))
