@@ -9,7 +9,7 @@ alike.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
+from math import floor, isfinite
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from distbp.mathematics.activations import Array
 from distbp.mathematics.network import Network, Parameters
 
 DIGIT = 4096.0
+WHOLE = DIGIT * 2**24  # up to here float32 has every multiple of DIGIT
 CACHED = 2**15  # numbers that are added up and divided at a time, while they are in the cache
 
 
@@ -56,12 +57,9 @@ class Reduction:
 
     def reduce(self, tally: Tally, n: int) -> Tally:
         """Leaves ∂L_T/∂w of n samples in `g`; returns the tally of all ranks."""
-        memory, tail = self._memory, self._tail
-        tail[0:2] = _digits(tally.loss)
-        tail[2:4] = _digits(tally.samples)
-        tail[4:6] = _digits(tally.metric)
-        tail[6] = tally.stop
-        tail[7] = tally.save
+        memory = self._memory
+        sums = (*_digits(tally.loss), *_digits(tally.samples), *_digits(tally.metric))
+        self._tail[:] = (*sums, tally.stop, tally.save)
         memory.fence()
         if len(self._sent):
             self._add_up()
@@ -101,5 +99,7 @@ def _digits(value: float) -> tuple[float, float]:
     """
     if not isfinite(value):
         return value, 0.0
-    high = float(np.float32(np.floor(value / DIGIT) * DIGIT))
+    high = floor(value / DIGIT) * DIGIT
+    if abs(high) > WHOLE:
+        high = float(np.float32(high))
     return high, value - high

@@ -7,6 +7,7 @@ hold None.  One flat vector means one Allreduce, one write, and optimizers that 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ class Network:
         """The network with n_1, …, n_F neurons and the functions of these names."""
         return cls((0, *layers), ACTIVATIONS[activation], ACTIVATIONS[output_activation], LOSSES[loss])
 
-    @property
+    @cached_property
     def F(self) -> int:  # noqa: N802 - the text's symbol
         """The number of the last layer; the input is layer 1."""
         return len(self.sizes) - 1

@@ -18,7 +18,7 @@ import numpy as np
 
 from distbp.mathematics.activations import Array
 
-BLOCK = 16384  # elements: a few of these fit the L2 cache of any CPU
+BLOCK = 32768  # elements: a few of these fit the L2 cache of most CPUs
 
 State = dict[str, Array]
 
