@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -201,6 +202,8 @@ class Config:
         may_change=True,
         group=RUN,
     )
+    trace: str = option("", "file for a trace of some steps of all ranks, for Perfetto", may_change=True, group=RUN)
+    trace_steps: str = option("11-20", "steps that --trace records, FIRST-LAST", may_change=True, group=RUN)
     stall_minutes: float = option(
         60.0,
         "minutes without a step after which a rank says where it is, and the job ends; 0: never",
@@ -367,6 +370,17 @@ def check(config: Config) -> None:
         raise UsageError(
             f"--minimum-learning-rate {config.minimum_learning_rate} is above --learning-rate {config.learning_rate}"
         )
+    trace_steps(config)
+
+
+def trace_steps(config: Config) -> tuple[int, int]:
+    """The first and the last step of --trace-steps.  Raises UsageError."""
+    found = re.fullmatch(r"([0-9]{1,15})-([0-9]{1,15})", config.trace_steps)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise UsageError(
+            f"--trace-steps {shown(config.trace_steps)}: expected FIRST-LAST, such as 11-20; steps count from 1"
+        )
+    return int(found[1]), int(found[2])
 
 
 def read_toml(path: Path) -> dict[str, Any]:

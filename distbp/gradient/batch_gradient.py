@@ -36,7 +36,7 @@ class PlainGradient:
     """Each rank's shard is a contiguous part of the batch, worked on in pieces; one reduction."""
 
     def __init__(self, run: Run) -> None:
-        self._comm = run.comm
+        self._comm, self._lap = run.comm, run.phases.lap
         self._reduction = Reduction(run.memory, run.problem.network)
         self._shard_gradient = ShardGradient(run, self._reduction.gradient)
         self.g = self._reduction.g
@@ -46,7 +46,9 @@ class PlainGradient:
         start, end = shard(len(batch), self._comm.rank, self._comm.size)
         tally = self._shard_gradient(batch[start:end])  # Σ_i ∂L_i/∂w over this rank's shard
         tally.stop, tally.save = stop, save
-        return self._reduction.reduce(tally, len(batch))
+        total = self._reduction.reduce(tally, len(batch))
+        self._lap("reduction")
+        return total
 
 
 def batch_gradient(run: Run) -> BatchGradient:

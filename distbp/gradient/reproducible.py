@@ -60,7 +60,7 @@ class ReproducibleGradient:
     """∂L_B/∂w over the whole batch; in `g`, this rank's slice of it."""
 
     def __init__(self, run: Run) -> None:
-        self._comm, self._problem = run.comm, run.problem
+        self._comm, self._problem, self._lap = run.comm, run.problem, run.phases.lap
         network, dtype = run.problem.network, run.config.dtype
         self._network, self._parameters, self._dtype = network, run.state.parameters, dtype
         self._grain = min(int(run.config.grain), run.batch_size)
@@ -91,7 +91,9 @@ class ReproducibleGradient:
         for i, node in enumerate(owned[comm.rank]):
             self._node(i, node, count, batch, message)
         self._exchange.mean(owned, count, n)
-        return message.agree(comm, n)
+        total = message.agree(comm, n)
+        self._lap("reduction")
+        return total
 
     def _node(self, i: int, node: Node, count: int, batch: NDArray[np.int64], message: _Message) -> Array:
         """S(node) of this rank's i-th node."""
@@ -104,6 +106,7 @@ class ReproducibleGradient:
             held = self._errors(grains, batch, message)
             out = self._sum(i, place(grains.start >> self._level, first))
             self._add_products(node, count, held.grains, out)
+            self._lap("backward")
             return out.vector
 
         return add_up(node, count, known)
@@ -122,11 +125,14 @@ class ReproducibleGradient:
         held = self._grains([end - start for start, end in cuts])
         for (start, end), part in zip(cuts, held.grains, strict=True):
             self._feed.fill(part, self._training.x, self._training.y, batch[start:end])
+        self._lap("data")
         forward(network, self._parameters, held)
         for i, part in zip(grains, held.grains, strict=True):
             message.losses[i] = loss_sum(network, part)
             message.metrics[i] = self._problem.metric_sum(part)
+        self._lap("forward")
         errors(network, self._parameters, held)
+        self._lap("backward")
         return held
 
     def _grains(self, lengths: list[int]) -> Grains:

@@ -25,7 +25,7 @@ class ShardGradient:
     """
 
     def __init__(self, run: Run, gradient: Parameters) -> None:
-        self._problem, self._gradient = run.problem, gradient
+        self._problem, self._gradient, self._lap = run.problem, gradient, run.phases.lap
         self._parameters = run.state.parameters
         network, dtype = run.problem.network, run.config.dtype
         m, is_whole = _room(network, run.batch_size, run.comm.size, dtype)
@@ -42,14 +42,17 @@ class ShardGradient:
         for first, last in pieces(0, len(rows), self._room.m):
             piece = self._piece(last - first)
             self._feed.fill(piece, self._training.x, self._training.y, rows[first:last])
+            self._lap("data")
             forward(network, self._parameters, piece)
             tally.loss += loss_sum(network, piece)
             tally.metric += self._problem.metric_sum(piece)
+            self._lap("forward")
             backward(network, self._parameters, piece, target)
             if target is self._more:
                 self._gradient.vector += self._more.vector
             elif self._more:
                 target = self._more
+            self._lap("backward")
         return tally
 
     def _piece(self, m: int) -> Piece:

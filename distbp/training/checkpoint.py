@@ -40,9 +40,10 @@ from distbp.mathematics.activations import Array
 from distbp.mathematics.network import Network, Parameters, largest_weights, parameter_bytes
 from distbp.ranks.machine_record import Machine
 from distbp.ranks.node_memory import free_bytes
+from distbp.training.phases import columns
 
 FORMAT = "distbp-checkpoint"
-FORMAT_VERSION = 3  # 2: machines; 3: skipped batches
+FORMAT_VERSION = 4  # 2: machines; 3: skipped batches; 4: seconds of phases
 ATTRIBUTES = ("format", "format_version", "distbp_version", "config", "machines", "checksum")
 MOST_LISTS = 100_000  # in an attribute in JSON
 
@@ -221,8 +222,8 @@ def _names(config: Config) -> tuple[set[str], set[str]]:
     required |= {f"/optimizer/{name}" for name in _optimizer_names(config)}
     required |= {f"/progress/{name}" for name in vars(Progress())}
     required |= {f"/{group}/{name}" for group in ("input", "target") for name in ("shift", "spread")}
-    columns = {name for metric in ("accuracy", "rmse") for name in history_columns(metric)}
-    return required, {"/target/classes", *(f"/history/{name}" for name in columns)}
+    histories = {name for metric in ("accuracy", "rmse") for name in history_columns(metric)}
+    return required, {"/target/classes", *(f"/history/{name}" for name in histories)}
 
 
 def _optimizer_names(config: Config) -> tuple[str, ...]:
@@ -234,7 +235,7 @@ def _optimizer_names(config: Config) -> tuple[str, ...]:
 def history_columns(metric: str) -> list[str]:
     """The columns of metrics.csv, where the metric is "accuracy" or "rmse"."""
     names = ["epoch", "step", "train_loss", "validation_loss", f"train_{metric}", f"validation_{metric}"]
-    return [*names, "learning_rate", "samples_per_second", "seconds"]
+    return [*names, "learning_rate", "samples_per_second", "seconds", *columns()]
 
 
 def _json(path: Path, name: str, text: bytes) -> Any:
@@ -316,10 +317,10 @@ def _from_tree(path: Path, tree: Tree, config: Config, machines: list[Machine]) 
         for name, shape in (("W", (n[l], n[l - 1])), ("b", (n[l],)))
     ]
     vector = np.concatenate(layers)
-    columns = {"input": n[1], "target": n[F]}
+    widths = {"input": n[1], "target": n[F]}
     scaling = {
         group: Scaling(*(take(f"/{group}/{name}", (count,), "float64") for name in ("shift", "spread")))
-        for group, count in columns.items()
+        for group, count in widths.items()
     }
     if any((part.spread <= 0.0).any() for part in scaling.values()):
         raise CheckpointError(f"{path}: /input/spread or /target/spread holds values that are not above 0")
@@ -363,12 +364,12 @@ def _check_labels(path: Path, labels: Labels | None, network: Network) -> None:
         raise CheckpointError(f"{path}: /target/classes holds {len(labels)} labels, expected {expected}")
 
 
-def _check_history(path: Path, history: dict[str, list[float]], progress: Progress, columns: Iterable[str]) -> None:
+def _check_history(path: Path, history: dict[str, list[float]], progress: Progress, expected: Iterable[str]) -> None:
     """Raises CheckpointError where the rows are not those of the epochs that are done."""
     if any(len(values) != progress.epoch for values in history.values()) or (progress.epoch and not history):
         raise CheckpointError(f"{path}: /history does not have {progress.epoch} rows")
-    if history and history.keys() != set(columns):
-        raise CheckpointError(f"{path}: /history has the columns {sorted(history)}, expected {sorted(columns)}")
+    if history and history.keys() != set(expected):
+        raise CheckpointError(f"{path}: /history has the columns {sorted(history)}, expected {sorted(expected)}")
     if not progress.epoch:
         return
     if history["epoch"] != list(range(1, progress.epoch + 1)):
@@ -376,6 +377,6 @@ def _check_history(path: Path, history: dict[str, list[float]], progress: Progre
     steps = np.asarray(history["step"])
     if not ((steps == np.floor(steps)) & (steps > 0) & (steps <= progress.step)).all() or (np.diff(steps) <= 0).any():
         raise CheckpointError(f"{path}: /history/step does not count up to {progress.step}")
-    for name in ("train_loss", "learning_rate", "samples_per_second", "seconds"):
+    for name in ("train_loss", "learning_rate", "samples_per_second", "seconds", *columns()):
         if not np.isfinite(history[name]).all():
             raise CheckpointError(f"{path}: /history/{name} holds values that are not finite")

@@ -11,6 +11,7 @@ from distbp import __version__
 from distbp.mathematics.grains import grain_count
 from distbp.ranks.launch import printable
 from distbp.training.comparison import digest
+from distbp.training.phases import shares_of
 from distbp.training.run import Run
 
 LINE_SECONDS = 60.0
@@ -94,7 +95,7 @@ class ConsoleReporter:
         scores = "  ".join(
             f"{name.replace('_', ' ')} {value:.6g}"
             for name, value in row.items()
-            if name.startswith(("train_", "validation_")) and not math.isnan(value)
+            if name.startswith(("train_", "validation_")) and "seconds" not in name and not math.isnan(value)
         )
         self.note(f"epoch {int(row['epoch'])}/{self._epochs}  {scores}  {row['samples_per_second']:,.0f} samples/s")
 
@@ -103,6 +104,8 @@ class ConsoleReporter:
         self.close()
         progress, (best, epoch) = run.state.progress, run.best()
         self.note(f"done      {progress.epoch} epochs, {progress.step} steps; {seconds:.1f} s")
+        if shares := shares_of(run.state.history):
+            self.note(f"time      {shares}")
         if epoch:
             metric = run.problem.metric
             value = run.state.history[f"validation_{metric}"][epoch - 1]

@@ -28,6 +28,7 @@ from distbp.ranks.stop import Pulse
 from distbp.ranks.threads import set_threads
 from distbp.training.checkpoint import Checkpoint, Progress, history_columns
 from distbp.training.memory_plan import MemoryPlanner, Needs
+from distbp.training.phases import Phases, check_trace
 from distbp.training.run_directory import RunDirectory
 
 
@@ -48,6 +49,7 @@ class Run:
     threads: tuple[int, str]
     plan: MemoryPlan
     memory: StepMemory  # that of state.vector and state.optimizer, too
+    phases: Phases
     to_beat: float  # the validation loss below which an epoch's parameters become best.h5
 
     def best(self) -> tuple[float, int]:
@@ -80,6 +82,7 @@ def prepare(
     else:
         on_first(comm, lambda: directory.create(note, lambda: pulse("waiting for run.lock")))
 
+    check_trace(comm, config.trace)
     threads = set_threads(comm, config.threads, reproducible=config.reproducible)
     files = from_first(comm, lambda: data_files(config.data))
     config = replace(config, data=files if config.data else [])
@@ -144,6 +147,7 @@ def prepare(
         threads,
         plan,
         step_memory,
+        Phases(),
         to_beat,
     )
 

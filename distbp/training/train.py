@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.config import Config
+from distbp.config import Config, trace_steps
 from distbp.errors import DivergedError, Stopped
 from distbp.gradient.batch_gradient import BatchGradient, batch_gradient
 from distbp.gradient.diagnosis import first_not_finite
@@ -23,6 +23,7 @@ from distbp.ranks.communicator import Communicator, on_first
 from distbp.ranks.drift import DriftGuard
 from distbp.ranks.stop import Pulse, stopping_pulse
 from distbp.training.checkpoint import Progress
+from distbp.training.phases import Trace
 from distbp.training.run import Run, optimizer_of, prepare
 from distbp.training.run_directory import RunDirectory
 
@@ -125,12 +126,19 @@ class _Training:
         self._guard = DriftGuard(run.comm, state.parameters, config.drift_steps if len(run.memory.nodes) > 1 else 0)
         self._evaluation = Evaluation(run.comm, run.problem, run.validation, config.dtype) if run.validation else None
         self._saved, self._saved_at = str(run.directory.checkpoint(state.progress.step)), time.monotonic()
+        self._trace = Trace(run.comm, run.phases, config.trace, *(trace_steps(config) if config.trace else (0, 0)))
 
     def all_epochs(self) -> None:
         """To the end, or until a stop is asked for (Stopped)."""
         run = self._run
-        while run.state.progress.epoch < run.config.epochs:
-            self._epoch()
+        run.phases.start()
+        try:
+            while run.state.progress.epoch < run.config.epochs:
+                self._epoch()
+        except Stopped:
+            self._trace.close()
+            raise
+        self._trace.close()
 
     def _epoch(self) -> None:
         run, progress, minutes = self._run, self._run.state.progress, self._run.config.checkpoint_minutes
@@ -150,6 +158,7 @@ class _Training:
         self._check_parameters()
         try:
             scores = self._validate()
+            run.phases.lap("validation")
         except Stopped:
             self._save_under_way(done, started)
             raise _stopped(run) from None
@@ -162,7 +171,8 @@ class _Training:
 
     def _step(self, batch: NDArray[np.int64], done: Tally, *, save: bool) -> Tally:
         """One batch; its sums are added to `done`."""
-        progress = self._run.state.progress
+        run, progress = self._run, self._run.state.progress
+        self._trace.before(progress.step + 1)
         self._beat(f"in epoch {progress.epoch + 1}, step {progress.step + 1}")
         # ∂L_B/∂w over the whole batch, on every rank
         total = self._gradient(batch, stop=self._stop_requested(), save=save)
@@ -175,12 +185,14 @@ class _Training:
             rate = self._learning_rate(progress.step)
             self._optimizer.update(self._w, self._gradient.g, self._vectors, rate, progress.step + 1)
             done.add(total)
-        self._run.memory.fence()
+        run.memory.fence()
+        run.phases.lap("update")
         progress.step += 1
         progress.samples += total.samples
         self._guard.after_step(progress.step, self._saved)
         if self._reporter:
             self._reporter.step(total.samples)
+        self._trace.after(progress.step)
         return total
 
     def _what_is_not_finite(self, total: Tally) -> str:
@@ -231,6 +243,7 @@ class _Training:
         run = self._run
         self._beat("writing a checkpoint")
         on_first(run.comm, lambda: run.directory.save(run.state, run.config.keep))
+        run.phases.lap("checkpoint")
         self._saved, self._saved_at = str(run.directory.checkpoint(run.state.progress.step)), time.monotonic()
 
 
@@ -247,6 +260,7 @@ def _end_epoch(run: Run, done: Tally, scores: Scores | None, learning_rate: floa
         "learning_rate": learning_rate,
         "samples_per_second": done.samples / seconds,
         "seconds": seconds,
+        **run.phases.take(run.comm),
     }
     for column, value in row.items():
         state.history[column].append(value)
@@ -259,6 +273,7 @@ def _end_epoch(run: Run, done: Tally, scores: Scores | None, learning_rate: floa
             run.directory.save(state, run.config.keep, best=True)
 
     on_first(run.comm, write)
+    run.phases.lap("checkpoint")
     if is_best:
         run.to_beat = row["validation_loss"]
     return row

@@ -1,0 +1,147 @@
+"""Where the time of the steps goes: seconds of each phase, on this rank; and, if asked for, a trace of each step.
+
+A phase ends where the next one is named, so that all time between two steps is somebody's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from distbp.errors import RunError
+from distbp.files.new_file import write_synced
+from distbp.files.write_failure import why_not_written
+from distbp.ranks.communicator import Communicator, on_first
+
+PHASES = ("data", "forward", "backward", "reduction", "update", "validation", "checkpoint")
+OVER_RANKS: dict[str, Any] = {"": np.mean, "_min": np.min, "_max": np.max}
+MICROSECOND = 1e-6
+SHOWN, UNEQUAL = 0.5, 5.0  # percent
+
+
+class Phases:
+    """The clock of one rank.  `lap` is called some times a step, and takes about 0.1 µs."""
+
+    def __init__(self) -> None:
+        self._seconds = dict.fromkeys(PHASES, 0.0)
+        self._at = perf_counter()
+        self._events: list[tuple[str, float, float]] | None = None
+
+    def start(self) -> None:
+        """The first phase begins now."""
+        self._at = perf_counter()
+
+    def lap(self, phase: str) -> None:
+        """What was done since the last lap was this phase."""
+        now = perf_counter()
+        self._seconds[phase] += now - self._at
+        if self._events is not None:
+            self._events.append((phase, self._at, now))
+        self._at = now
+
+    def take(self, comm: Communicator) -> dict[str, float]:
+        """The columns of metrics.csv: mean, lowest and highest over the ranks, since the last time."""
+        everywhere = np.array(comm.allgather(list(self._seconds.values())))
+        self._seconds = dict.fromkeys(PHASES, 0.0)
+        return {
+            f"{phase}_seconds{of}": float(over(values))
+            for of, over in OVER_RANKS.items()
+            for phase, values in zip(PHASES, everywhere.T, strict=True)
+        }
+
+    def record(self) -> None:
+        """From here on, for a trace."""
+        self._events = []
+        self._at = perf_counter()
+
+    def recorded(self) -> list[tuple[str, float, float]]:
+        """Phase, start and end, in seconds of this node's clock; nothing is recorded any more."""
+        events, self._events = self._events or [], None
+        return events
+
+
+def shares_of(history: dict[str, list[float]]) -> str:
+    """forward 41 %, backward 38 %, reduction 12 (3 – 21) %, …: of all time; in brackets, where ranks are not alike."""
+    sums = {column: sum(history.get(column, ())) for column in columns()}
+    whole = sum(sums[f"{phase}_seconds"] for phase in PHASES)
+    shown = []
+    for phase in PHASES if whole else ():
+        mean, least, most = (100 * sums[f"{phase}_seconds{of}"] / whole for of in OVER_RANKS)
+        spread = f" ({least:.0f} – {most:.0f})" if most - least >= UNEQUAL else ""
+        if most >= SHOWN:
+            shown.append(f"{phase} {mean:.0f}{spread} %")
+    return ", ".join(shown)
+
+
+def columns() -> list[str]:
+    """Those of metrics.csv."""
+    return [f"{phase}_seconds{of}" for of in OVER_RANKS for phase in PHASES]
+
+
+def check_trace(comm: Communicator, path: str) -> None:
+    """Raises RunError, agreed, where a trace cannot be written; before there is anything to write."""
+    parent = Path(path).parent
+
+    def check() -> None:
+        if path and not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
+            raise RunError(f"--trace {path}: {parent} is not a directory that can be written to")
+
+    on_first(comm, check)
+
+
+class Trace:
+    """Writes the phases of the steps `first` … `last` of all ranks to a file, in the format of Chrome's traces.
+
+    It opens in Perfetto (ui.perfetto.dev) and chrome://tracing: a process for each node, a thread for each rank.
+    """
+
+    def __init__(self, comm: Communicator, phases: Phases, path: str, first: int, last: int) -> None:
+        self._comm, self._phases, self._path = comm, phases, path
+        self._first, self._last = first, last
+        self._zero: float | None = None
+
+    def before(self, step: int) -> None:
+        """To be called before each step, on all ranks."""
+        if step == self._first:
+            # The ranks leave this together; those of a node have one clock.
+            comm = self._comm
+            comm.allgather(None)
+            self._zero = comm.allgather(perf_counter())[min(comm.node_ranks())]
+            self._phases.record()
+
+    def after(self, step: int) -> None:
+        """To be called after each step, on all ranks."""
+        if step == self._last:
+            self.close()
+
+    def close(self) -> None:
+        """Writes the file, on rank 0, unless that is done, or nothing was recorded.  Raises RunError, agreed."""
+        if self._zero is None:
+            return
+        zero, self._zero = self._zero, None
+        comm = self._comm
+        events = [(phase, start - zero, end - start) for phase, start, end in self._phases.recorded()]
+        everything = comm.gather((min(comm.node_ranks()), socket.gethostname(), events))
+        on_first(comm, lambda: _write(self._path, everything or []))
+
+
+def _write(path: str, everything: Sequence[tuple[int, str, list[tuple[str, float, float]]]]) -> None:
+    found: list[dict[str, Any]] = []
+    for rank, (node, host, events) in enumerate(everything):
+        place = {"pid": node, "tid": rank}
+        found.append({"name": "process_name", "ph": "M", **place, "args": {"name": host}})
+        found.append({"name": "thread_name", "ph": "M", **place, "args": {"name": f"rank {rank}"}})
+        for phase, start, seconds in events:
+            times = {"ts": round(start / MICROSECOND, 3), "dur": round(seconds / MICROSECOND, 3)}
+            found.append({"name": phase, "ph": "X", **place, **times})
+    try:
+        write_synced(Path(path), json.dumps({"traceEvents": found, "displayTimeUnit": "ms"}))
+    except OSError as error:
+        raise RunError(f"{path}: cannot write the trace: {why_not_written(error)}") from None
