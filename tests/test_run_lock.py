@@ -344,6 +344,31 @@ def test_a_run_that_lost_its_lock_leaves_the_files_alone(data_file: str, tmp_pat
     assert [path.name for path in run.glob("*.h5")] == ["checkpoint-0000000000.h5"]
 
 
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        ("a link", r"run\.lock: cannot be read, .*: a symbolic link is there; remove it; then continue with --resume"),
+        ("a directory", r"run\.lock: cannot be read, .*: a directory of that name is there; remove it"),
+        ("no directory", "cannot be written: Not a directory; then continue with --resume"),
+    ],
+)
+def test_a_run_that_cannot_see_its_lock_says_so(data_file: str, tmp_path: Path, harm: str, words: str) -> None:
+    run = tmp_path / "run"
+
+    def hide(phase: str) -> None:
+        if phase.startswith("in epoch 1, step 1") and not (tmp_path / "moved").exists():
+            run.rename(tmp_path / "moved")
+            if harm == "no directory":
+                run.touch()
+                return
+            run.mkdir()
+            lock = run / run_lock.NAME
+            lock.symlink_to("nowhere") if harm == "a link" else lock.mkdir()
+
+    with pytest.raises(RunError, match=words):
+        train_on(1, configuration(data_file, run), beat=hide)
+
+
 @pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=pytest.mark.mpi)])
 def test_a_second_run_is_refused_and_a_killed_one_succeeded(runner: Runner, data_file: str, ranks: int) -> None:
     run = runner.directory / "run"
