@@ -101,10 +101,26 @@ def test_two_runs_of_one_process(tmp_path: Path) -> None:
     ],
     ids=["gone", "our pid", "pid 1", "before a boot", "no such pid", "huge pid"],
 )
-def test_a_stale_lock_of_this_host_is_taken_over(tmp_path: Path, change: Callable[[Owner], Owner]) -> None:
-    owner = change(replace(gone(), start="12345"))
+def test_a_stale_lock_of_this_host_is_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Owner], Owner]
+) -> None:
+    here = replace(this_process(), machine="an identity")
+    monkeypatch.setattr(run_lock, "this_process", lambda: here)
+    owner = change(replace(gone(), start="12345", machine="an identity"))
     path = put(tmp_path, owner)
     assert taken(tmp_path) == [f"taking over {path}: process {owner.pid} on {owner.host} is gone"]
+
+
+def test_hosts_of_one_name_without_an_identity_are_not_taken_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another boot is then, maybe, that of another host: containers often have no machine-id."""
+    monkeypatch.setattr(run_lock, "LOST_SECONDS", 0.4)
+    monkeypatch.setattr(run_lock, "LOOK_SECONDS", 0.02)
+    here = replace(this_process(), host="localhost", machine="")
+    monkeypatch.setattr(run_lock, "this_process", lambda: here)
+    path = put(tmp_path, replace(here, boot="another"))
+    assert "its lock shows signs of life" in refused(tmp_path, lambda: os.utime(path))
 
 
 def test_a_process_that_ended_and_was_not_waited_for_is_gone(tmp_path: Path) -> None:

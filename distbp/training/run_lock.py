@@ -191,7 +191,7 @@ class RunLock:
             return True
         near = (owner.host, owner.machine) == (here.host, here.machine)
         if near and owner.boot != here.boot:
-            return True
+            return here.machine != ""  # without an identity it may be another host of the same name
         if not near or owner.processes != here.processes:
             return False
         if _is_alive(owner):
