@@ -24,7 +24,7 @@ from runs import BIN, LIMIT, Runner, check_error, configuration, environment, tr
 from distbp.config import Config
 from distbp.errors import RunError
 from distbp.files import new_file
-from distbp.training.checkpoint import read
+from distbp.training.checkpoint import read, write
 from distbp.training.comparison import digest
 from distbp.training.run_directory import RunDirectory
 
@@ -419,5 +419,25 @@ def test_a_best_that_cannot_be_read_is_replaced_at_a_resume(
     assert f"best      epoch {kept}: validation loss {history[kept - 1]:.6g}" in result.stdout
     assert read(best).progress.epoch == kept
     assert (whole / "best.h5.skipped").exists() == (harm != "gone")
-    again = runner.distbp("train", "--resume", "--out", "whole", "--epochs", str(left[-1] + 1))
+    again = runner.distbp("train", "--resume", "--out", "whole", "--epochs", str(left[-1]))
     assert "best.h5 is now" not in again.stdout
+    assert f"best      epoch {kept}: validation loss {history[kept - 1]:.6g}" in again.stdout, "best.h5 is still of it"
+
+
+@pytest.mark.parametrize("epoch", [2, 4])
+def test_what_a_later_epoch_has_to_beat_is_the_loss_of_what_is_in_best(whole: Path, epoch: int) -> None:
+    """Not the lowest of the run, once best.h5 was lost: of epoch 2 of 3, and of one that is not saved yet."""
+    path = RunDirectory(str(whole)).checkpoints()[-1]
+    state, best = read(path), read(path)
+    assert state.progress.epoch == 3
+    state.history["validation_loss"] = [0.1, 0.3, 0.2]
+    best.history = {name: [*values, *values][:epoch] for name, values in state.history.items()}
+    best.history["epoch"], best.history["step"] = ([float(k * e) for e in range(1, epoch + 1)] for k in (1, 4))
+    best.history["validation_loss"] = [0.1, 0.3, 0.2, 0.25][:epoch]
+    best.progress.epoch, best.progress.step = epoch, 4 * epoch
+    write(whole / "best.h5", best)
+    told: list[str] = []
+    with RunDirectory(str(whole)) as directory:
+        directory.lock(told.append)
+        assert directory.reopen(state, told.append) == {2: 0.3, 4: math.inf}[epoch]
+    assert told == []

@@ -101,10 +101,26 @@ def test_two_runs_of_one_process(tmp_path: Path) -> None:
     ],
     ids=["gone", "our pid", "pid 1", "before a boot", "no such pid", "huge pid"],
 )
-def test_a_stale_lock_of_this_host_is_taken_over(tmp_path: Path, change: Callable[[Owner], Owner]) -> None:
-    owner = change(replace(gone(), start="12345"))
+def test_a_stale_lock_of_this_host_is_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Owner], Owner]
+) -> None:
+    here = replace(this_process(), machine="an identity")
+    monkeypatch.setattr(run_lock, "this_process", lambda: here)
+    owner = change(replace(gone(), start="12345", machine="an identity"))
     path = put(tmp_path, owner)
     assert taken(tmp_path) == [f"taking over {path}: process {owner.pid} on {owner.host} is gone"]
+
+
+def test_hosts_of_one_name_without_an_identity_are_not_taken_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another boot is then, maybe, that of another host: containers often have no machine-id."""
+    monkeypatch.setattr(run_lock, "LOST_SECONDS", 0.4)
+    monkeypatch.setattr(run_lock, "LOOK_SECONDS", 0.02)
+    here = replace(this_process(), host="localhost", machine="")
+    monkeypatch.setattr(run_lock, "this_process", lambda: here)
+    path = put(tmp_path, replace(here, boot="another"))
+    assert "its lock shows signs of life" in refused(tmp_path, lambda: os.utime(path))
 
 
 def test_a_process_that_ended_and_was_not_waited_for_is_gone(tmp_path: Path) -> None:
@@ -342,6 +358,31 @@ def test_a_run_that_lost_its_lock_leaves_the_files_alone(data_file: str, tmp_pat
         train_on(1, configuration(data_file, run), beat=lose)
     assert json.loads((run / run_lock.NAME).read_text())["host"] == "node7"
     assert [path.name for path in run.glob("*.h5")] == ["checkpoint-0000000000.h5"]
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        ("a link", r"run\.lock: cannot be read, .*: a symbolic link is there; remove it; then continue with --resume"),
+        ("a directory", r"run\.lock: cannot be read, .*: a directory of that name is there; remove it"),
+        ("no directory", "cannot be written: Not a directory; then continue with --resume"),
+    ],
+)
+def test_a_run_that_cannot_see_its_lock_says_so(data_file: str, tmp_path: Path, harm: str, words: str) -> None:
+    run = tmp_path / "run"
+
+    def hide(phase: str) -> None:
+        if phase.startswith("in epoch 1, step 1") and not (tmp_path / "moved").exists():
+            run.rename(tmp_path / "moved")
+            if harm == "no directory":
+                run.touch()
+                return
+            run.mkdir()
+            lock = run / run_lock.NAME
+            lock.symlink_to("nowhere") if harm == "a link" else lock.mkdir()
+
+    with pytest.raises(RunError, match=words):
+        train_on(1, configuration(data_file, run), beat=hide)
 
 
 @pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=pytest.mark.mpi)])

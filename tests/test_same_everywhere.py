@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import BIN, Runner, check_error, configuration, mpirun_command, write_data
+from runs import BIN, Runner, check_error, configuration, mpirun_command, train_on, write_data
 
 from distbp.errors import DataError, LaunchError, UsageError
+from distbp.prediction.trained import load
 from distbp.ranks.communicator import Communicator, OneProcess, run_threads
 from distbp.ranks.same_everywhere import check_alike, check_version, compare_files
 
@@ -71,3 +73,38 @@ def test_real_ranks_with_other_options(runner: Runner, data_file: str) -> None:
     result = runner.run(*mpirun_command(), "-n", "1", *first, ":", "-n", "1", *first[:-1], "3")
     check_error(result, 2, "rank 1 (", "--epochs is 3, and on rank 0 2; all ranks need the same options")
     assert not (runner.directory / "run").exists()
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(
+    ("options", "others", "words"),
+    [
+        (["--memory", "1"], ["--memory", "1e-7"], "--memory is 1e-07, and on rank 0 1.0"),
+        (["--split", "train"], ["--split", "test"], "--split is 'test', and on rank 0 'train'"),
+    ],
+)
+def test_real_ranks_that_evaluate_with_other_options(
+    runner: Runner, data_file: str, options: list[str], others: list[str], words: str
+) -> None:
+    """With other memory they waited for each other for ever, with another split they said nothing."""
+    assert runner.distbp("train", data_file, "--epochs", "1", "--out", "run").returncode == 0
+    first = [str(BIN / "distbp"), "evaluate", "run"]
+    result = runner.run(*mpirun_command(), "-n", "1", *first, *options, ":", "-n", "1", *first, *others)
+    check_error(result, 2, "rank 1 (", words)
+
+
+def test_data_of_other_ranks_to_evaluate_on(tmp_path: Path) -> None:
+    """A node with another file of the same name has an error or, where that might be a copy, a note."""
+    path = write_data(tmp_path / "d.h5")
+    train_on(1, configuration(path, tmp_path / "run", epochs=1))
+    size, changed = os.path.getsize(path), os.stat(path).st_mtime_ns
+    notes: list[str] = []
+
+    class Other(OneProcess):
+        def broadcast(self, value: Any) -> Any:
+            return [(size + there, changed - 5)] if value == [(size, changed)] else value
+
+    for there in (0, 7):
+        with pytest.raises(DataError, match="data must be the same on all nodes") if there else nullcontext():
+            load(Other(), str(tmp_path / "run"), (), "test", targets=True, note=notes.append)
+    assert notes == ["note      rank 0 sees data files with other times of change than rank 0: copies, it is hoped"]

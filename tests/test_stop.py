@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -56,6 +57,13 @@ def test_the_watchdog_lets_those_live_who_come_on() -> None:
     watchdog.close()
     time.sleep(0.8)
     Watchdog(0, None, stall_seconds=0.0, grace_seconds=0.0).close()
+
+
+@pytest.mark.parametrize("seconds", [6e10, 6e301, math.inf])
+def test_a_watchdog_that_waits_longer_than_clocks_count(seconds: float) -> None:
+    watchdog = Watchdog(0, None, seconds, 0)
+    watchdog.beat("waiting")
+    watchdog.close()
 
 
 def test_the_watchdog_goes_at_once() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from distbp.commands.options import memory_option, stall_option, trust_links_option
-from distbp.ranks.launch import Launch
+from distbp.ranks.launch import Launch, say
 
 
 @click.command()
@@ -49,6 +49,7 @@ def evaluate(
             trust_links=trust_links,
             memory=memory,
             pulse=pulse,
+            note=say,
         )
         state = used.state
         scores = Evaluation(comm, state.problem, used.data, state.config.dtype)(state.parameters, pulse)

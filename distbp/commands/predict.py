@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from distbp.commands.options import memory_option, stall_option, trust_links_option
-from distbp.ranks.launch import Launch
+from distbp.ranks.launch import Launch, say
 
 
 @click.command()
@@ -63,6 +63,7 @@ def predict(
             trust_links=trust_links,
             memory=memory,
             pulse=pulse,
+            note=say,
         )
         N = len(used.data)
         with click.progressbar(

@@ -10,6 +10,7 @@ from distbp.data.split import Split, data_files, foresee_split, read_split
 from distbp.prediction.memory_plan import plan_use
 from distbp.ranks.communicator import Communicator, agree, from_first
 from distbp.ranks.memory_plan import Measured, MemoryPlan, Term
+from distbp.ranks.same_everywhere import check_options, compare_files
 from distbp.ranks.stop import Pulse
 from distbp.ranks.threads import set_threads
 from distbp.training.checkpoint import Checkpoint, Outline, outline, read
@@ -40,14 +41,17 @@ def load(
     trust_links: bool = False,
     memory: float = 0.0,
     pulse: Pulse = lambda phase: None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> Trained:
     """A checkpoint, or that of a run directory, and a split of `data`, or without these of the run's own data.
 
     `targets`: with its labels or targets; `work`: what memory is taken later to work on them (`memory_plan`);
-    `memory`: GiB of each node for the data, 0: half of what is free.  `pulse` is called again and again.  Raises
-    TooLargeError before anything large is read, CheckpointError or DataError, or what `pulse` raises, agreed by all
-    ranks.
+    `memory`: GiB of each node for the data, 0: half of what is free.  `pulse` is called again and again; `note` tells
+    the user, on rank 0.  Raises UsageError where ranks were given different ones of these, TooLargeError before
+    anything large is read, CheckpointError or DataError, or what `pulse` raises, agreed by all ranks.
     """
+    options = {"CHECKPOINT": checkpoint, "DATA": list(data), "--split": split, "--memory": memory}
+    check_options(comm, {**options, "--trust-links": trust_links, "with targets": targets})
     measured = Measured(comm)
     agree(comm, lambda: pulse("reading the checkpoint"))
     path = from_first(comm, lambda: find_checkpoint(checkpoint))
@@ -55,6 +59,7 @@ def load(
     config = found.config
     set_threads(comm, 0, reproducible=config.reproducible)
     files = from_first(comm, lambda: data_files(data or config.data))
+    compare_files(comm, files, note)
     names, budget = (config.x, config.y if targets else None), node_budget(comm, memory)
     foreseen = foresee_split(comm, files, split, *names, trust_links=trust_links, memory=budget)
     plan = plan_use(comm, measured, found, foreseen, work(comm, found, foreseen))

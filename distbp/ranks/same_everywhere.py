@@ -28,13 +28,18 @@ def check_version(comm: Communicator) -> None:
 def check_alike(comm: Communicator, config: Config, resume_with: Mapping[str, Any] | None) -> None:
     """Raises UsageError, agreed, where another rank was given other options, or has another configuration file."""
     own = {"resume": resume_with is not None, **as_dict(config), **(resume_with or {})}
+    check_options(comm, {flag(name): value for name, value in own.items()})
+
+
+def check_options(comm: Communicator, own: Mapping[str, Any]) -> None:
+    """Raises UsageError, agreed, where another rank was given other options, by their names on the command line."""
     first = comm.broadcast(own)
 
     def check() -> None:
         for name in sorted(own.keys() | first.keys()):
             if own.get(name) != first.get(name):
                 raise UsageError(
-                    f"{flag(name)} is {own.get(name)!r}, and on rank 0 {first.get(name)!r}; all ranks need the same "
+                    f"{name} is {own.get(name)!r}, and on rank 0 {first.get(name)!r}; all ranks need the same "
                     "options and configuration file"
                 )
 

@@ -27,6 +27,7 @@ LOOK_SECONDS = 0.25
 OTHERS_SECONDS = 2.0  # for the other ranks, which are as long in the same place, to say where they are
 LET_GO_SECONDS = 3.0  # for the main thread to end by itself, after a second Ctrl-C
 REARM_SECONDS = 5.0  # between two times that the alarm of last resort is set anew
+LONGEST_SECONDS = 1e9  # that alarm takes no more than its clock has
 FAILED, AGAIN = DistbpError.exit_code, Stopped.exit_code
 
 
@@ -62,7 +63,7 @@ class Watchdog:
         self._phase, self._at = phase, time.monotonic()
         if self._stall and self._at - self._armed > REARM_SECONDS:
             self._armed = self._at
-            faulthandler.dump_traceback_later(self._stall + 2 * REARM_SECONDS, exit=True, file=2)
+            faulthandler.dump_traceback_later(min(self._stall, LONGEST_SECONDS) + 2 * REARM_SECONDS, exit=True, file=2)
 
     def close(self) -> None:
         """Watches no more."""

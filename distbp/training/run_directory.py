@@ -134,10 +134,13 @@ class RunDirectory:
         if lowest == math.inf and not self.best.exists():
             return lowest
         try:
-            checkpoint.read(self.best)
+            best = checkpoint.read(self.best)
         except CheckpointError as error:
             return self._replace_best(lowest, str(error), note)
-        return lowest
+        own = _last_loss(best)  # not the lowest, where this one was put in the place of another
+        if best.progress.epoch > state.progress.epoch:  # its epoch was not saved, and takes its place again
+            return lowest if own < lowest else math.inf
+        return own if own in state.history.get("validation_loss", ()) else lowest
 
     def _replace_best(self, lowest: float, why: str, note: Callable[[str], None]) -> float:
         """Puts the best of the checkpoints that are there in the place of a best.h5 that cannot be read."""
@@ -246,6 +249,12 @@ class RunDirectory:
 def lowest_loss(state: Checkpoint) -> float:
     """The lowest validation loss of the epochs that are done; ∞ where there is none."""
     return min((loss for loss in state.history.get("validation_loss", ()) if not math.isnan(loss)), default=math.inf)
+
+
+def _last_loss(state: Checkpoint) -> float:
+    """The validation loss of the parameters at the end of an epoch; ∞ where there is none."""
+    loss = (state.history.get("validation_loss") or [math.nan])[-1]
+    return math.inf if math.isnan(loss) else loss
 
 
 def _is_of_a_run(name: str) -> bool:

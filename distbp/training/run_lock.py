@@ -104,15 +104,22 @@ class RunLock:
         raise RunError(f"{self.path}: comes and goes, other runs want it too; try again, or choose another --out")
 
     def check(self) -> None:
-        """Raises RunError where another run has taken the lock, because somebody removed ours."""
-        with suppress(FileNotFoundError):
+        """Raises RunError where another run has taken the lock, because somebody removed ours; or cannot be read."""
+        try:
             text, _ = self._read()
-            if text != self._mine:
-                owner = _owner(text)
-                raise RunError(
-                    f"{self.path}: {owner.name if owner else 'another run'} has taken over this directory; "
-                    "this run ends here, and leaves the files to that one"
-                )
+        except (FileNotFoundError, NotADirectoryError):  # whoever writes next says what is not there
+            return
+        except OSError as error:
+            raise RunError(
+                f"{self.path}: cannot be read, so this run cannot see whether the directory is still its own: "
+                f"{why_not_written(error)}; then continue with --resume"
+            ) from None
+        if text != self._mine:
+            owner = _owner(text)
+            raise RunError(
+                f"{self.path}: {owner.name if owner else 'another run'} has taken over this directory; "
+                "this run ends here, and leaves the files to that one"
+            )
 
     def release(self) -> None:
         """Removes the lock, if it is ours."""
@@ -184,7 +191,7 @@ class RunLock:
             return True
         near = (owner.host, owner.machine) == (here.host, here.machine)
         if near and owner.boot != here.boot:
-            return True
+            return here.machine != ""  # without an identity it may be another host of the same name
         if not near or owner.processes != here.processes:
             return False
         if _is_alive(owner):
