@@ -459,7 +459,9 @@ def test_a_full_disk_and_a_termination_leave_nothing(runner: Runner) -> None:
     np.savez(runner.directory / "d.npz", x=RNG.normal(size=(100_000, 8)), y=np.arange(100_000) % 2)
     command = f"{BIN}/distbp import d.npz --out out.h5"
     check_error(
-        runner.run("bash", "-c", f"ulimit -f 1000; exec {command}"), 1, "out.h5: cannot be written: File too large"
+        runner.run("bash", "-c", f"ulimit -f 1000; exec {command}"),
+        1,
+        "out.h5: cannot be written: the file would be larger",
     )
     write_csv(runner.directory / "slow.csv", {"x": range(600_000), "y": [0, 1] * 300_000})
     process = runner.start("bash", "-c", f"exec {BIN}/distbp import slow.csv --out out.h5")

@@ -215,7 +215,7 @@ def test_a_full_disk_leaves_nothing_half_written(runner: Runner, name: str, rank
     launcher = f"{' '.join(mpirun_command())} -n {ranks}" if ranks else ""
     command = f"echo mine >disk/{name} && {launcher} {BIN / 'distbp'} predict run --out disk/{name} --overwrite"
     result = on_small_disk(runner, "size=64k", command)
-    check_error(result, 1, f"disk/{name}: cannot be written: No space left on device")
+    check_error(result, 1, f"disk/{name}: cannot be written: the disk is full; make room on it")
     assert "Warning" not in result.stderr
     assert (runner.directory / "left").read_text() == f"{name}\nmine\n"
 
@@ -224,7 +224,7 @@ def test_a_full_disk_leaves_nothing_half_written(runner: Runner, name: str, rank
 def test_a_disk_that_is_read_only(runner: Runner, data_file: str, name: str) -> None:
     runner.distbp("train", data_file, "--epochs", "1")
     result = on_small_disk(runner, "ro", f"{BIN / 'distbp'} predict run --out disk/{name}")
-    check_error(result, 1, "disk: cannot write here: Read-only file system")
+    check_error(result, 1, "disk: cannot write here: the file system is read-only; have it mounted")
 
 
 class BrokenOnOne:
@@ -268,7 +268,7 @@ def test_a_new_file_has_its_name_when_it_is_whole(
         monkeypatch.delattr("os.O_TMPFILE")
     (tmp_path / "p").write_text("old")
     for is_finished in (False, True):
-        new = NewFile(tmp_path / "p")
+        new = NewFile(tmp_path / "p", overwrite=True)
         if not new.is_nameless and is_nameless:
             new.close()
             pytest.skip("this file system does not know of such files")
@@ -284,6 +284,16 @@ def test_a_new_file_has_its_name_when_it_is_whole(
     mask = os.umask(0)
     os.umask(mask)
     assert (tmp_path / "p").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_a_file_that_comes_meanwhile_stays(tmp_path: Path) -> None:
+    new = NewFile(tmp_path / "p", overwrite=False)
+    (tmp_path / "p").write_text("another's")
+    with pytest.raises(FileExistsError):
+        new.finish()
+    new.close()
+    assert os.listdir(tmp_path) == ["p"]
+    assert (tmp_path / "p").read_text() == "another's"
 
 
 def test_a_file_system_without_nameless_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -408,3 +408,49 @@ def test_a_second_run_is_refused_and_a_killed_one_succeeded(runner: Runner, data
     assert again.returncode == 0, again.stderr
     assert again.stdout.count(f"taking over run/run.lock: process {pid} on ") == 1
     assert not (run / run_lock.NAME).exists()
+
+
+def test_of_two_that_want_it_the_second_is_told_who_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is watched, another run takes it over."""
+    monkeypatch.setattr(run_lock, "LOOK_SECONDS", 0.01)
+    path = put(tmp_path, replace(gone(), host="node7"))
+    said = refused_by(tmp_path, lambda: put(tmp_path, this_process()))
+    assert f"process {os.getpid()} on " in said
+    path.unlink()
+
+
+def refused_by(directory: Path, pulse: Callable[[], object]) -> str:
+    with pytest.raises(RunError) as caught:
+        RunLock(directory).acquire(lambda text: None, lambda: (pulse(), None)[1])
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_all_ranks_beat_while_a_lock_is_watched(
+    data_file: str, tmp_path: Path, ranks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that no watchdog thinks that they hang, and a stop asked of any rank is heard."""
+    monkeypatch.setattr(run_lock, "LOST_SECONDS", 0.3)
+    monkeypatch.setattr(run_lock, "LOOK_SECONDS", 0.02)
+    config = configuration(data_file, tmp_path / "run", epochs=1)
+    train_on(ranks, config)
+    put(tmp_path / "run", replace(gone(), host="node7"))
+    beats: dict[str, int] = {}
+
+    def beat(phase: str) -> None:
+        if phase == "waiting for run.lock":
+            name = threading.current_thread().name
+            beats[name] = beats.get(name, 0) + 1
+
+    train_on(ranks, replace(config, epochs=2), resume_with={"epochs": 2}, beat=beat)
+    assert len(beats) == ranks
+    assert min(beats.values()) > 3
+    assert max(beats.values()) - min(beats.values()) <= 1
+
+    put(tmp_path / "run", replace(gone(), host="node7"))
+
+    def stop() -> bool:
+        return threading.current_thread().name == f"rank {ranks - 1}" or ranks == 1
+
+    with pytest.raises(Stopped, match="while waiting for"):
+        train_on(ranks, replace(config, epochs=3), resume_with={"epochs": 3}, stop_requested=stop)

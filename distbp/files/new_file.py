@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distbp.errors import RunError
-from distbp.files.write_failure import system_code
 
 UNKNOWN = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # a file system that knows of no fsync
 
@@ -32,26 +31,23 @@ def check_out(out: Path, inputs: Sequence[str], *, overwrite: bool) -> None:
 FAILURES = (OSError, RuntimeError, ValueError)  # of a file that is written: the system's, and h5py's
 
 
-def reason(error: Exception) -> str:
-    """In the words of the system, where it is the one who refused: h5py adds a paragraph."""
-    code = system_code(error)
-    return os.strerror(code) if code else str(error)
-
-
 def temporary_name(path: Path) -> Path:
     """In the same directory, hidden, and of this process; not longer than names may be."""
-    return path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
+    short = os.fsencode(path.name)[:200].decode(errors="ignore")
+    return path.with_name(f".{short}.{os.getpid()}.tmp")
 
 
 class NewFile:
     """A file that gets its name `out` when it is whole; write to its `descriptor`.  Its methods raise OSError.
 
+    Without `overwrite` a file that has this name by then stays, and FileExistsError is raised.
+
     Until then it has no name, where the file system knows of such files: it is gone with the process, however that
     ends.  Elsewhere it has a temporary one, which `close` removes.
     """
 
-    def __init__(self, out: Path) -> None:
-        self._out, self._temporary = out, temporary_name(out)
+    def __init__(self, out: Path, *, overwrite: bool) -> None:
+        self._out, self._temporary, self._overwrite = out, temporary_name(out), overwrite
         self.is_nameless = _can_be_nameless(self._temporary)
         if self.is_nameless:
             self.descriptor = os.open(out.parent, os.O_RDWR | os.O_TMPFILE, 0o666)
@@ -63,6 +59,8 @@ class NewFile:
         sync(self.descriptor)
         if self.is_nameless:
             _name(self.descriptor, self._temporary)
+        if not self._overwrite and self._out.exists():  # it has come meanwhile
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self._out))
         os.replace(self._temporary, self._out)
         _sync(self._out.parent, os.O_RDONLY | os.O_DIRECTORY)
 

@@ -14,7 +14,7 @@ MENDED = {
     errno.EACCES: "permission denied; make the directory writable",
     errno.EPERM: "the system does not permit it; make the directory writable",
     errno.ENOENT: "the directory is not there any more; put it back",
-    errno.EEXIST: "another file with the temporary name is there; remove it",
+    errno.EEXIST: "another file of that name, or with the temporary name, is there; remove it",
     errno.ELOOP: "a symbolic link is there; remove it",
     errno.EISDIR: "a directory of that name is there; remove it",
     errno.EIO: "the disk or the connection to it fails; see to it",

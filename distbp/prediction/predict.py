@@ -16,7 +16,8 @@ from distbp.data.problem import unscaled_output
 from distbp.data.scaling import Scaling
 from distbp.data.split import Split
 from distbp.errors import RunError
-from distbp.files.new_file import FAILURES, NewFile, check_out, reason
+from distbp.files.new_file import FAILURES, NewFile, check_out
+from distbp.files.write_failure import why_not_written
 from distbp.gradient.feed import Feed, feed_bytes
 from distbp.mathematics.backprop import Piece, forward, piece_bytes, piece_samples
 from distbp.mathematics.batches import pieces, shard
@@ -49,7 +50,7 @@ def predict(
     """
     on_first(comm, lambda: check_out(out, inputs, overwrite=overwrite))
     outputs = _Outputs(comm, state, data, pulse)
-    file = on_first(comm, lambda: _NewPredictions(out, state, len(data)))
+    file = on_first(comm, lambda: _NewPredictions(out, state, len(data), overwrite=overwrite))
     with closing(file) if file else nullcontext():
         for first, last in pieces(0, len(data), block_samples(state.problem.network)):
             blocks = comm.gather(agree(comm, partial(outputs, first, last)))
@@ -112,12 +113,12 @@ def prediction_bytes(network: Network, data: Split, dtype: str, target: Scaling,
 class _NewPredictions:
     """The file, on rank 0.  Raises RunError."""
 
-    def __init__(self, out: Path, state: Checkpoint, N: int) -> None:
+    def __init__(self, out: Path, state: Checkpoint, N: int, *, overwrite: bool) -> None:
         self._out = out
         try:
-            self._new = NewFile(out)
+            self._new = NewFile(out, overwrite=overwrite)
         except OSError as error:
-            raise RunError(f"{out.parent}: cannot write here: {reason(error)}") from None
+            raise RunError(f"{out.parent}: cannot write here: {why_not_written(error)}") from None
         self._file: PredictionFile
         try:
             if out.name.lower().endswith(".csv"):
@@ -153,7 +154,7 @@ class _NewPredictions:
             self._new.close()
 
     def _refused(self, error: Exception) -> RunError:
-        return RunError(f"{self._out}: cannot be written: {reason(error)}")
+        return RunError(f"{self._out}: cannot be written: {why_not_written(error)}")
 
 
 def _write(file: _NewPredictions | None, blocks: list[NDArray[Any]] | None) -> None:

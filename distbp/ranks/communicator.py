@@ -277,6 +277,41 @@ def on_first(communicator: Communicator, action: Callable[[], T]) -> T | None:
     return result
 
 
+def on_first_patiently(
+    communicator: Communicator, action: Callable[[Callable[[], None]], T], pulse: Callable[[], None]
+) -> T | None:
+    """As `on_first`, for what may take minutes: action(beat) calls `beat` again and again, and all ranks then `pulse`.
+
+    Where a rank's `pulse` raises a DistbpError, all ranks raise it when the action has ended, marked as agreed.
+    """
+    result, failure = None, None
+    try:
+        if communicator.rank == 0:
+
+            def beat() -> None:
+                communicator.broadcast(True)
+                pulse()
+
+            result = action(beat)
+    except DistbpError as error:
+        failure = error
+    if communicator.rank == 0:
+        communicator.broadcast(False)
+    else:
+        while communicator.broadcast(False):
+            try:
+                pulse()
+            except DistbpError as error:
+                failure = error
+
+    def raise_failure() -> None:
+        if failure:
+            raise failure
+
+    agree(communicator, raise_failure)
+    return result
+
+
 def from_first(communicator: Communicator, action: Callable[[], T]) -> T:
     """What action() returns on rank 0, on all ranks; its DistbpError too (see `on_first`)."""
     return communicator.broadcast(on_first(communicator, action))  # type: ignore[return-value]

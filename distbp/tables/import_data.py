@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.errors import DataError, RunError, UsageError
-from distbp.files.new_file import FAILURES, check_out, reason, replace_synced, temporary_name
+from distbp.files.new_file import FAILURES, check_out, replace_synced, temporary_name
+from distbp.files.write_failure import why_not_written
 from distbp.tables.import_sources import choose_columns, open_sources
 from distbp.tables.import_targets import Progress, TargetColumns, as_kind, draw_test_rows
 from distbp.tables.source_files import Table
@@ -78,7 +79,7 @@ def import_data(
                 imported = _write(file, sources, kinds, x, test_rows, options, progress)
             replace_synced(temporary, out)
         except FAILURES as error:
-            raise RunError(f"{out}: cannot be written: {reason(error)}") from None
+            raise RunError(f"{out}: cannot be written: {why_not_written(error)}") from None
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

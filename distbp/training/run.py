@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from distbp.config import AUTO, Config, resume
@@ -20,7 +21,7 @@ from distbp.mathematics.batches import batch_samples, steps_per_epoch
 from distbp.mathematics.grains import default_grain, grain_count
 from distbp.mathematics.network import initialize
 from distbp.mathematics.optimizers import Optimizer, make_optimizer
-from distbp.ranks.communicator import Communicator, agree, from_first, on_first
+from distbp.ranks.communicator import Communicator, agree, from_first, on_first, on_first_patiently
 from distbp.ranks.machine_record import differences, machine
 from distbp.ranks.memory_plan import MemoryPlan
 from distbp.ranks.same_everywhere import check_alike, compare_files
@@ -75,12 +76,14 @@ def prepare(
     """
     check_alike(comm, config, resume_with)
     planner = MemoryPlanner(comm)
+    waiting = partial(pulse, "waiting for run.lock")
     stored: Checkpoint | None = None
     if resume_with is not None:
-        stored = from_first(comm, lambda: _load(directory, note, pulse))
+        stored = comm.broadcast(on_first_patiently(comm, partial(_load, directory, note), waiting))
+        assert stored is not None
         config = agree(comm, lambda: resume(stored.config, resume_with, "command line"))
     else:
-        on_first(comm, lambda: directory.create(note, lambda: pulse("waiting for run.lock")))
+        on_first_patiently(comm, partial(directory.create, note), waiting)
 
     check_trace(comm, config.trace)
     threads = set_threads(comm, config.threads, reproducible=config.reproducible)
@@ -162,8 +165,8 @@ def prepare(
     return run
 
 
-def _load(directory: RunDirectory, note: Callable[[str], None], pulse: Pulse) -> Checkpoint:
-    directory.lock(note, lambda: pulse("waiting for run.lock"))
+def _load(directory: RunDirectory, note: Callable[[str], None], beat: Callable[[], None]) -> Checkpoint:
+    directory.lock(note, beat)
     stored, path, skipped = directory.newest()
     for reason in skipped:
         note(f"skipped  {reason}")

@@ -168,7 +168,8 @@ class RunLock:
             )
         if not self._is_gone(owner, here):
             note(f"waiting   {owner.name} works in {self.path.parent}, or was killed there: looking for a sign of life")
-            self._check_silent(owner, seen, pulse)
+            if not self._is_silent(owner, text, seen, pulse):
+                return False
         flags = os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             descriptor = os.open(self.path, os.O_RDWR | flags)  # flock on NFS wants to write
@@ -201,17 +202,21 @@ class RunLock:
             )
         return True
 
-    def _check_silent(self, owner: Owner, seen: tuple[int, int], pulse: Callable[[], None]) -> None:
-        """Watches the lock for a while.  Raises RunError where its owner shows that it is alive."""
+    def _is_silent(self, owner: Owner, text: str, seen: tuple[int, int], pulse: Callable[[], None]) -> bool:
+        """Watches the lock for a while; False where it is another's now.  Raises RunError where its owner lives."""
         end = time.monotonic() + LOST_SECONDS
         while time.monotonic() < end:
             pulse()
             time.sleep(LOOK_SECONDS)
-            if self._read()[1] != seen:
+            now, looks = self._read()
+            if now != text:
+                return False
+            if looks != seen:
                 raise RunError(
                     f"{self.path.parent}: {owner.name} works in this directory; its lock shows signs of life\n"
                     "wait for it, stop that job, or choose another --out"
                 )
+        return True
 
 
 def _write(path: Path, text: str) -> None:
