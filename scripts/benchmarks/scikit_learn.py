@@ -1,7 +1,7 @@
 """scikit-learn's MLPClassifier and MLPRegressor: one process, the threads of its BLAS.
 
-Its regressor's loss is half the squared error added up over the outputs, so the learning rate is multiplied by 2 / n_F
-to make the same steps as the mean squared error does; the losses that are shown are put right.
+The gradient of its regressor is that of half the squared error, added up over the n_F outputs: the learning rate is
+multiplied by 2 / n_F, to make the steps that the mean squared error makes.  The loss it shows is half of that.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def losses(task: Task, model: Any, x: Any, y: Any) -> list[float]:
     model.loss_curve_.clear()
     for _ in range(task.steps):
         model.partial_fit(x, y)
-    return [loss * (2 / task.layers[-1] if task.is_regression else 1) for loss in model.loss_curve_]
+    return [loss * (2 if task.is_regression else 1) for loss in model.loss_curve_]
 
 
 def main() -> None:
