@@ -17,7 +17,8 @@ def draw(path: Path, networks: dict[str, str], bars: dict[str, dict[str, list[fl
     from matplotlib import pyplot
     from matplotlib.ticker import PercentFormatter
 
-    figure, axes = pyplot.subplots(figsize=(3 + 2.2 * len(networks), 5.2), layout="constrained")
+    inches = 4 + 2 * len(networks)
+    figure, axes = pyplot.subplots(figsize=(inches, 5.2), layout="constrained")
     width = 0.84 / len(bars)
     for i, (contestant, shares) in enumerate(bars.items()):
         for j, network in enumerate(networks):
@@ -38,5 +39,5 @@ def draw(path: Path, networks: dict[str, str], bars: dict[str, dict[str, list[fl
     axes.set_title(title, fontsize=10)
     axes.grid(axis="y", linewidth=0.5, alpha=0.5, zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=min(len(bars), 4), frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=min(len(bars), inches // 3), frameon=False, fontsize=9)
     figure.savefig(path, dpi=150)

@@ -37,20 +37,25 @@ class Job:
 
     def __enter__(self) -> Job:
         self.started_at = time.time()
-        for command, extra in zip(self._commands, self._environments, strict=True):
-            self._processes.append(
-                subprocess.Popen(
-                    command,
-                    cwd=self._where,
-                    env={**os.environ, "TMPDIR": str(self._where), **extra},
-                    stdin=subprocess.DEVNULL,
-                    stdout=self._output,
-                    stderr=self._output,
-                    start_new_session=True,  # a Ctrl-C is for the one who started this, who then ends it
-                    preexec_fn=_end_with_parent,
-                )
-            )
+        try:
+            for command, extra in zip(self._commands, self._environments, strict=True):
+                self._processes.append(self._start(command, extra))
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
+
+    def _start(self, command: list[str], extra: dict[str, str]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            command,
+            cwd=self._where,
+            env={**os.environ, "TMPDIR": str(self._where), **extra},
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._output,
+            start_new_session=True,  # a Ctrl-C is for the one who started this, who then ends it
+            preexec_fn=_end_with_parent,
+        )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
