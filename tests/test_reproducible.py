@@ -28,11 +28,12 @@ from distbp.mathematics.network import Network, Parameters, initialize
 from distbp.ranks.communicator import Communicator, OneProcess, run_threads
 from distbp.ranks.machine_record import machine
 from distbp.training.comparison import digest
+from distbp.training.phases import Phases, columns
 from distbp.training.run import Run
 from distbp.training.train import train
 
 RANKS = (1, 2, 3, 4, 5, 7, 8)
-CLOCKS = ("seconds", "samples_per_second")
+CLOCKS = ("samples_per_second", "seconds", *columns())
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd": dict(optimizer="sgd", momentum=0.9, learning_rate=0.02, weight_decay=1e-3),
     "adam": dict(optimizer="adam", schedule="cosine", weight_decay=1e-3),
@@ -306,6 +307,7 @@ def gradient_of(kind: Any, network: Network, x: np.ndarray, y: np.ndarray, grain
         config=config,
         state=SimpleNamespace(parameters=parameters),
         memory=StepMemory(OneProcess(), network, dtype, ()),
+        phases=Phases(),
     )
     gradient = kind(run)
     gradient(np.arange(len(x)), stop=False, save=False)
@@ -389,6 +391,7 @@ def test_dead_layers_give_zero(tmp_path: Path) -> None:
         config=SimpleNamespace(dtype="float32", grain=8),
         state=SimpleNamespace(parameters=parameters),
         memory=StepMemory(OneProcess(), network, "float32", ()),
+        phases=Phases(),
     )
     gradient = ReproducibleGradient(run)
     gradient(np.arange(20), stop=False, save=False)

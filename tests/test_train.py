@@ -15,6 +15,7 @@ from runs import StopAt, configuration, resumed, train_on, write_data
 from distbp.config import Config
 from distbp.errors import DataError, DivergedError, RunError, Stopped, UsageError
 from distbp.training import checkpoint
+from distbp.training.phases import columns
 from distbp.training.run_directory import RunDirectory
 
 OPTIMIZERS = {
@@ -22,7 +23,7 @@ OPTIMIZERS = {
     "adam": dict(optimizer="adam", schedule="step", step_epochs=1.5),
     "adamw": dict(optimizer="adamw", weight_decay=0.01, dtype="float32"),
 }
-CLOCKS = ("seconds", "samples_per_second")
+CLOCKS = ("samples_per_second", "seconds", *columns())
 
 
 def rows(out: Path) -> list[dict[str, str]]:

@@ -54,10 +54,15 @@ def mse_nabla_a(y: Array, a: Array, out: Array) -> None:
 
 # --- cross-entropy of a softmax output ------------------------------------------------------------------------------
 def cross_entropy(y: Array, z: Array, a: Array, s: Array) -> float:
-    """L_i = -Σ_j y_j ln a_j = ln(Σ_k e^{z_k}) - z_c for the class c
+    """L_i = -Σ_j y_j ln a_j = -ln a_c for the class c
 
-    In the form (max z - ln max a) - z_c, because max a = e^{max z} / Σ_k e^{z_k}: no exponential, no logarithm of 0.
+    Where an a_c is too small for a number, ln(Σ_k e^{z_k}) - z_c, in the form (max z - ln max a) - z_c, because
+    max a = e^{max z} / Σ_k e^{z_k}: no exponential, no logarithm of 0.
     """
+    np.multiply(y, a, out=s)
+    a_c = s.sum(axis=0)
+    if a_c.min(initial=1.0) >= np.finfo(a_c.dtype).tiny:
+        return -float(np.log(a_c).sum(dtype=np.float64))
     np.multiply(y, z, out=s)
     z_c = s.sum(axis=0, dtype=np.float64)
     return float((z.max(axis=0) - z_c - np.log(a.max(axis=0))).sum())
