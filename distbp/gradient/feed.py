@@ -34,7 +34,7 @@ class Feed:
         self._x.take(x, rows, piece.a[1].T)
         if y is not None and self._is_labelled:
             labels = self._taken[: len(rows)]
-            np.take(y, rows, out=labels, mode="clip")
+            y.take(rows, out=labels, mode="clip")
             if self._one_output:
                 piece.y[0] = labels
             else:
@@ -71,9 +71,9 @@ class _Columns:
         self._raw = np.empty((longest, width), source) if source != dtype else None
 
     def take(self, source: NDArray[Any], rows: NDArray[np.int64], out: NDArray[Any]) -> None:
-        """Out, shape (len(rows), columns), is filled.  (mode="clip" lets np.take write without a copy.)"""
+        """Out, shape (len(rows), columns), is filled.  (mode="clip" lets take write without a copy.)"""
         raw = out if self._raw is None else self._raw[: len(rows)]
-        np.take(source, rows, axis=0, out=raw, mode="clip")
+        source.take(rows, axis=0, out=raw, mode="clip")
         if self._scaled:
             np.subtract(raw, self._shift, out=out, casting="same_kind")
             out *= self._factor

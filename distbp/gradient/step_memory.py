@@ -21,6 +21,7 @@ So between two fences no number is written by one rank and read or written by an
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -88,14 +89,14 @@ class StepMemory:
     @property
     def square(self) -> float:
         """|∂L_B/∂w|², the same on any number of ranks; not finite where the gradient is not."""
-        return float(self.squares.sum())
+        return float(np.add.reduce(self.squares))
 
     def measure(self, g: Array) -> None:
         """Takes the squares of `g`, this rank's slice of ∂L_B/∂w."""
         first = self.mine.start // BLOCK
         out = self.squares[first : first - (-len(g) // BLOCK)]
         squares(g, out, exact=self._exact)
-        if not self._exact and not np.isfinite(out).all():  # too large to be squared in float32
+        if not self._exact and not isfinite(np.add.reduce(out)):  # too large to be squared in float32
             squares(g, out, exact=True)
 
 
