@@ -85,9 +85,8 @@ def _network_terms(comm: Communicator, needs: Needs) -> list[Term]:
     trial = gradient.pop("trial")
     validating = evaluation_bytes(network, validation, config.dtype) if validation else 0
     written = write_bytes(network, config.dtype, has_vectors=state > 0) if comm.rank == 0 else 0
-    later = (
-        parameters * sums + sum(gradient.values()) + validating
-    )  # not there yet when parameters are drawn, or read and copied
+    # Not there yet when parameters are drawn, or read and copied:
+    later = parameters * sums + sum(gradient.values()) + validating
     moments = {
         "writing a checkpoint": written,
         "trying out products": trial,
