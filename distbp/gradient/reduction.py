@@ -19,7 +19,7 @@ from distbp.mathematics.network import Network, Parameters
 
 DIGIT = 4096.0
 WHOLE = DIGIT * 2**24  # up to here float32 has every multiple of DIGIT
-CACHED = 2**15  # numbers that are added up and divided at a time, while they are in the cache
+CACHED = 2**15  # numbers that are added up at a time, while they are in the cache
 
 
 @dataclass
@@ -52,8 +52,8 @@ class Reduction:
         is_last = memory.part == len(memory.slices) - 1
         self._sent = own[memory.mine.start : memory.mine.stop + TAIL * is_last]  # what is added up here
         self._agreed = memory.sums[len(memory.slices) - 1][0][count:]  # the tails of all ranks
-        self._all = [sums[0][memory.mine.start : memory.mine.start + len(self._sent)] for sums in memory.sums]
-        self._scratch = np.empty(min(CACHED, len(self._sent)), own.dtype) if len(self._all) > 1 else own[:0]
+        part = slice(memory.mine.start, memory.mine.start + len(self._sent))
+        self._others = [sums[0][part] for of, sums in enumerate(memory.sums) if of != memory.part]
 
     def reduce(self, tally: Tally, n: int) -> Tally:
         """Leaves ∂L_T/∂w of n samples in `g`; returns the tally of all ranks."""
@@ -72,15 +72,12 @@ class Reduction:
         return Tally(loss_high + loss_low, int(n_high + n_low), metric_high + metric_low, int(stop), int(save))
 
     def _add_up(self) -> None:
-        """This rank's slice of the gradients of all ranks of the node, in the order of the ranks."""
-        first, *others = self._all
-        for start in range(0, len(self._sent), CACHED) if others else ():
-            block = slice(start, min(start + CACHED, len(self._sent)))
-            total = self._scratch[: block.stop - start]
-            np.add(first[block], others[0][block], out=total)
-            for other in others[1:]:
+        """This rank's slice of the gradients of all ranks of the node."""
+        for start in range(0, len(self._sent), CACHED) if self._others else ():
+            block = slice(start, start + CACHED)
+            total = self._sent[block]
+            for other in self._others:
                 total += other[block]
-            self._sent[block] = total
 
 
 def divide(array: Array, n: int) -> None:
