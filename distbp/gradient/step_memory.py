@@ -57,10 +57,10 @@ class StepMemory:
         self._exact = exact
         count, here = network.parameter_count, comm.node_ranks()
         is_shared = comm.node_copies(step_memory_bytes(network, dtype, len(names), len(here) * sums)) == 1
-        self.ranks = here if is_shared else [comm.rank]  # that share it
-        size = step_memory_bytes(network, dtype, len(names), len(self.ranks) * sums)
+        size = step_memory_bytes(network, dtype, len(names), (len(here) if is_shared else 1) * sums)
         place = np.dtype(np.uint8)
         shared = comm.node_array((size,), place) if is_shared else NodeArray(np.empty(size, place), 0, 1)
+        self.ranks = here if shared.parts == len(here) else [comm.rank]  # that share it
         self.part, self.fence = shared.part, shared.fence
 
         memory = _Sections(shared.array)
