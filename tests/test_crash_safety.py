@@ -35,7 +35,7 @@ import os, signal, sys
 from dataclasses import replace
 from pathlib import Path
 import h5py
-from distbp.training.checkpoint import read
+from distbp.training.checkpoint import read, write
 from distbp.training.comparison import digest
 from distbp.ranks.communicator import OneProcess
 from distbp.config import merge
@@ -441,3 +441,22 @@ def test_what_a_later_epoch_has_to_beat_is_the_loss_of_what_is_in_best(whole: Pa
         directory.lock(told.append)
         assert directory.reopen(state, told.append) == {2: 0.3, 4: math.inf}[epoch]
     assert told == []
+
+
+def test_the_best_that_is_left_is_chosen_by_its_own_loss(whole: Path) -> None:
+    """Not by the lowest in its history, which is that of the one that was lost."""
+    run = RunDirectory(str(whole))
+    paths = run.checkpoints()
+    for path in paths:
+        state = read(path)
+        state.history["validation_loss"] = [0.1, 0.3, 0.2][: state.progress.epoch]
+        write(path, state)
+    for path in paths[:-2]:
+        path.unlink()
+    (whole / "best.h5").write_bytes(b"")
+    notes: list[str] = []
+    run.lock(notes.append)
+    with run:
+        assert run.reopen(read(paths[-1]), notes.append) == 0.2
+    assert read(whole / "best.h5").progress.epoch == 3
+    assert any("best.h5 is now of epoch 3" in note for note in notes)

@@ -155,19 +155,15 @@ class RunDirectory:
                 state = checkpoint.read(path)
             except CheckpointError:
                 continue
-            losses = state.history.get("validation_loss", [])
-            if (
-                losses
-                and state.progress.epoch_samples == 0
-                and losses[-1] < (lowest_loss(found) if found else math.inf)
-            ):
+            is_end = state.progress.epoch_samples == 0  # of an epoch
+            if is_end and _last_loss(state) < (_last_loss(found) if found else math.inf):
                 found = state
         note(f"warning   {why}")
         if found is None:
             note("          none of the checkpoints can take its place; the next epoch that is validated will")
             return math.inf
         self.save(found, keep=0, best=True)
-        loss = found.history["validation_loss"][-1]
+        loss = _last_loss(found)
         note(
             f"          best.h5 is now of epoch {found.progress.epoch}, the best of the checkpoints that are left: "
             f"validation loss {loss:.6g} (lowest so far: {lowest:.6g})"
