@@ -35,7 +35,7 @@ import os, signal, sys
 from dataclasses import replace
 from pathlib import Path
 import h5py
-from distbp.training.checkpoint import read, write
+from distbp.training.checkpoint import read
 from distbp.training.comparison import digest
 from distbp.ranks.communicator import OneProcess
 from distbp.config import merge

@@ -36,12 +36,10 @@ from distbp.training.run_directory import RunDirectory
 
 MIB = 2**20
 
-MEASURED = """
+START = """
 import json, os, sys, threading
-from distbp.config import merge
 from distbp.ranks.launch import Launch
 from distbp.ranks.node_memory import taken_bytes
-from distbp.training.train import train
 comm = Launch(os.environ).connect()
 peak, done = [0], threading.Event()
 def watch():
@@ -49,30 +47,26 @@ def watch():
         peak[0] = max(peak[0], taken_bytes())
 thread = threading.Thread(target=watch)
 thread.start()
-run = train(comm, merge(json.loads(sys.argv[1]), "test"))
+"""
+END = """
 done.set()
 thread.join()
 peaks = comm.gather(peak[0])
-if comm.rank == 0:
+"""
+MEASURED = f"""{START}
+from distbp.config import merge
+from distbp.training.train import train
+run = train(comm, merge(json.loads(sys.argv[1]), "test"))
+{END}if comm.rank == 0:
     print(json.dumps([run.plan.nodes[0].needed, sum(peaks), run.training.in_memory]))
 """
 
-MEASURED_IN_USE = """
-import json, os, sys, threading
+MEASURED_IN_USE = f"""{START}
 from pathlib import Path
 from distbp.gradient.evaluate import Evaluation
 from distbp.prediction.memory_plan import evaluation_terms, prediction_terms
 from distbp.prediction.predict import predict
 from distbp.prediction.trained import load
-from distbp.ranks.launch import Launch
-from distbp.ranks.node_memory import taken_bytes
-comm = Launch(os.environ).connect()
-peak, done = [0], threading.Event()
-def watch():
-    while not done.wait(0.005):
-        peak[0] = max(peak[0], taken_bytes())
-thread = threading.Thread(target=watch)
-thread.start()
 name, checkpoint, split, memory = sys.argv[1:]
 is_evaluated = name == "evaluate"
 work = evaluation_terms if is_evaluated else prediction_terms
@@ -81,10 +75,7 @@ if is_evaluated:
     Evaluation(comm, used.state.problem, used.data, used.state.config.dtype)(used.state.parameters)
 else:
     predict(comm, used.state, used.data, Path(name))
-done.set()
-thread.join()
-peaks = comm.gather(peak[0])
-if comm.rank == 0:
+{END}if comm.rank == 0:
     print(json.dumps([used.plan.nodes[0].needed, sum(peaks), used.data.in_memory]))
 """
 

@@ -27,8 +27,11 @@ DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowErr
 
 
 @contextmanager
-def open_plain(path: Path) -> Iterator[PlainFile]:
-    """The file, open for reading.  Raises CheckpointError, also for what h5py finds while it is open."""
+def open_plain(path: Path, most: int) -> Iterator[PlainFile]:
+    """The file, open for reading; its arrays may take `most` bytes of memory.
+
+    Raises CheckpointError, also for what h5py finds while it is open.
+    """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # a pipe would keep us waiting
@@ -36,7 +39,7 @@ def open_plain(path: Path) -> Iterator[PlainFile]:
         with h5py.File(path, "r", locking=False) as file:
             if file.userblock_size:
                 raise CheckpointError(f"{path}: has a user block; a checkpoint has none")
-            yield PlainFile(path, file, status.st_size)
+            yield PlainFile(path, file, status.st_size, most)
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{path}: no such checkpoint") from None
     except PermissionError:
@@ -54,8 +57,8 @@ def short(text: object) -> str:
 class PlainFile:
     """What is in an open file.  Its methods raise CheckpointError."""
 
-    def __init__(self, path: Path, file: h5py.File, size: int) -> None:
-        self.path, self.size, self._file, self._most = path, size, file, size
+    def __init__(self, path: Path, file: h5py.File, size: int, most: int) -> None:
+        self.path, self.size, self._file, self._most = path, size, file, most
 
     def attribute_names(self) -> list[str]:
         """The names of the attributes of the file."""
@@ -75,13 +78,12 @@ class PlainFile:
         return self._file.attrs[name]
 
     def arrays(
-        self, required: Set[str], optional: Set[str], text: Set[str], most: int, left: Set[str] = frozenset()
+        self, required: Set[str], optional: Set[str], text: Set[str], left: Set[str] = frozenset()
     ) -> dict[str, NDArray[Any]]:
         """All arrays of the file, by their names, such as /group/array; those in `text` may be strings.
 
-        They may take `most` bytes of memory; those in `left` may be there too, and are not read.
+        Those in `left` may be there too, and are not read.
         """
-        self._most = most
         known = required | optional | left
         groups = {name[:i] for name in known for i, letter in enumerate(name) if letter == "/" and i}
         found: dict[str, NDArray[Any]] = {}

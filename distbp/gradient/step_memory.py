@@ -56,7 +56,7 @@ class StepMemory:
     ) -> None:
         self._exact = exact
         count, here = network.parameter_count, comm.node_ranks()
-        is_shared = comm.node_copies(step_memory_bytes(network, dtype, len(names), len(here) * sums)) == 1
+        is_shared = can_share(comm, network, dtype, len(names), sums)
         size = step_memory_bytes(network, dtype, len(names), (len(here) if is_shared else 1) * sums)
         place = np.dtype(np.uint8)
         shared = comm.node_array((size,), place) if is_shared else NodeArray(np.empty(size, place), 0, 1)
@@ -131,3 +131,8 @@ def step_memory_bytes(network: Network, dtype: DTypeLike, vectors: int, sums: in
     count, item = network.parameter_count, np.dtype(dtype).itemsize
     parts = (1 + vectors) * _pages(count * item) + sums * _pages((count + TAIL) * item)
     return parts + _pages(-(-count // BLOCK) * 8) + PAGE
+
+
+def can_share(comm: Communicator, network: Network, dtype: DTypeLike, vectors: int, sums: int) -> bool:
+    """Whether the ranks of a node can hold it together, with so many sums of each; all ranks call this."""
+    return comm.node_copies(step_memory_bytes(network, dtype, vectors, len(comm.node_ranks()) * sums)) == 1

@@ -116,10 +116,10 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
 
 def read(path: Path) -> Checkpoint:
     """The checkpoint in a file.  Raises CheckpointError that names what is wrong."""
-    with open_plain(path) as file:
+    with open_plain(path, free_bytes()) as file:
         attributes = _read_attributes(path, file)
         config = _config(path, attributes["config"])
-        tree = file.arrays(*_names(config), {"/target/classes"}, free_bytes())
+        tree = file.arrays(*_names(config), {"/target/classes"})
     if attributes["checksum"] != _checksum(tree, {k: v for k, v in attributes.items() if k != "checksum"}).encode():
         raise CheckpointError(f"{path}: the checksum does not match; the file is damaged or was changed")
     return _from_tree(path, tree, config, _machines(path, attributes["machines"]))
@@ -137,11 +137,11 @@ class Outline:
 
 def outline(path: Path) -> Outline:
     """The outline of a checkpoint, with no large array read.  Raises CheckpointError; `read` looks closer."""
-    with open_plain(path) as file:
+    with open_plain(path, free_bytes()) as file:
         config, size = _config(path, _read_attributes(path, file)["config"]), file.size
         wanted = ["/input/shift", f"/network/layer_{len(config.hidden) + 2}/b", "/target/shift", "/target/spread"]
         others = set().union(*_names(config)) - set(wanted)
-        tree = file.arrays(set(wanted), set(), set(), free_bytes(), left=others)
+        tree = file.arrays(set(wanted), set(), set(), left=others)
     first, last, shift, spread = (tree[name] for name in wanted)
     if first.ndim != 1 or not last.shape == shift.shape == spread.shape == (last.size,):
         raise CheckpointError(f"{path}: /input, /target and /network are not of one network")

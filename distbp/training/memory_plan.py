@@ -11,7 +11,7 @@ from distbp.data.problem import network_for
 from distbp.data.split import Split, foresee_split, read_ahead_bytes
 from distbp.gradient.batch_gradient import batch_gradient_bytes, sums_of_a_rank
 from distbp.gradient.evaluate import evaluation_bytes
-from distbp.gradient.step_memory import step_memory_bytes
+from distbp.gradient.step_memory import can_share
 from distbp.mathematics.batches import batch_samples
 from distbp.mathematics.grains import default_grain
 from distbp.mathematics.network import Network, initialize_bytes, parameter_bytes
@@ -79,8 +79,7 @@ def _network_terms(comm: Communicator, needs: Needs) -> list[Term]:
     config, network, validation = needs.choice.config, needs.network, needs.validation
     parameters = parameter_bytes(network, config.dtype)
     vectors, sums = len(needs.optimizer.vectors), sums_of_a_rank(config, len(needs.training), needs.choice.n, comm.size)
-    state, here = vectors * parameters, len(comm.node_ranks())
-    is_shared = comm.node_copies(step_memory_bytes(network, config.dtype, vectors, here * sums)) == 1
+    state, is_shared = vectors * parameters, can_share(comm, network, config.dtype, vectors, sums)
     gradient = batch_gradient_bytes(config, network, needs.training, needs.choice.n, comm.rank, comm.size)
     trial = gradient.pop("trial")
     validating = evaluation_bytes(network, validation, config.dtype) if validation else 0
