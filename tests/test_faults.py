@@ -173,6 +173,18 @@ def test_a_signal_to_mpirun(runner: Runner, undisturbed: tuple[Path, str], name:
     assert digest_of(runner, "run") == digest_of(runner, "alone")
 
 
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_a_signal_while_a_checkpoint_is_written(runner: Runner, undisturbed: tuple[Path, str], ranks: int) -> None:
+    """The checkpoint is finished, and the next step is the last one."""
+    data, digest = undisturbed
+    stopped = runner.faulty("checkpoint", 0, "SIGTERM", "train", str(data), *SMALL, "--out", "run", ranks=ranks)
+    assert stopped.returncode == 75, stopped.stderr
+    assert stopped.stderr.count("stopped on request at epoch") == 1
+    again = runner.distbp("train", "--resume", "--out", "run", ranks=2)
+    assert again.returncode == 0, again.stderr
+    assert digest_of(runner, "run") == digest
+
+
 def test_the_signals_are_an_option(runner: Runner, undisturbed: tuple[Path, str]) -> None:
     process = start(runner, undisturbed[0], "--stop-signals", "HUP", ranks=2)
     os.kill(ranks_of(process.pid)[0], signal.SIGHUP)
