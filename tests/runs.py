@@ -226,6 +226,6 @@ def ranks_of(launcher: int) -> list[int]:
 def whole_gradient(memory: StepMemory) -> np.ndarray:
     """∂L_B/∂w, put together from the slices that are ready in the memory of a step."""
     count = len(memory.w)
-    slices = [memory.sums[part][0][mine] for part, mine in enumerate(memory.slices)]
+    slices = [memory.sums[part][0][mine] for bucket in memory.buckets[::-1] for part, mine in enumerate(bucket.slices)]
     assert sum(map(len, slices)) == count
     return np.concatenate(slices)

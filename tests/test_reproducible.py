@@ -165,12 +165,12 @@ def test_with_an_allreduce_the_bits_depend_on_the_ranks(tmp_path: Path, monkeypa
         memory = exchange._memory
         memory.fence()
         own = [
-            np.add.reduce([sums[i][memory.mine] for i in range(len(nodes))])
+            np.add.reduce([sums[i][memory.buckets[0].mine] for i in range(len(nodes))])
             for nodes, sums in zip(owned, memory.sums, strict=True)
             if nodes
         ]
         np.divide(np.add.reduce(own), n, out=exchange.g)
-        memory.measure(exchange.g)
+        memory.measure(exchange.g, memory.buckets[0])
         memory.fence()
 
     monkeypatch.setattr(reproducible._Exchange, "mean", mean)
@@ -312,7 +312,7 @@ def gradient_of(kind: Any, network: Network, x: np.ndarray, y: np.ndarray, grain
     gradient = kind(run)
     gradient(np.arange(len(x)), stop=False, save=False)
     assert np.isfinite(run.memory.square)
-    return Parameters(network, gradient.g.copy())
+    return Parameters(network, gradient.g[0].copy())
 
 
 def true_gradient(network: Network, x: np.ndarray, y: np.ndarray, grain: int, dtype: str) -> list[Any]:
@@ -395,7 +395,7 @@ def test_dead_layers_give_zero(tmp_path: Path) -> None:
     )
     gradient = ReproducibleGradient(run)
     gradient(np.arange(20), stop=False, save=False)
-    g = Parameters(network, gradient.g)
+    g = Parameters(network, gradient.g[0])
     assert not g.W[2].any()
     np.testing.assert_allclose(g.b[3], np.full(3, -2 / 3), rtol=1e-6)
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from runs import configuration, nodes_of, resumed, train_on, whole_gradient, write_data
 
 from distbp.gradient.reduction import Reduction, Tally
-from distbp.gradient.step_memory import StepMemory, step_memory_bytes
+from distbp.gradient.step_memory import StepMemory, bucket_limits, step_memory_bytes
 from distbp.mathematics.clipping import BLOCK
 from distbp.mathematics.network import Network
 from distbp.ranks.communicator import Communicator, OneProcess, run_threads
@@ -22,28 +24,55 @@ WIDE = Network.of([90, 100, 50], "tanh", "identity", "mse")  # 14,150 parameters
 SHAPES = [(2, 1), (3, 1), (8, 1), (2, 2), (5, 2), (6, 3), (8, 3), (5, 5)]
 
 
-def made(comm: Communicator, dtype: str = "float32", sums: int = 1) -> StepMemory:
-    return StepMemory(comm, WIDE, dtype, ("m", "v"), sums)
+def made(comm: Communicator, dtype: str = "float32", sums: int = 1, *, overlap: bool = False) -> StepMemory:
+    return StepMemory(comm, WIDE, dtype, ("m", "v"), sums, overlap=overlap)
+
+
+@pytest.fixture(params=["one bucket", "several"])
+def overlap(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the layers of the small network are buckets of their own."""
+    monkeypatch.setattr("distbp.gradient.step_memory.BUCKET_BYTES", 4)
+    return bool(request.param == "several")
 
 
 @pytest.mark.parametrize(("ranks", "nodes"), SHAPES)
-def test_slices_are_whole_blocks_and_make_up_w(ranks: int, nodes: int) -> None:
-    def on_rank(comm: Communicator) -> tuple[list[int], slice, list[list[int]], int]:
-        memory = made(comm)
-        assert memory.mine == (memory.slices[memory.part] if memory.part < len(memory.slices) else memory.mine)
+def test_slices_are_whole_blocks_and_make_up_w(ranks: int, nodes: int, overlap: bool) -> None:
+    def on_rank(comm: Communicator) -> StepMemory:
+        memory = made(comm, overlap=overlap)
         assert not memory.w.any()
         assert not any(vector.any() for vector in memory.vectors.values())
-        return memory.ranks, memory.mine, memory.nodes, len(memory.slices)
+        return memory
 
-    for here, _, everywhere, owners in (found := run_threads(ranks, on_rank, nodes_of(ranks, nodes))):
-        assert everywhere == sorted(map(sorted, nodes_of(ranks, nodes)))
-        assert owners == min(map(len, everywhere))
-        mine = sorted((found[rank][1].start, found[rank][1].stop) for rank in here)
-        mine = [(start, stop) for start, stop in mine if stop > start]
-        assert mine[0][0] == 0
-        assert mine[-1][1] == WIDE.parameter_count
-        assert [stop for _, stop in mine[:-1]] == [start for start, _ in mine[1:]]
-        assert all(start % BLOCK == 0 for start, _ in mine)
+    for memory in (found := run_threads(ranks, on_rank, nodes_of(ranks, nodes))):
+        assert memory.nodes == sorted(map(sorted, nodes_of(ranks, nodes)))
+        assert memory.owners == min(map(len, memory.nodes))
+        assert len(memory.buckets) == (2 if overlap and nodes > 1 else 1)
+        here = [found[rank].buckets for rank in memory.ranks]
+        slices = [buckets[i].mine for i in range(len(memory.buckets))[::-1] for buckets in here]
+        edges = [(one.start, one.stop) for one in slices if one.stop > one.start]
+        assert edges[0][0] == 0
+        assert edges[-1][1] == WIDE.parameter_count
+        assert [stop for _, stop in edges[:-1]] == [start for start, _ in edges[1:]]
+        assert all(start % BLOCK == 0 for start, _ in edges)
+        for i, bucket in enumerate(memory.buckets):
+            assert [buckets[i].mine for buckets in here][: memory.owners] == bucket.slices
+
+
+@settings(max_examples=200, deadline=None)
+@given(layers=st.lists(st.integers(1, 120), min_size=2, max_size=7), least=st.integers(1, 30_000))
+def test_a_bucket_has_only_what_is_made_when_it_is_sent(layers: list[int], least: int) -> None:
+    network = Network.of(layers, "relu", "identity", "mse")
+    starts = {l: 0 for l in range(2, network.F + 1)}  # of the gradient of layer l, in w
+    for l in range(3, network.F + 1):
+        starts[l] = starts[l - 1] + layers[l - 2] * layers[l - 3] + layers[l - 2]
+    limits = bucket_limits(network, least)
+    assert [start for _, start, _ in limits] == [stop for *_, stop in limits[1:]] + [0]
+    assert limits[0][2] == network.parameter_count
+    assert [l for l, *_ in limits] == sorted({l for l, *_ in limits}, reverse=True)
+    for l, start, stop in limits:
+        assert start >= starts[l]
+        assert start % BLOCK == 0
+        assert l == 2 or stop - start >= least
 
 
 @pytest.mark.parametrize("sums", [1, 3])
@@ -58,19 +87,20 @@ def test_arrays_do_not_overlap_and_begin_at_cache_lines(dtype: str, sums: int) -
 
 
 @pytest.mark.parametrize(("ranks", "nodes"), SHAPES)
-def test_the_reduction_of_any_nodes(ranks: int, nodes: int) -> None:
+def test_the_reduction_of_any_nodes(ranks: int, nodes: int, overlap: bool) -> None:
     """Every rank's gradient is different, and so is each of its numbers; the square is that of the mean."""
     rng = np.random.default_rng(1)
     gradients = rng.standard_normal((ranks, WIDE.parameter_count)).astype(np.float32)
 
     def on_rank(comm: Communicator) -> tuple[np.ndarray, float, Tally]:
-        memory = made(comm)
+        memory = made(comm, overlap=overlap)
         reduction = Reduction(memory, WIDE)
         for _ in range(3):  # nothing of an earlier step is left
             reduction.gradient.vector[:] = gradients[comm.rank]
             tally = reduction.reduce(Tally(comm.rank + 0.5, 10**7, 1.0, stop=comm.rank == 1), n=12)
             whole, square = whole_gradient(memory), memory.square
             memory.fence()
+        reduction.close()
         return whole, square, tally
 
     exact = gradients.astype(np.float64).sum(axis=0) / 12
@@ -116,8 +146,9 @@ def test_reproducible_runs_on_any_nodes(data: str, tmp_path: Path, ranks: int, n
 
 
 @pytest.mark.parametrize(("ranks", "nodes"), SHAPES)
-def test_plain_runs_on_any_nodes(data: str, tmp_path: Path, ranks: int, nodes: int) -> None:
+def test_plain_runs_on_any_nodes(data: str, tmp_path: Path, ranks: int, nodes: int, overlap: bool) -> None:
     """Every node ends with the same parameters (--drift-steps compares them), up to rounding those of one process."""
+    del overlap  # buckets are small now
     options = {"drift_steps": 1, "momentum": 0.9, "optimizer": "sgd", "learning_rate": 0.01}
     alone = run_of(1, 1, data, tmp_path / "alone", **options)
     several = run_of(ranks, nodes, data, tmp_path / "several", **options)
@@ -129,14 +160,15 @@ def test_plain_runs_on_any_nodes(data: str, tmp_path: Path, ranks: int, nodes: i
 
 @pytest.mark.parallel
 @pytest.mark.parametrize("how", ["shared", "own", "taken meanwhile"])
-def test_real_ranks(comm: Communicator, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-    """With shared windows, and where there is too little memory to share."""
+def test_real_ranks(comm: Communicator, monkeypatch: pytest.MonkeyPatch, how: str, overlap: bool) -> None:
+    """With shared windows, and where there is too little memory to share: then each rank is a node."""
     if how != "shared" and comm.size > 1:
         monkeypatch.setattr("distbp.ranks.mpi.MARGIN_BYTES", 2**62)
     if how == "taken meanwhile":
         monkeypatch.setattr(type(comm), "node_copies", lambda self, size: 1)
-    memory = made(comm)
+    memory = made(comm, overlap=overlap)
     assert len(memory.nodes) == (1 if how == "shared" else comm.size)
+    assert len(memory.buckets) == (2 if overlap and len(memory.nodes) > 1 else 1)
     reduction = Reduction(memory, WIDE)
     good = True
     for step in range(50):
@@ -144,7 +176,9 @@ def test_real_ranks(comm: Communicator, monkeypatch: pytest.MonkeyPatch, how: st
         tally = reduction.reduce(Tally(1.0, 1), n=comm.size)
         expected = np.arange(WIDE.parameter_count) % 1000 + (comm.size - 1) / 2 + step
         good &= tally.samples == comm.size and np.allclose(whole_gradient(memory), expected, rtol=1e-6)
-        memory.w[memory.mine] = step
+        for bucket in memory.buckets:
+            memory.w[bucket.mine] = step
         memory.fence()
         good &= bool((memory.w == step).all())
+    reduction.close()
     assert all(comm.allgather(good))

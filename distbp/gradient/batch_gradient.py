@@ -21,34 +21,37 @@ if TYPE_CHECKING:
 
 
 class BatchGradient(Protocol):
-    """Leaves ∂L_B/∂w in `g`, of it the slice that is this rank's to update, and its square in the step's memory.
+    """Leaves ∂L_B/∂w in `g`, of each bucket the slice that is this rank's to update; its square in the step's memory.
 
     Between a call and the next there must be a fence of that memory.
     """
 
-    g: Array
+    g: list[Array]
 
     def __call__(self, batch: NDArray[np.int64], *, stop: bool, save: bool) -> Tally:
         """The tally of all ranks.  `batch`: the same samples on every rank; `stop`, `save`: this rank's requests."""
+
+    def close(self) -> None:
+        """Ends what works in the background."""
 
 
 class PlainGradient:
     """Each rank's shard is a contiguous part of the batch, worked on in pieces; one reduction."""
 
     def __init__(self, run: Run) -> None:
-        self._comm, self._lap = run.comm, run.phases.lap
-        self._reduction = Reduction(run.memory, run.problem.network)
-        self._shard_gradient = ShardGradient(run, self._reduction.gradient)
+        self._comm, self._reduction = run.comm, Reduction(run.memory, run.problem.network, run.phases.lap)
+        self._shard_gradient = ShardGradient(run, self._reduction)
         self.g = self._reduction.g
 
     def __call__(self, batch: NDArray[np.int64], *, stop: bool, save: bool) -> Tally:
         """∂L_B/∂w = (1/n) Σ_i ∂L_i/∂w"""
         start, end = shard(len(batch), self._comm.rank, self._comm.size)
-        tally = self._shard_gradient(batch[start:end])  # Σ_i ∂L_i/∂w over this rank's shard
-        tally.stop, tally.save = stop, save
-        total = self._reduction.reduce(tally, len(batch))
-        self._lap("reduction")
-        return total
+        self._shard_gradient(batch[start:end], Tally(samples=end - start, stop=stop, save=save))
+        return self._reduction.finish(len(batch))
+
+    def close(self) -> None:
+        """Ends what works in the background."""
+        self._reduction.close()
 
 
 def batch_gradient(run: Run) -> BatchGradient:

@@ -57,7 +57,7 @@ CHUNK = 2**19  # numbers of the gradient that are exchanged at a time, which is 
 
 
 class ReproducibleGradient:
-    """∂L_B/∂w over the whole batch; in `g`, this rank's slice of it."""
+    """∂L_B/∂w over the whole batch; in `g`, this rank's slice of it, all in one bucket."""
 
     def __init__(self, run: Run) -> None:
         self._comm, self._problem, self._lap = run.comm, run.problem, run.phases.lap
@@ -79,7 +79,7 @@ class ReproducibleGradient:
         own = [Parameters(network, vector[:count]) for vector in memory.sums[memory.part]]
         self._sums = {(i, 0): parameters for i, parameters in enumerate(own)}
         self._exchange = _Exchange(memory)
-        self.g = self._exchange.g
+        self.g = [self._exchange.g]
 
     def __call__(self, batch: NDArray[np.int64], *, stop: bool, save: bool) -> Tally:
         """Leaves ∂L_B/∂w in `g`; returns the tally of all ranks."""
@@ -94,6 +94,9 @@ class ReproducibleGradient:
         total = message.agree(comm, n)
         self._lap("reduction")
         return total
+
+    def close(self) -> None:
+        """Nothing works in the background."""
 
     def _node(self, i: int, node: Node, count: int, batch: NDArray[np.int64], message: _Message) -> Array:
         """S(node) of this rank's i-th node."""
@@ -247,17 +250,18 @@ class _Exchange:
 
     def __init__(self, memory: StepMemory) -> None:
         self._memory = memory
-        self.g = memory.sums[memory.part][0][memory.mine]
+        (self._bucket,) = memory.buckets
+        self.g = memory.sums[memory.part][0][self._bucket.mine]
         # In the order of the peers: which ranks share memory there.
         self._nodes = memory.peers.allgather(memory.ranks)
 
     def mean(self, owned: list[list[Node]], count: int, n: int) -> None:
         """1/n of the sum of all grains, in `g`.  `owned`: the nodes of each rank, whose sums are in the memory."""
-        memory, peers = self._memory, self._memory.peers
+        memory, peers, first = self._memory, self._memory.peers, self._bucket.mine.start
         memory.fence()
         for start in range(0, len(self.g), CHUNK):
             g = self.g[start : start + CHUNK]
-            part = slice(memory.mine.start + start, memory.mine.start + start + len(g))
+            part = slice(first + start, first + start + len(g))
             known = {
                 node: sums[i][part]
                 for rank, sums in zip(memory.ranks, memory.sums, strict=True)
@@ -268,7 +272,7 @@ class _Exchange:
             else:
                 np.divide(add_up(root(count), count, known.get), n, out=g)  # ∂L_T/∂w = (1/n) Σ_i ∂L_i/∂w
         if len(self.g):
-            memory.measure(self.g)
+            memory.measure(self.g, self._bucket)
         memory.fence()
 
     def _mean_of_peers(self, owned: list[list[Node]], known: dict[Node, Array], count: int, n: int, g: Array) -> None:

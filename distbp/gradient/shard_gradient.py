@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from distbp.data.split import Split
 from distbp.gradient.feed import Feed, feed_bytes
-from distbp.gradient.reduction import Tally
+from distbp.gradient.reduction import Reduction, Tally
 from distbp.mathematics.backprop import Piece, backward, forward, loss_sum, piece_bytes, piece_samples
 from distbp.mathematics.batches import pieces
 from distbp.mathematics.network import Network, Parameters, aligned_zeros, parameter_bytes
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 class ShardGradient:
     """Backpropagation over a rank's shard of a batch, in pieces of bounded size.
 
-    Leaves Σ_i ∂L_i/∂w over the shard in `gradient`, and returns the sums of the loss and of the metric.
+    Leaves Σ_i ∂L_i/∂w over the shard in the gradient of `reduction`, which is told when the tally and when a layer's
+    gradient is there.
     """
 
-    def __init__(self, run: Run, gradient: Parameters) -> None:
-        self._problem, self._gradient, self._lap = run.problem, gradient, run.phases.lap
-        self._parameters = run.state.parameters
+    def __init__(self, run: Run, reduction: Reduction) -> None:
+        self._problem, self._reduction, self._lap = run.problem, reduction, run.phases.lap
+        self._parameters, self._gradient = run.state.parameters, reduction.gradient
         network, dtype = run.problem.network, run.config.dtype
         m, is_whole = _room(network, run.batch_size, run.comm.size, dtype)
         self._room = Piece(network, m, dtype)
@@ -34,12 +35,10 @@ class ShardGradient:
         self._training, self._feed = run.training, Feed(run.problem, run.training, self._room.m, dtype)
         self._more = None if is_whole else Parameters(network, aligned_zeros(network.parameter_count, dtype))
 
-    def __call__(self, rows: NDArray[np.int64]) -> Tally:
-        """`rows` are the samples of the shard; none leave a gradient of 0."""
-        network, tally, target = self._problem.network, Tally(samples=len(rows)), self._gradient
-        if len(rows) == 0:
-            self._gradient.vector.fill(0.0)
-        for first, last in pieces(0, len(rows), self._room.m):
+    def __call__(self, rows: NDArray[np.int64], tally: Tally) -> None:
+        """`rows` are the samples of the shard; none leave a gradient of 0.  The sums are added to the tally."""
+        network, count, m = self._problem.network, len(rows), self._room.m
+        for first, last in pieces(0, count, m):
             piece = self._piece(last - first)
             self._feed.fill(piece, self._training.x, self._training.y, rows[first:last])
             self._lap("data")
@@ -47,13 +46,32 @@ class ShardGradient:
             tally.loss += loss_sum(network, piece)
             tally.metric += self._problem.metric_sum(piece)
             self._lap("forward")
-            backward(network, self._parameters, piece, target)
-            if target is self._more:
-                self._gradient.vector += self._more.vector
-            elif self._more:
-                target = self._more
+            if last == count:
+                self._reduction.begin(tally)
+            if count <= m:
+                backward(network, self._parameters, piece, self._gradient, self._reduction.ready)
+            else:
+                self._backward_of_one(piece, first == 0, last == count)
             self._lap("backward")
-        return tally
+        if count == 0:
+            self._gradient.vector.fill(0.0)
+            self._reduction.begin(tally)
+            for l in range(network.F, 1, -1):
+                self._reduction.ready(l)
+
+    def _backward_of_one(self, piece: Piece, is_first: bool, is_last: bool) -> None:
+        """Of several pieces: its gradient is added to that of those before it."""
+        more, gradient = self._more, self._gradient
+        assert more
+
+        def ready(l: int) -> None:
+            if not is_first:
+                gradient.W[l] += more.W[l]
+                gradient.b[l] += more.b[l]
+            if is_last:
+                self._reduction.ready(l)
+
+        backward(self._problem.network, self._parameters, piece, gradient if is_first else more, ready)
 
     def _piece(self, m: int) -> Piece:
         if m not in self._pieces:

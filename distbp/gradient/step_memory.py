@@ -7,12 +7,17 @@ same slice are `peers`: they exchange that slice alone.
 
 Where memory cannot be shared, each rank is a node of its own: then the slice is the whole, and all ranks are peers.
 
-Why it is right.  A step has three fences (MPI_Win_sync, a barrier of the node, MPI_Win_sync; MPI 4.1, 12.7: what was
+Backpropagation makes the gradient from layer F down.  Where there are peers it is cut into `buckets`, in that order:
+while a bucket is on its way, the rest of the gradient is computed.  A rank has a slice of each.
+
+Why it is right.  A step has these fences (MPI_Win_sync, a barrier of the node, MPI_Win_sync; MPI 4.1, 12.7: what was
 stored before is seen by loads after it):
 
-1. after backpropagation.  Before it a rank writes its own gradient, and reads w; nobody writes w.
-2. when the slices of ∂L_B/∂w are ready.  Between 1 and 2 a rank reads its slice of all gradients, and writes that slice
-   of its own gradient, which nobody else reads.  Behind 2 what all must know is read: the tally and the squares.
+1. one for each bucket, when its ranks have written it.  Before it a rank writes that part of its own gradient, and
+   nobody reads it; all read w, and nobody writes w.
+2. when the slices of ∂L_B/∂w are ready.  Between 1 and 2 a rank reads its slice of the bucket in all gradients, and
+   writes that slice of its own gradient, which nobody else reads.  Behind 2 what all must know is read: the tally and
+   the squares.
 3. after the update.  Between 2 and 3 a rank writes its slices of w and of the optimizer's vectors, and nobody reads w.
 
 So between two fences no number is written by one rank and read or written by another.
@@ -21,6 +26,7 @@ So between two fences no number is written by one rank and read or written by an
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
@@ -35,6 +41,16 @@ from distbp.ranks.communicator import Communicator, NodeArray
 
 PAGE = 4096  # bytes
 TAIL = 8  # numbers behind each gradient: see `distbp.gradient.reduction`
+BUCKET_BYTES = 2**20  # of smaller ones, starting the exchange takes too much of the time
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A part of the gradient: that of layer `l`, and of those above it which no bucket before has."""
+
+    l: int
+    slices: list[slice]  # of w, by the rank of the node
+    mine: slice
 
 
 class StepMemory:
@@ -42,6 +58,7 @@ class StepMemory:
 
     `names`: of the optimizer's vectors; `sums`: how many gradients, or sums of parts of a gradient, a rank has.
     `exact`: whether the square of the gradient must be, or need only tell whether the gradient is finite.
+    `overlap`: the gradient is cut into several buckets where it can be exchanged while it is computed.
     """
 
     def __init__(
@@ -53,6 +70,7 @@ class StepMemory:
         sums: int = 1,
         *,
         exact: bool = False,
+        overlap: bool = False,
     ) -> None:
         self._exact = exact
         count, here = network.parameter_count, comm.node_ranks()
@@ -71,15 +89,21 @@ class StepMemory:
 
         everywhere = comm.allgather(self.ranks)
         self.nodes = sorted({ranks[0]: ranks for ranks in everywhere}.values())
-        self.slices = _slices(count, min(map(len, self.nodes)))
-        self.peers = comm.split(min(self.part, len(self.slices)))  # on one node: this rank alone
-        self.mine = self.slices[self.part] if self.part < len(self.slices) else slice(count, count)
+        self.owners = min(map(len, self.nodes))  # ranks of a node that have slices
+        self.peers = comm.split(min(self.part, self.owners))  # on one node: this rank alone
+        least = BUCKET_BYTES // np.dtype(dtype).itemsize if overlap and len(self.nodes) > 1 else count
+        self.buckets = [self._bucket(l, *limits) for l, *limits in bucket_limits(network, least)]
         self._clear()
+
+    def _bucket(self, l: int, start: int, stop: int) -> Bucket:
+        slices = _slices(start, stop, self.owners)
+        return Bucket(l, slices, slices[self.part] if self.part < self.owners else slice(stop, stop))
 
     def _clear(self) -> None:
         """By those who will write there, so that the pages are near them."""
         for vector in (self.w, *self.vectors.values()):
-            vector[self.mine] = 0.0
+            for bucket in self.buckets:
+                vector[bucket.mine] = 0.0
         for own in self.sums[self.part]:
             own.fill(0.0)
         if self.part == 0:
@@ -91,9 +115,9 @@ class StepMemory:
         """|∂L_B/∂w|², the same on any number of ranks; not finite where the gradient is not."""
         return float(np.add.reduce(self.squares))
 
-    def measure(self, g: Array) -> None:
-        """Takes the squares of `g`, this rank's slice of ∂L_B/∂w."""
-        first = self.mine.start // BLOCK
+    def measure(self, g: Array, bucket: Bucket) -> None:
+        """Takes the squares of `g`, this rank's slice of a bucket of ∂L_B/∂w."""
+        first = bucket.mine.start // BLOCK
         out = self.squares[first : first - (-len(g) // BLOCK)]
         squares(g, out, exact=self._exact)
         if not self._exact and not isfinite(np.add.reduce(out)):  # too large to be squared in float32
@@ -119,11 +143,27 @@ def _pages(size: int) -> int:
     return -(-size // PAGE) * PAGE
 
 
-def _slices(count: int, owners: int) -> list[slice]:
-    """What each of the ranks of a node adds up and updates: whole blocks."""
-    blocks = -(-count // BLOCK)
+def bucket_limits(network: Network, least: int) -> list[tuple[int, int, int]]:
+    """Of each bucket, from layer F down: its lowest layer, and where it starts and stops in w, in whole blocks.
+
+    The buckets have at least `least` numbers, but the last one, which is made last and cannot be exchanged meanwhile.
+    """
+    n, start = network.sizes, network.parameter_count
+    limits, stop = [], start
+    for l in range(network.F, 1, -1):
+        start -= n[l] * n[l - 1] + n[l]
+        cut = -(-start // BLOCK) * BLOCK  # what lies below belongs to a block of layer l - 1, too
+        if l == 2 or stop - cut >= least:
+            limits.append((l, cut, stop))
+            stop = cut
+    return limits
+
+
+def _slices(start: int, stop: int, owners: int) -> list[slice]:
+    """What each of the ranks of a node adds up and updates of a bucket: whole blocks."""
+    blocks = -(-(stop - start) // BLOCK)
     cuts = [shard(blocks, owner, owners) for owner in range(owners)]
-    return [slice(min(count, first * BLOCK), min(count, last * BLOCK)) for first, last in cuts]
+    return [slice(min(stop, start + first * BLOCK), min(stop, start + last * BLOCK)) for first, last in cuts]
 
 
 def step_memory_bytes(network: Network, dtype: DTypeLike, vectors: int, sums: int) -> int:

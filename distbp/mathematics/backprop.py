@@ -10,6 +10,7 @@ The sum over the samples of a shard is not written out: in `d[l] @ a[l - 1].T` t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -135,31 +136,45 @@ def forward(network: Network, parameters: Parameters, samples: Samples) -> None:
             network.sigma(l).sigma(z[l], a[l])  # a^l = σ(z^l)
 
 
-def backward(network: Network, parameters: Parameters, piece: Piece, gradient: Parameters) -> None:
+def backward(
+    network: Network,
+    parameters: Parameters,
+    piece: Piece,
+    gradient: Parameters,
+    ready: Callable[[int], object] = lambda l: None,
+) -> None:
     """Fills d[l] for l = F … 2, and the gradient summed over the piece: Σ_i ∂L_i/∂W^l, Σ_i ∂L_i/∂b^l.
 
-    Overwrites z.
+    Overwrites z.  `ready(l)` is called as soon as the gradient of layer l is there.
     """
-    errors(network, parameters, piece)
     a, d, ones, dW, db = piece.a, piece.d, piece.ones, gradient.W, gradient.b
     for l in range(network.F, 1, -1):
+        error(network, parameters, piece, l)
         np.matmul(d[l], a[l - 1].T, out=dW[l])  # ∂L/∂w_jk^l = a_k^{l-1} d_j^l, summed over the samples
         np.matmul(d[l], ones, out=db[l])  # ∂L/∂b_j^l = d_j^l, summed over the samples
+        ready(l)
 
 
 def errors(network: Network, parameters: Parameters, samples: Samples) -> None:
     """Fills d[l] = ∂L_i/∂z^l for l = F … 2, after `forward`.  Overwrites z."""
-    W = parameters.W
-    for part in samples.grains:
-        output_error(network, part)  # d^F = ∇_a L ⊙ σ'(z^F)
-    for l in range(network.F - 1, 1, -1):
-        for part in samples.backward_parts(l):
-            d = part.d
-            np.matmul(W[l + 1].T, d[l + 1], out=d[l])
+    for l in range(network.F, 1, -1):
+        error(network, parameters, samples, l)
+
+
+def error(network: Network, parameters: Parameters, samples: Samples, l: int) -> None:
+    """Fills d[l], after d[l + 1].  Overwrites z[l]."""
+    if l == network.F:
         for part in samples.grains:
-            z, a, d, s = part.z, part.a, part.d, part.s
-            network.activation.sigma_prime(z[l], a[l], s[l])  # type: ignore[misc]
-            d[l] *= s[l]  # d^l = (W^{l+1})ᵀ d^{l+1} ⊙ σ'(z^l)
+            output_error(network, part)  # d^F = ∇_a L ⊙ σ'(z^F)
+        return
+    W = parameters.W
+    for part in samples.backward_parts(l):
+        d = part.d
+        np.matmul(W[l + 1].T, d[l + 1], out=d[l])
+    for part in samples.grains:
+        z, a, d, s = part.z, part.a, part.d, part.s
+        network.activation.sigma_prime(z[l], a[l], s[l])  # type: ignore[misc]
+        d[l] *= s[l]  # d^l = (W^{l+1})ᵀ d^{l+1} ⊙ σ'(z^l)
 
 
 def output_error(network: Network, piece: Piece) -> None:

@@ -38,10 +38,14 @@ class NodeArray(NamedTuple):
 
 
 class Communicator(Protocol):
-    """The ranks 0 … size-1; every method is a collective: all ranks call it, in the same order."""
+    """The ranks 0 … size-1; every method is a collective: all ranks call it, in the same order.
+
+    `has_threads`: several threads may use communicators at the same time, each its own.
+    """
 
     rank: int
     size: int
+    has_threads: bool
 
     def allreduce(self, array: Array, operation: str = "sum") -> None:
         """Replaces `array` by its sum (min, max) over all ranks, element by element, in place."""
@@ -73,6 +77,9 @@ class Communicator(Protocol):
     def split(self, color: int) -> Communicator:
         """The ranks that name the same color, in the same order, as ranks of their own."""
 
+    def patiently(self, pause: Callable[[], None]) -> Communicator:
+        """The same ranks, for a thread: `pause` is called again and again while allreduce and the like wait."""
+
     def describe(self) -> str:
         """For the summary: "1 process", "2 ranks (MPICH 5.0.2)"."""
 
@@ -82,6 +89,7 @@ class OneProcess:
 
     rank = 0
     size = 1
+    has_threads = True
 
     def allreduce(self, array: Array, operation: str = "sum") -> None:
         """The sum over one rank."""
@@ -121,6 +129,10 @@ class OneProcess:
         """Itself."""
         return self
 
+    def patiently(self, pause: Callable[[], None]) -> Communicator:
+        """Itself: it never waits."""
+        return self
+
     def describe(self) -> str:
         """For the summary."""
         return "1 process"
@@ -128,6 +140,8 @@ class OneProcess:
 
 class ThreadRank:
     """One of `size` threads; they meet in a shared list, with a barrier before reading and one after."""
+
+    has_threads = True
 
     def __init__(self, rank: int, meeting: _Meeting, nodes: Sequence[Sequence[int]] | None = None) -> None:
         self.rank = rank
@@ -197,6 +211,10 @@ class ThreadRank:
         meeting = self.allgather(self._meeting.part(len(members)) if self.rank == members[0] else None)[members[0]]
         assert meeting is not None
         return ThreadRank(members.index(self.rank), meeting)
+
+    def patiently(self, pause: Callable[[], None]) -> ThreadRank:
+        """Threads that meet elsewhere; a waiting thread takes no core from the others."""
+        return self.split(0)
 
     def describe(self) -> str:
         """For the summary."""

@@ -52,6 +52,8 @@ class MPIRank:
         found = {getattr(MPI, f"THREAD_{level}"): level for level in levels}
         self.thread_level = found.get(MPI.Query_thread(), "unknown")
         self._comm: Any = MPI.COMM_WORLD
+        self.has_threads = self.thread_level == "MULTIPLE"
+        self._pause: Callable[[], None] | None = None
         self._operations = {"sum": MPI.SUM, "min": MPI.MIN, "max": MPI.MAX}
         self._in_place = MPI.IN_PLACE
         self._shared, self._window = MPI.COMM_TYPE_SHARED, MPI.Win
@@ -66,18 +68,26 @@ class MPIRank:
         flat = array.reshape(-1)
         part = ALLREDUCE_BYTES // array.itemsize
         for start in range(0, len(flat), part):
-            self._comm.Allreduce(self._in_place, flat[start : start + part], self._operations[operation])
+            self._collective("Allreduce", self._in_place, flat[start : start + part], self._operations[operation])
 
     def alltoall(self, send: Array, send_lengths: list[int], receive: Array, receive_lengths: list[int]) -> None:
         """MPI_Alltoallv"""
         assert send.flags.c_contiguous, "a copy would be sent"
         assert receive.flags.c_contiguous, "a copy would be filled"
-        self._comm.Alltoallv([send, send_lengths], [receive, receive_lengths])
+        self._collective("Alltoallv", [send, send_lengths], [receive, receive_lengths])
 
     def allgather_parts(self, array: Array, lengths: list[int]) -> None:
         """MPI_Allgatherv, in place"""
         assert array.flags.c_contiguous, "a copy would be filled"
-        self._comm.Allgatherv(self._in_place, [array, lengths])
+        self._collective("Allgatherv", self._in_place, [array, lengths])
+
+    def _collective(self, name: str, *arguments: Any) -> None:
+        if self._pause is None:
+            getattr(self._comm, name)(*arguments)
+            return
+        request = getattr(self._comm, f"I{name.lower()}")(*arguments)
+        while not request.Test():
+            self._pause()
 
     def allgather(self, value: T) -> list[T]:
         """The values of all ranks, by rank (pickled: they come from this job's own ranks)."""
@@ -138,6 +148,12 @@ class MPIRank:
         part._comm, part._node = self._comm.Split(color, self.rank), None
         part.rank, part.size = part._comm.rank, part._comm.size
         return part
+
+    def patiently(self, pause: Callable[[], None]) -> MPIRank:
+        """MPI_Comm_dup; allreduce, alltoall and allgather_parts are started, and MPI_Test is called until they end."""
+        other = copy(self)
+        other._comm, other._node, other._pause = self._comm.Dup(), None, pause
+        return other
 
     def _of_node(self) -> Any:
         """The communicator of the ranks of this node."""

@@ -119,7 +119,15 @@ def prepare(
         note(plan.warning)
     network = problem.network
     sums, has_norm = sums_of_a_rank(config, len(training), batch_size, comm.size), config.clip_norm > 0
-    step_memory = StepMemory(comm, network, config.dtype, optimizer.vectors, sums, exact=has_norm)
+    step_memory = StepMemory(
+        comm,
+        network,
+        config.dtype,
+        optimizer.vectors,
+        sums,
+        exact=has_norm,
+        overlap=comm.has_threads and not config.reproducible,
+    )
     w, vectors = step_memory.w, step_memory.vectors
     if stored:
         history = {name: list(values) for name, values in _columns(problem, stored.history).items()}

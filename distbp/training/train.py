@@ -89,7 +89,11 @@ def _train(
     started = time.perf_counter()
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the loss is watched instead
         try:
-            _Training(run, stop_requested, beat, pulse, reporter).all_epochs()
+            training = _Training(run, stop_requested, beat, pulse, reporter)
+            try:
+                training.all_epochs()
+            finally:
+                training.close()
         finally:
             run.loader.close()
     if reporter:
@@ -121,8 +125,11 @@ class _Training:
         self._stop_requested, self._beat, self._pulse = stop_requested, beat, pulse
         self._gradient: BatchGradient = batch_gradient(run)
         self._optimizer, self._learning_rate = optimizer_of(config), make_schedule(config, run.steps_per_epoch)
-        mine = run.memory.mine  # what this rank updates
-        self._w, self._vectors = run.memory.w[mine], {name: one[mine] for name, one in run.memory.vectors.items()}
+        memory = run.memory
+        self._mine = [  # what this rank updates: w, g and the optimizer's vectors, of each bucket
+            (memory.w[bucket.mine], g, {name: one[bucket.mine] for name, one in memory.vectors.items()})
+            for bucket, g in zip(memory.buckets, self._gradient.g, strict=True)
+        ]
         self._guard = DriftGuard(run.comm, state.parameters, config.drift_steps if len(run.memory.nodes) > 1 else 0)
         self._evaluation = Evaluation(run.comm, run.problem, run.validation, config.dtype) if run.validation else None
         self._saved, self._saved_at = str(run.directory.checkpoint(state.progress.step)), time.monotonic()
@@ -139,6 +146,10 @@ class _Training:
             self._trace.close()
             raise
         self._trace.close()
+
+    def close(self) -> None:
+        """Ends what works in the background."""
+        self._gradient.close()
 
     def _epoch(self) -> None:
         run, progress, minutes = self._run, self._run.state.progress, self._run.config.checkpoint_minutes
@@ -183,7 +194,8 @@ class _Training:
         else:
             self._clip()
             rate = self._learning_rate(progress.step)
-            self._optimizer.update(self._w, self._gradient.g, self._vectors, rate, progress.step + 1)
+            for w, g, vectors in self._mine:
+                self._optimizer.update(w, g, vectors, rate, progress.step + 1)
             done.add(total)
         run.memory.fence()
         run.phases.lap("update")
@@ -217,7 +229,8 @@ class _Training:
         if limit:
             length = np.array([math.sqrt(self._run.memory.square)])
             self._run.comm.allreduce(length, "max")  # CPUs of different types may differ in its last bit
-            shorten(self._gradient.g, float(length[0]), limit)
+            for g in self._gradient.g:
+                shorten(g, float(length[0]), limit)
 
     def _validate(self) -> Scores | None:
         """Raises Stopped, agreed, where a stop is asked for meanwhile."""
