@@ -173,6 +173,13 @@ class Config:
         word=AUTO,
         group=TRAINING,
     )
+    wire: str = option(
+        "full",
+        "numbers that nodes send each other as their gradients: as they are, or 16 bits each, and what rounding leaves "
+        "is added to the next gradient; not with --reproducible",
+        choices=("full", "float16", "bfloat16"),
+        group=TRAINING,
+    )
     epochs: int = option(20, "passes over the training split, in all", low=0, may_change=True, group=TRAINING)
     seed: int = option(0, "of the first weights and of the order of samples", low=0, group=TRAINING)
 
@@ -208,6 +215,12 @@ class Config:
         60.0,
         "minutes without a step after which a rank says where it is, and the job ends; 0: never",
         low=0,
+        may_change=True,
+        group=RUN,
+    )
+    overlap: bool = option(
+        True,
+        "nodes exchange the gradient of a layer while those of the layers below are computed",
         may_change=True,
         group=RUN,
     )
@@ -360,6 +373,11 @@ def check(config: Config) -> None:
     if config.grain != AUTO and not config.reproducible:
         raise UsageError(
             f"--grain {config.grain} needs --reproducible; without it a rank's shard is worked on as a whole"
+        )
+    if config.wire != "full" and config.reproducible:
+        raise UsageError(
+            f"--wire {config.wire} does not go with --reproducible: what is rounded depends on who sends it; "
+            "leave one of them out"
         )
     unknown = [name for name in config.stop_signals.split(",") if name and name not in STOP_SIGNALS]
     if unknown:

@@ -107,6 +107,7 @@ def test_every_option_has_help_and_only_the_named_ones_may_change() -> None:
     assert {name for name, field in FIELDS.items() if field.metadata["may_change"]} == {
         "trace",
         "trace_steps",
+        "overlap",
         "epochs",
         "out",
         "checkpoint_every",

@@ -39,15 +39,17 @@ class PlainGradient:
     """Each rank's shard is a contiguous part of the batch, worked on in pieces; one reduction."""
 
     def __init__(self, run: Run) -> None:
-        self._comm, self._reduction = run.comm, Reduction(run.memory, run.problem.network, run.phases.lap)
+        self._comm = run.comm
+        self._reduction = Reduction(run.memory, run.problem.network, run.config.wire, run.phases.lap)
         self._shard_gradient = ShardGradient(run, self._reduction)
         self.g = self._reduction.g
 
     def __call__(self, batch: NDArray[np.int64], *, stop: bool, save: bool) -> Tally:
         """∂L_B/∂w = (1/n) Σ_i ∂L_i/∂w"""
-        start, end = shard(len(batch), self._comm.rank, self._comm.size)
-        self._shard_gradient(batch[start:end], Tally(samples=end - start, stop=stop, save=save))
-        return self._reduction.finish(len(batch))
+        n = len(batch)
+        start, end = shard(n, self._comm.rank, self._comm.size)
+        self._shard_gradient(batch[start:end], Tally(samples=end - start, stop=stop, save=save), n)
+        return self._reduction.finish()
 
     def close(self) -> None:
         """Ends what works in the background."""

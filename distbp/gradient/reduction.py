@@ -1,24 +1,28 @@
 """The reduction: from every rank's Σ_i ∂L_i/∂w to ∂L_T/∂w = (1/n) Σ_i ∂L_i/∂w.
 
 Within a node each rank adds up its slice of all gradients, from the memory that they share (`StepMemory`); across nodes
-the ranks with the same slice add it up with one Allreduce, while backpropagation goes on with the layers below.  Behind
-the gradient, with layer F, travel the sums of the loss, of the samples and of the metric, and two requests, so that all
-ranks know them at the same step and act alike.
+the ranks with the same slice add it up, while backpropagation goes on with the layers below.  Behind the gradient, with
+layer F, travel the sums of the loss, of the samples and of the metric, and two requests, so that all ranks know them at
+the same step and act alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import floor, isfinite
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from distbp.gradient.step_memory import TAIL, Bucket, StepMemory
+from distbp.gradient.exchange import Exchange, RoundedExchange, exchange_bytes
+from distbp.gradient.step_memory import TAIL, Bucket, StepMemory, bucket_limits, least_of_bucket, slices_of
 from distbp.mathematics.activations import Array
+from distbp.mathematics.batches import pieces
 from distbp.mathematics.network import Network, Parameters
+from distbp.mathematics.rounding import ROUNDINGS
 from distbp.ranks.background import Background
+from distbp.ranks.communicator import Communicator
 
 DIGIT = 4096.0
 WHOLE = DIGIT * 2**24  # up to here float32 has every multiple of DIGIT
@@ -46,52 +50,60 @@ class Reduction:
     """Sums what all ranks leave in their `gradient`; `g` has then, of each bucket, this rank's slice of ∂L_T/∂w.
 
     A step is begun with the tally; then all layers are `ready`, from F down; then it is finished.  All ranks do so
-    together.  `lap` is told what the time since the last lap was spent on.
+    together.  `wire`: "full", or the name of a rounding, for what nodes send each other; `lap` is told what the time
+    since the last lap was spent on.
     """
 
-    def __init__(self, memory: StepMemory, network: Network, lap: Callable[[str], None] = lambda phase: None) -> None:
+    def __init__(
+        self,
+        memory: StepMemory,
+        network: Network,
+        wire: str = "full",
+        lap: Callable[[str], None] = lambda phase: None,
+    ) -> None:
         self._memory, self._lap, self._layers = memory, lap, range(network.F, 1, -1)
         count, own = network.parameter_count, memory.sums[memory.part][0]
         self.gradient = Parameters(network, own[:count])
-        self._tail = own[count:]
+        self._tail, self._n = own[count:], 1
         self._agreed = memory.sums[memory.owners - 1][0][count:]  # the tails of all ranks
         self._background = Background(memory.peers) if len(memory.buckets) > 1 else None
-        self._parts = {bucket.l: _Part(memory, bucket) for bucket in memory.buckets}
+        peers = self._background.comm if self._background else memory.peers
+        self._parts = {bucket.l: _Part(memory, bucket, peers, wire) for bucket in memory.buckets}
         self.g: list[Array] = [part.g for part in self._parts.values()]
 
     def reduce(self, tally: Tally, n: int) -> Tally:
         """A whole step, for a gradient that is there."""
-        self.begin(tally)
+        self.begin(tally, n)
         for l in self._layers:
             self.ready(l)
-        return self.finish(n)
+        return self.finish()
 
-    def begin(self, tally: Tally) -> None:
-        """This rank's tally."""
+    def begin(self, tally: Tally, n: int) -> None:
+        """This rank's tally, and the samples of all ranks."""
         sums = (*_digits(tally.loss), *_digits(tally.samples), *_digits(tally.metric))
         self._tail[:] = (*sums, tally.stop, tally.save)
+        self._n = n
 
     def ready(self, l: int) -> None:
         """This rank's gradient of layer l is whole; a bucket that is whole now is added up over all ranks."""
-        part, peers = self._parts.get(l), self._memory.peers
+        part = self._parts.get(l)
         if part is None:
             return
         self._lap("backward")
         self._memory.fence()
-        part.add_up()
+        part.add_up(self._n)
         if self._background:
-            self._background.start(partial(self._background.comm.allreduce, part.sent))
-        elif peers.size > 1:
-            peers.allreduce(part.sent)
+            self._background.start(part.exchange)
+        else:
+            part.exchange()
         self._lap("reduction")
 
-    def finish(self, n: int) -> Tally:
-        """Leaves ∂L_T/∂w of n samples in `g`; returns the tally of all ranks."""
+    def finish(self) -> Tally:
+        """Leaves ∂L_T/∂w in `g`; returns the tally of all ranks."""
         if self._background:
             self._background.wait()
         for part in self._parts.values():
             if len(part.g):
-                divide(part.g, n)  # ∂L_T/∂w = (1/n) Σ_i ∂L_i/∂w
                 self._memory.measure(part.g, part.bucket)
         self._memory.fence()
         loss_high, loss_low, n_high, n_low, metric_high, metric_low, stop, save = self._agreed.tolist()
@@ -107,20 +119,52 @@ class Reduction:
 class _Part:
     """This rank's slice of a bucket, in its own gradient and in those of the other ranks of the node."""
 
-    def __init__(self, memory: StepMemory, bucket: Bucket) -> None:
-        own = memory.sums[memory.part][0]
+    def __init__(self, memory: StepMemory, bucket: Bucket, peers: Communicator, wire: str) -> None:
+        own, mine = memory.sums[memory.part][0], bucket.mine
         has_tail = bucket is memory.buckets[0] and memory.part == memory.owners - 1
-        part = slice(bucket.mine.start, bucket.mine.stop + TAIL * has_tail)
-        self.bucket, self.g, self.sent = bucket, own[bucket.mine], own[part]
-        self._others = [sums[0][part] for of, sums in enumerate(memory.sums) if of != memory.part]
+        tail = slice(mine.stop, mine.stop + TAIL * has_tail)
+        self.bucket, self.g, self._tail = bucket, own[mine], own[tail]
+        others = [sums[0] for of, sums in enumerate(memory.sums) if of != memory.part]
+        self._blocks = [
+            (own[block], [other[block] for other in others])
+            for block in (slice(*piece) for piece in pieces(mine.start, mine.stop, CACHED))
+        ]
+        self._other_tails = [other[tail] for other in others]
+        self._peers, self._sent = peers, own[mine.start : tail.stop]
+        self._exchange: Callable[[], None] | None = None
+        if wire != "full" and peers.size > 1:
+            self._exchange = RoundedExchange(peers, self.g, ROUNDINGS[wire])
+        elif len(memory.buckets) > 1:
+            self._exchange = Exchange(peers, self.g)
 
-    def add_up(self) -> None:
-        """The gradients of all ranks of the node, in `sent`."""
-        for start in range(0, len(self.sent), CACHED) if self._others else ():
-            block = slice(start, start + CACHED)
-            total = self.sent[block]
-            for other in self._others:
-                total += other[block]
+    def add_up(self, n: int) -> None:
+        """1/n of the gradients of all ranks of the node, in `g`; and their tallies."""
+        for total, others in self._blocks:
+            for other in others:
+                total += other
+            divide(total, n)  # ∂L_T/∂w = (1/n) Σ_i ∂L_i/∂w
+        for tail in self._other_tails:
+            self._tail += tail
+
+    def exchange(self) -> None:
+        """The same over all nodes."""
+        if self._exchange:
+            self._exchange()
+            self._peers.allreduce(self._tail)
+        elif self._peers.size > 1:
+            self._peers.allreduce(self._sent)
+
+
+def reduction_bytes(
+    network: Network, dtype: DTypeLike, wire: str, nodes: Sequence[Sequence[int]], *, overlap: bool
+) -> int:
+    """Memory of a `Reduction` for what comes from other nodes, on the rank that has most."""
+    is_rounded, owners, item = wire != "full", min(map(len, nodes)), np.dtype(dtype).itemsize
+    limits = bucket_limits(network, least_of_bucket(network, dtype, len(nodes), overlap=overlap))
+    if len(nodes) == 1 or not (is_rounded or len(limits) > 1):
+        return 0
+    longest = [max(part.stop - part.start for part in slices_of(start, stop, owners)) for _, start, stop in limits]
+    return sum(exchange_bytes(length, len(nodes), item, rounded=is_rounded) for length in longest)
 
 
 def divide(array: Array, n: int) -> None:

@@ -35,8 +35,11 @@ class ShardGradient:
         self._training, self._feed = run.training, Feed(run.problem, run.training, self._room.m, dtype)
         self._more = None if is_whole else Parameters(network, aligned_zeros(network.parameter_count, dtype))
 
-    def __call__(self, rows: NDArray[np.int64], tally: Tally) -> None:
-        """`rows` are the samples of the shard; none leave a gradient of 0.  The sums are added to the tally."""
+    def __call__(self, rows: NDArray[np.int64], tally: Tally, n: int) -> None:
+        """`rows` are the samples of the shard, of a batch of n; none leave a gradient of 0.
+
+        The sums are added to the tally.
+        """
         network, count, m = self._problem.network, len(rows), self._room.m
         for first, last in pieces(0, count, m):
             piece = self._piece(last - first)
@@ -47,7 +50,7 @@ class ShardGradient:
             tally.metric += self._problem.metric_sum(piece)
             self._lap("forward")
             if last == count:
-                self._reduction.begin(tally)
+                self._reduction.begin(tally, n)
             if count <= m:
                 backward(network, self._parameters, piece, self._gradient, self._reduction.ready)
             else:
@@ -55,7 +58,7 @@ class ShardGradient:
             self._lap("backward")
         if count == 0:
             self._gradient.vector.fill(0.0)
-            self._reduction.begin(tally)
+            self._reduction.begin(tally, n)
             for l in range(network.F, 1, -1):
                 self._reduction.ready(l)
 

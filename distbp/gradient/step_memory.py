@@ -91,12 +91,12 @@ class StepMemory:
         self.nodes = sorted({ranks[0]: ranks for ranks in everywhere}.values())
         self.owners = min(map(len, self.nodes))  # ranks of a node that have slices
         self.peers = comm.split(min(self.part, self.owners))  # on one node: this rank alone
-        least = BUCKET_BYTES // np.dtype(dtype).itemsize if overlap and len(self.nodes) > 1 else count
+        least = least_of_bucket(network, dtype, len(self.nodes), overlap=overlap)
         self.buckets = [self._bucket(l, *limits) for l, *limits in bucket_limits(network, least)]
         self._clear()
 
     def _bucket(self, l: int, start: int, stop: int) -> Bucket:
-        slices = _slices(start, stop, self.owners)
+        slices = slices_of(start, stop, self.owners)
         return Bucket(l, slices, slices[self.part] if self.part < self.owners else slice(stop, stop))
 
     def _clear(self) -> None:
@@ -143,6 +143,11 @@ def _pages(size: int) -> int:
     return -(-size // PAGE) * PAGE
 
 
+def least_of_bucket(network: Network, dtype: DTypeLike, nodes: int, *, overlap: bool) -> int:
+    """Numbers of the smallest bucket; on one node nothing is exchanged, and there is one for all."""
+    return BUCKET_BYTES // np.dtype(dtype).itemsize if overlap and nodes > 1 else network.parameter_count
+
+
 def bucket_limits(network: Network, least: int) -> list[tuple[int, int, int]]:
     """Of each bucket, from layer F down: its lowest layer, and where it starts and stops in w, in whole blocks.
 
@@ -159,7 +164,7 @@ def bucket_limits(network: Network, least: int) -> list[tuple[int, int, int]]:
     return limits
 
 
-def _slices(start: int, stop: int, owners: int) -> list[slice]:
+def slices_of(start: int, stop: int, owners: int) -> list[slice]:
     """What each of the ranks of a node adds up and updates of a bucket: whole blocks."""
     blocks = -(-(stop - start) // BLOCK)
     cuts = [shard(blocks, owner, owners) for owner in range(owners)]

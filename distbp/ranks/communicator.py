@@ -19,6 +19,7 @@ from distbp.errors import DistbpError
 from distbp.mathematics.activations import Array
 
 T = TypeVar("T")
+Numbers = NDArray[Any]
 
 OPERATIONS: dict[str, Any] = {"sum": np.add, "min": np.minimum, "max": np.maximum}
 
@@ -50,10 +51,10 @@ class Communicator(Protocol):
     def allreduce(self, array: Array, operation: str = "sum") -> None:
         """Replaces `array` by its sum (min, max) over all ranks, element by element, in place."""
 
-    def alltoall(self, send: Array, send_lengths: list[int], receive: Array, receive_lengths: list[int]) -> None:
+    def alltoall(self, send: Numbers, send_lengths: list[int], receive: Numbers, receive_lengths: list[int]) -> None:
         """Sends to each rank the next so many elements of `send`, and fills `receive` with what comes, by rank."""
 
-    def allgather_parts(self, array: Array, lengths: list[int]) -> None:
+    def allgather_parts(self, array: Numbers, lengths: list[int]) -> None:
         """`array`, cut into so long parts, one for each rank: each rank has its own part, and gets the others'."""
 
     def allgather(self, value: T) -> list[T]:
@@ -94,11 +95,11 @@ class OneProcess:
     def allreduce(self, array: Array, operation: str = "sum") -> None:
         """The sum over one rank."""
 
-    def alltoall(self, send: Array, send_lengths: list[int], receive: Array, receive_lengths: list[int]) -> None:
+    def alltoall(self, send: Numbers, send_lengths: list[int], receive: Numbers, receive_lengths: list[int]) -> None:
         """To itself."""
         receive[:] = send
 
-    def allgather_parts(self, array: Array, lengths: list[int]) -> None:
+    def allgather_parts(self, array: Numbers, lengths: list[int]) -> None:
         """The one part is there."""
 
     def allgather(self, value: T) -> list[T]:
@@ -157,14 +158,14 @@ class ThreadRank:
         for value in values[1:]:
             OPERATIONS[operation](array, value, out=array)
 
-    def alltoall(self, send: Array, send_lengths: list[int], receive: Array, receive_lengths: list[int]) -> None:
+    def alltoall(self, send: Numbers, send_lengths: list[int], receive: Numbers, receive_lengths: list[int]) -> None:
         """What each rank takes out of what the others have sent."""
         parts = [
             np.split(sent, np.cumsum(lengths)[:-1]) for sent, lengths in self.allgather((send.copy(), send_lengths))
         ]
         np.concatenate([part[self.rank] for part in parts], out=receive)
 
-    def allgather_parts(self, array: Array, lengths: list[int]) -> None:
+    def allgather_parts(self, array: Numbers, lengths: list[int]) -> None:
         """The parts of all ranks, put together."""
         cuts = np.cumsum(lengths)[:-1]
         parts = self.allgather(np.split(array, cuts)[self.rank].copy())

@@ -14,7 +14,7 @@ import numpy as np
 
 from distbp.errors import LaunchError
 from distbp.mathematics.activations import Array
-from distbp.ranks.communicator import NodeArray
+from distbp.ranks.communicator import NodeArray, Numbers
 
 T = TypeVar("T")
 
@@ -70,13 +70,13 @@ class MPIRank:
         for start in range(0, len(flat), part):
             self._collective("Allreduce", self._in_place, flat[start : start + part], self._operations[operation])
 
-    def alltoall(self, send: Array, send_lengths: list[int], receive: Array, receive_lengths: list[int]) -> None:
+    def alltoall(self, send: Numbers, send_lengths: list[int], receive: Numbers, receive_lengths: list[int]) -> None:
         """MPI_Alltoallv"""
         assert send.flags.c_contiguous, "a copy would be sent"
         assert receive.flags.c_contiguous, "a copy would be filled"
         self._collective("Alltoallv", [send, send_lengths], [receive, receive_lengths])
 
-    def allgather_parts(self, array: Array, lengths: list[int]) -> None:
+    def allgather_parts(self, array: Numbers, lengths: list[int]) -> None:
         """MPI_Allgatherv, in place"""
         assert array.flags.c_contiguous, "a copy would be filled"
         self._collective("Allgatherv", self._in_place, [array, lengths])

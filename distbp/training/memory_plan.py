@@ -11,6 +11,7 @@ from distbp.data.problem import network_for
 from distbp.data.split import Split, foresee_split, read_ahead_bytes
 from distbp.gradient.batch_gradient import batch_gradient_bytes, sums_of_a_rank
 from distbp.gradient.evaluate import evaluation_bytes
+from distbp.gradient.reduction import reduction_bytes
 from distbp.gradient.step_memory import can_share
 from distbp.mathematics.batches import batch_samples
 from distbp.mathematics.grains import default_grain
@@ -82,10 +83,17 @@ def _network_terms(comm: Communicator, needs: Needs) -> list[Term]:
     state, is_shared = vectors * parameters, can_share(comm, network, config.dtype, vectors, sums)
     gradient = batch_gradient_bytes(config, network, needs.training, needs.choice.n, comm.rank, comm.size)
     trial = gradient.pop("trial")
+    nodes = sorted(
+        {ranks[0]: ranks for ranks in comm.allgather(comm.node_ranks() if is_shared else [comm.rank])}.values()
+    )
+    exchanged = 0
+    if not config.reproducible:
+        has_overlap = config.overlap and comm.has_threads
+        exchanged = reduction_bytes(network, config.dtype, config.wire, nodes, overlap=has_overlap)
     validating = evaluation_bytes(network, validation, config.dtype) if validation else 0
     written = write_bytes(network, config.dtype, has_vectors=state > 0) if comm.rank == 0 else 0
     # Not there yet when parameters are drawn, or read and copied:
-    later = parameters * sums + sum(gradient.values()) + validating
+    later = parameters * sums + sum(gradient.values()) + validating + exchanged
     moments = {
         "writing a checkpoint": written,
         "trying out products": trial,
@@ -97,6 +105,7 @@ def _network_terms(comm: Communicator, needs: Needs) -> list[Term]:
         Term(f"state of {config.optimizer}", state, shared=is_shared),
         Term("gradient", parameters),
         Term("sums of gradients", (sums - 1) * parameters + gradient["sums"]),
+        Term("exchange with other nodes", exchanged),
         Term("activations", gradient["activations"]),
         Term("samples of a batch as they are stored", gradient["feed"]),
         Term("activations of validation", validating),

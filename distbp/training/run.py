@@ -119,6 +119,8 @@ def prepare(
         note(plan.warning)
     network = problem.network
     sums, has_norm = sums_of_a_rank(config, len(training), batch_size, comm.size), config.clip_norm > 0
+    if config.wire != "full" and comm.rank == 0 and len(comm.node_ranks()) == comm.size:
+        note(f"note      --wire {config.wire} changes nothing: all ranks are on one node")
     step_memory = StepMemory(
         comm,
         network,
@@ -126,7 +128,7 @@ def prepare(
         optimizer.vectors,
         sums,
         exact=has_norm,
-        overlap=comm.has_threads and not config.reproducible,
+        overlap=config.overlap and comm.has_threads and not config.reproducible,
     )
     w, vectors = step_memory.w, step_memory.vectors
     if stored:
