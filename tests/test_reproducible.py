@@ -170,7 +170,7 @@ def test_with_an_allreduce_the_bits_depend_on_the_ranks(tmp_path: Path, monkeypa
             if nodes
         ]
         np.divide(np.add.reduce(own), n, out=exchange.g)
-        memory.measure(exchange.g, memory.buckets[0])
+        memory.measure(exchange.g, memory.buckets[0].mine.start)
         memory.fence()
 
     monkeypatch.setattr(reproducible._Exchange, "mean", mean)

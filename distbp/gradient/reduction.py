@@ -102,9 +102,8 @@ class Reduction:
         """Leaves ∂L_T/∂w in `g`; returns the tally of all ranks."""
         if self._background:
             self._background.wait()
-        for part in self._parts.values():
-            if len(part.g):
-                self._memory.measure(part.g, part.bucket)
+        for part in self._parts.values() if self._memory.peers.size > 1 else ():
+            part.measure()
         self._memory.fence()
         loss_high, loss_low, n_high, n_low, metric_high, metric_low, stop, save = self._agreed.tolist()
         self._lap("reduction")
@@ -120,14 +119,14 @@ class _Part:
     """This rank's slice of a bucket, in its own gradient and in those of the other ranks of the node."""
 
     def __init__(self, memory: StepMemory, bucket: Bucket, peers: Communicator, wire: str) -> None:
-        own, mine = memory.sums[memory.part][0], bucket.mine
+        self._memory, own, mine = memory, memory.sums[memory.part][0], bucket.mine
         has_tail = bucket is memory.buckets[0] and memory.part == memory.owners - 1
         tail = slice(mine.stop, mine.stop + TAIL * has_tail)
-        self.bucket, self.g, self._tail = bucket, own[mine], own[tail]
+        self.g, self._tail = own[mine], own[tail]
         others = [sums[0] for of, sums in enumerate(memory.sums) if of != memory.part]
         self._blocks = [
-            (own[block], [other[block] for other in others])
-            for block in (slice(*piece) for piece in pieces(mine.start, mine.stop, CACHED))
+            (own[start:stop], [other[start:stop] for other in others], start)
+            for start, stop in pieces(mine.start, mine.stop, CACHED)
         ]
         self._other_tails = [other[tail] for other in others]
         self._peers, self._sent = peers, own[mine.start : tail.stop]
@@ -138,13 +137,21 @@ class _Part:
             self._exchange = Exchange(peers, self.g)
 
     def add_up(self, n: int) -> None:
-        """1/n of the gradients of all ranks of the node, in `g`; and their tallies."""
-        for total, others in self._blocks:
+        """1/n of the gradients of all ranks of the node, in `g`, measured where that is all; and their tallies."""
+        is_alone = self._peers.size == 1
+        for total, others, start in self._blocks:
             for other in others:
                 total += other
             divide(total, n)  # ∂L_T/∂w = (1/n) Σ_i ∂L_i/∂w
+            if is_alone:
+                self._memory.measure(total, start)
         for tail in self._other_tails:
             self._tail += tail
+
+    def measure(self) -> None:
+        """The squares of `g`, when it is whole."""
+        for total, _, start in self._blocks:
+            self._memory.measure(total, start)
 
     def exchange(self) -> None:
         """The same over all nodes."""

@@ -272,7 +272,7 @@ class _Exchange:
             else:
                 np.divide(add_up(root(count), count, known.get), n, out=g)  # ∂L_T/∂w = (1/n) Σ_i ∂L_i/∂w
         if len(self.g):
-            memory.measure(self.g, self._bucket)
+            memory.measure(self.g, first)
         memory.fence()
 
     def _mean_of_peers(self, owned: list[list[Node]], known: dict[Node, Array], count: int, n: int, g: Array) -> None:

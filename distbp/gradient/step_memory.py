@@ -115,13 +115,21 @@ class StepMemory:
         """|∂L_B/∂w|², the same on any number of ranks; not finite where the gradient is not."""
         return float(np.add.reduce(self.squares))
 
-    def measure(self, g: Array, bucket: Bucket) -> None:
-        """Takes the squares of `g`, this rank's slice of a bucket of ∂L_B/∂w."""
-        first = bucket.mine.start // BLOCK
+    def measure(self, g: Array, start: int) -> None:
+        """Takes the squares of `g`, a part of this rank's slices of ∂L_B/∂w, which starts at a block of w.
+
+        Where they need not be exact, it is their sum that is taken, not that of each block.
+        """
+        first = start // BLOCK
         out = self.squares[first : first - (-len(g) // BLOCK)]
-        squares(g, out, exact=self._exact)
-        if not self._exact and not isfinite(np.add.reduce(out)):  # too large to be squared in float32
+        if self._exact:
             squares(g, out, exact=True)
+        elif isfinite(square := float(g @ g)):
+            out[0] = square
+        else:  # maybe too large to be squared in float32
+            of_blocks = np.empty_like(out)
+            squares(g, of_blocks, exact=True)
+            out[0] = np.add.reduce(of_blocks)
 
 
 class _Sections:

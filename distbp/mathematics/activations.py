@@ -151,9 +151,9 @@ def identity_prime(z: Array, a: Array, out: Array) -> None:
 # --- softmax, over the neurons j of the output layer (axis 0) -------------------------------------------------------
 def softmax(z: Array, out: Array) -> None:
     """a_j = e^{z_j} / Σ_k e^{z_k}; the largest z_j is subtracted first so that nothing overflows"""
-    np.subtract(z, z.max(axis=0), out=out)
+    np.subtract(z, np.maximum.reduce(z, axis=0), out=out)
     np.exp(out, out=out)
-    out /= out.sum(axis=0)
+    out /= np.add.reduce(out, axis=0)
 
 
 ACTIVATIONS = {

@@ -21,6 +21,8 @@ import numpy as np
 
 from distbp.mathematics.activations import Array
 
+TINY = {char: float(np.finfo(char).tiny) for char in "fd"}  # the smallest number with all its digits
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -60,9 +62,9 @@ def cross_entropy(y: Array, z: Array, a: Array, s: Array) -> float:
     max a = e^{max z} / Σ_k e^{z_k}: no exponential, no logarithm of 0.
     """
     np.multiply(y, a, out=s)
-    a_c = s.sum(axis=0)
-    if a_c.min(initial=1.0) >= np.finfo(a_c.dtype).tiny:
-        return -float(np.log(a_c).sum(dtype=np.float64))
+    a_c = np.add.reduce(s, axis=0)
+    if np.minimum.reduce(a_c, initial=1.0) >= TINY[a_c.dtype.char]:
+        return -float(np.add.reduce(np.log(a_c, out=a_c), dtype=np.float64))
     np.multiply(y, z, out=s)
     z_c = s.sum(axis=0, dtype=np.float64)
     return float((z.max(axis=0) - z_c - np.log(a.max(axis=0))).sum())
