@@ -24,7 +24,8 @@ class Feed:
         self._is_labelled, self._y = data.is_labelled, None
         if data.is_labelled:
             self._taken = np.empty(longest, np.int32)
-            self._classes = np.arange(problem.network.sizes[-1], dtype=np.int32)[:, None]
+            self._numbers = np.arange(longest)
+            self._one_output = problem.network.sizes[-1] == 1
         elif data.layout.y_name:
             self._y = _Columns(data.layout.width("y"), data.layout.dtype("y"), problem.target, longest, dtype)
 
@@ -34,10 +35,12 @@ class Feed:
         if y is not None and self._is_labelled:
             labels = self._taken[: len(rows)]
             y.take(rows, out=labels, mode="clip")
-            if len(self._classes) == 1:
+            if self._one_output:
                 piece.y[0] = labels
             else:
-                np.equal(labels, self._classes, out=piece.y)  # one-hot
+                one_hot = piece.y.T
+                one_hot.fill(0.0)
+                one_hot[self._numbers[: len(rows)], labels] = 1.0
         elif y is not None and self._y is not None:
             self._y.take(y, rows, piece.y.T)
 
@@ -46,7 +49,7 @@ def feed_bytes(data: Split, longest: int, dtype: DTypeLike) -> int:
     """Memory that a feed takes for pieces of at most `longest` samples."""
     size = _columns_bytes(data, "x", longest, dtype)
     if data.is_labelled:
-        return size + longest * np.dtype(np.int32).itemsize
+        return size + longest * (np.dtype(np.int32).itemsize + np.dtype(np.int64).itemsize)
     return size + (_columns_bytes(data, "y", longest, dtype) if data.layout.y_name else 0)
 
 
