@@ -96,7 +96,8 @@ class Reduction:
             self._background.start(part.exchange)
         else:
             part.exchange()
-        self._lap("reduction")
+        if l > 2:  # backpropagation goes on
+            self._lap("reduction")
 
     def finish(self) -> Tally:
         """Leaves ∂L_T/∂w in `g`; returns the tally of all ranks."""

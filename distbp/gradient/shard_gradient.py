@@ -55,7 +55,6 @@ class ShardGradient:
                 backward(network, self._parameters, piece, self._gradient, self._reduction.ready)
             else:
                 self._backward_of_one(piece, first == 0, last == count)
-            self._lap("backward")
         if count == 0:
             self._gradient.vector.fill(0.0)
             self._reduction.begin(tally, n)
@@ -75,6 +74,8 @@ class ShardGradient:
                 self._reduction.ready(l)
 
         backward(self._problem.network, self._parameters, piece, gradient if is_first else more, ready)
+        if not is_last:
+            self._lap("backward")
 
     def _piece(self, m: int) -> Piece:
         if m not in self._pieces:
