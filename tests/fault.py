@@ -20,6 +20,7 @@ PLACES = {  # module, class, function, the call that goes wrong
     "loading": ("distbp.data.split", None, "_read_checked", 1),
     "measuring": ("distbp.data.scaling", "Extremes", "add", 1),
     "step": ("distbp.gradient.shard_gradient", "ShardGradient", "__call__", 15),
+    "exchange": ("distbp.gradient.exchange", "Exchange", "__call__", 15),
     "prefetch": ("distbp.data.row_loader", "RowLoader", "_read", 2),
     "validation": ("distbp.gradient.evaluate", "Evaluation", "_sums", 2),
     "prediction": ("distbp.prediction.predict", "_Outputs", "__call__", 2),

@@ -62,6 +62,11 @@ class ConsoleReporter:
                 f"bits      the same on any number of ranks: {count} grain{'s' * (count > 1)} of {config.grain} "
                 f"sample{'s' * (int(config.grain) > 1)} a batch"
             )
+        nodes, buckets = len(run.memory.nodes), len(run.memory.buckets)
+        if nodes > 1:
+            how = f"in {buckets} parts from layer F down" if buckets > 1 else "in one part"
+            wire = f", as {config.wire}" if config.wire != "full" else ""
+            self.note(f"exchange  of {nodes} nodes, {how}{wire}")
         self.note(f"results   {run.directory.path}/")
         self._total, self._done = config.epochs * len(data), run.state.progress.samples
         self._started_at = self._done

@@ -119,8 +119,6 @@ def prepare(
         note(plan.warning)
     network = problem.network
     sums, has_norm = sums_of_a_rank(config, len(training), batch_size, comm.size), config.clip_norm > 0
-    if config.wire != "full" and comm.rank == 0 and len(comm.node_ranks()) == comm.size:
-        note(f"note      --wire {config.wire} changes nothing: all ranks are on one node")
     step_memory = StepMemory(
         comm,
         network,
@@ -130,6 +128,8 @@ def prepare(
         exact=has_norm,
         overlap=config.overlap and comm.has_threads and not config.reproducible,
     )
+    if config.wire != "full" and comm.rank == 0 and len(step_memory.nodes) == 1:
+        note(f"note      --wire {config.wire} changes nothing: all ranks are on one node")
     w, vectors = step_memory.w, step_memory.vectors
     if stored:
         history = {name: list(values) for name, values in _columns(problem, stored.history).items()}
