@@ -138,7 +138,9 @@ def test_memory_is_as_foreseen() -> None:
             def on_rank(comm: Communicator, length: int = length) -> tuple[int, int]:
                 array = np.zeros(length, np.float32)
                 full, small = Exchange(comm, array), RoundedExchange(comm, array, ROUNDINGS["float16"])
-                return full._received.nbytes, small._left.nbytes + small._sent.nbytes + small._received.nbytes
+                return sum(b.nbytes for b in full._buffers), small._left.nbytes + sum(
+                    b.nbytes for bs in small._buffers for b in bs
+                )
 
             for full, small in run_threads(peers, on_rank):
                 assert full <= exchange_bytes(length, peers, 4, rounded=False) <= full + 4 * peers

@@ -12,6 +12,7 @@ back; for each number one peer rounds its part of the sum, or the sum, so one re
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,67 +27,89 @@ CHUNK = 2**20  # numbers that are exchanged at a time
 
 
 class Exchange:
-    """Sums `array`, of the same length on all peers, over them, in place."""
+    """Sums `array`, of the same length on all peers, over them, in place.
+
+    While the sums of a chunk are sent to all, the numbers of the next one are on their way, and all peers start this in
+    the same order: so the network has always something to do.
+    """
 
     def __init__(self, peers: Communicator, array: Array) -> None:
-        self._peers = peers
+        self._peers, self._array = peers, array
         self._chunks = [
-            (array[first:last], *_parts(last - first, peers)) for first, last in pieces(0, len(array), CHUNK)
+            (array[first:last], _parts(last - first, peers)) for first, last in pieces(0, len(array), CHUNK)
         ]
-        most = max((lengths[peers.rank] for _, _, lengths in self._chunks), default=0)
-        self._received = np.empty((peers.size, most), array.dtype)
+        self._buffers = self._make_buffers()
+
+    def _make_buffers(self) -> list[Any]:
+        """For two chunks, which take turns."""
+        size = self._peers.size * -(-min(len(self._array), CHUNK) // self._peers.size)
+        return [np.empty(size, self._array.dtype) for _ in range(min(2, len(self._chunks)))]
 
     def __call__(self) -> None:
         """All peers call this."""
-        peers = self._peers
-        for chunk, parts, lengths in self._chunks:
-            mine, own = parts[peers.rank], lengths[peers.rank]
-            received = self._received.reshape(-1)[: own * peers.size]
-            peers.alltoall(chunk, lengths, received, [own] * peers.size)
-            total = chunk[mine]
-            total[:] = received[:own]
-            for peer in range(1, peers.size):
-                total += received[peer * own : (peer + 1) * own]
-            peers.allgather_parts(chunk, lengths)
+        under_way: list[Iterator[None]] = []
+        for i, (chunk, parts) in enumerate(self._chunks):
+            under_way = _go_on([self._steps(i, chunk, parts), *under_way])  # the newest first
+        while under_way:
+            under_way = _go_on(under_way)
+
+    def _steps(self, i: int, chunk: Array, parts: list[slice]) -> Iterator[None]:
+        """What is sent between the yields is on its way meanwhile."""
+        peers, lengths = self._peers, _lengths(parts)
+        own = lengths[peers.rank]
+        received = self._buffers[i % 2][: own * peers.size]
+        wait = peers.begin_alltoall(chunk, lengths, received, [own] * peers.size)
+        yield
+        wait()
+        total = chunk[parts[peers.rank]]
+        total[:] = received[:own]
+        for peer in range(1, peers.size):
+            total += received[peer * own : (peer + 1) * own]
+        wait = peers.begin_allgather_parts(chunk, lengths)
+        yield
+        wait()
 
 
-class RoundedExchange:
+class RoundedExchange(Exchange):
     """Likewise, sending 16 bits for each number."""
 
     def __init__(self, peers: Communicator, array: Array, rounding: Rounding) -> None:
-        self._peers, self._rounding = peers, rounding
+        super().__init__(peers, array)
+        self._rounding = rounding
         self._left = np.zeros_like(array)  # by rounding, in the steps before
-        self._chunks = [
-            (array[first:last], self._left[first:last], *_parts(last - first, peers))
-            for first, last in pieces(0, len(array), CHUNK)
-        ]
-        size, longest = peers.size, min(len(array), CHUNK)
-        self._sent = np.empty(longest + size * HEAD, np.uint16)
-        self._received = np.empty(size * (-(-longest // size) + HEAD), np.uint16)
 
-    def __call__(self) -> None:
-        """All peers call this."""
+    def _make_buffers(self) -> list[Any]:
+        """What is sent, what is received, and the sums."""
+        size, longest = self._peers.size, min(len(self._array), CHUNK)
+        lengths = (longest + size * HEAD, size * (-(-longest // size) + HEAD), longest + size * HEAD)
+        return [tuple(np.empty(length, np.uint16) for length in lengths) for _ in range(min(2, len(self._chunks)))]
+
+    def _steps(self, i: int, chunk: Array, parts: list[slice]) -> Iterator[None]:
         peers, rank = self._peers, self._peers.rank
-        for chunk, left, parts, lengths in self._chunks:
-            chunk += left
-            messages = [length + HEAD for length in lengths]
-            to_others = [length * (peer != rank) for peer, length in enumerate(messages)]
-            from_others = [messages[rank] * (peer != rank) for peer in range(peers.size)]
-            for peer, message in enumerate(_cut(self._sent, to_others)):
-                if peer != rank:
-                    self._round(chunk[parts[peer]], left[parts[peer]], message)
-            received = self._received[: sum(from_others)]
-            peers.alltoall(self._sent[: sum(to_others)], to_others, received, from_others)
+        left = self._left[i * CHUNK : i * CHUNK + len(chunk)]
+        sent, received, summed = self._buffers[i % 2]
+        messages = [length + HEAD for length in _lengths(parts)]
+        to_others = [length * (peer != rank) for peer, length in enumerate(messages)]
+        from_others = [messages[rank] * (peer != rank) for peer in range(peers.size)]
 
-            total = chunk[parts[rank]]
-            for peer, message in enumerate(_cut(received, from_others)):
-                if peer != rank:
-                    self._rounding.decode(message, total, add=True)
-            sums = _cut(self._sent, messages)
-            self._round(total, left[parts[rank]], sums[rank])
-            peers.allgather_parts(self._sent[: sum(messages)], messages)
-            for part, message in zip(parts, sums, strict=True):
-                self._rounding.decode(message, chunk[part])
+        chunk += left
+        for peer, message in enumerate(_cut(sent, to_others)):
+            if peer != rank:
+                self._round(chunk[parts[peer]], left[parts[peer]], message)
+        received = received[: sum(from_others)]
+        wait = peers.begin_alltoall(sent[: sum(to_others)], to_others, received, from_others)
+        yield
+        wait()
+        total, sums = chunk[parts[rank]], _cut(summed, messages)
+        for peer, message in enumerate(_cut(received, from_others)):
+            if peer != rank:
+                self._rounding.decode(message, total, add=True)
+        self._round(total, left[parts[rank]], sums[rank])
+        wait = peers.begin_allgather_parts(summed[: sum(messages)], messages)
+        yield
+        wait()
+        for part, message in zip(parts, sums, strict=True):
+            self._rounding.decode(message, chunk[part])
 
     def _round(self, exact: Array, left: Array, message: NDArray[np.uint16]) -> None:
         """Fills the message, and what it leaves."""
@@ -100,17 +123,25 @@ class RoundedExchange:
 
 def exchange_bytes(length: int, peers: int, item: int, *, rounded: bool) -> int:
     """Memory of an exchange of so many numbers of `item` bytes."""
-    longest = min(length, CHUNK)
+    longest, buffers = min(length, CHUNK), min(2, -(-length // CHUNK))
     part = -(-longest // peers)
     if not rounded:
-        return peers * part * item
-    return length * item + 2 * (longest + peers * HEAD + (peers * (part + HEAD)))
+        return buffers * peers * part * item
+    return length * item + buffers * 2 * (2 * (longest + peers * HEAD) + peers * (part + HEAD))
 
 
-def _parts(length: int, peers: Communicator) -> tuple[list[slice], list[int]]:
-    """Which part each of the peers adds up, and their lengths."""
-    parts = [slice(*shard(length, peer, peers.size)) for peer in range(peers.size)]
-    return parts, [part.stop - part.start for part in parts]
+def _go_on(under_way: list[Iterator[None]]) -> list[Iterator[None]]:
+    """Each to its next yield; those that have not ended."""
+    return [steps for steps in under_way if next(steps, "ended") is None]
+
+
+def _parts(length: int, peers: Communicator) -> list[slice]:
+    """Which part each of the peers adds up."""
+    return [slice(*shard(length, peer, peers.size)) for peer in range(peers.size)]
+
+
+def _lengths(parts: list[slice]) -> list[int]:
+    return [part.stop - part.start for part in parts]
 
 
 def _cut(array: NDArray[Any], lengths: list[int]) -> list[NDArray[Any]]:

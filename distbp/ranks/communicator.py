@@ -57,6 +57,14 @@ class Communicator(Protocol):
     def allgather_parts(self, array: Numbers, lengths: list[int]) -> None:
         """`array`, cut into so long parts, one for each rank: each rank has its own part, and gets the others'."""
 
+    def begin_alltoall(
+        self, send: Numbers, send_lengths: list[int], receive: Numbers, receive_lengths: list[int]
+    ) -> Callable[[], None]:
+        """As `alltoall`, which is done when the function that comes back was called."""
+
+    def begin_allgather_parts(self, array: Numbers, lengths: list[int]) -> Callable[[], None]:
+        """As `allgather_parts`, likewise."""
+
     def allgather(self, value: T) -> list[T]:
         """The values of all ranks, by rank, on all ranks."""
 
@@ -85,7 +93,33 @@ class Communicator(Protocol):
         """For the summary: "1 process", "2 ranks (MPICH 5.0.2)"."""
 
 
-class OneProcess:
+def _is_done() -> None:
+    """There is nothing to wait for."""
+
+
+class _AtOnce:
+    """For communicators of one process: what is begun is done."""
+
+    def alltoall(self, send: Numbers, send_lengths: list[int], receive: Numbers, receive_lengths: list[int]) -> None:
+        raise NotImplementedError
+
+    def allgather_parts(self, array: Numbers, lengths: list[int]) -> None:
+        raise NotImplementedError
+
+    def begin_alltoall(
+        self, send: Numbers, send_lengths: list[int], receive: Numbers, receive_lengths: list[int]
+    ) -> Callable[[], None]:
+        """Done, when this comes back."""
+        self.alltoall(send, send_lengths, receive, receive_lengths)
+        return _is_done
+
+    def begin_allgather_parts(self, array: Numbers, lengths: list[int]) -> Callable[[], None]:
+        """Done, when this comes back."""
+        self.allgather_parts(array, lengths)
+        return _is_done
+
+
+class OneProcess(_AtOnce):
     """The only rank."""
 
     rank = 0
@@ -139,7 +173,7 @@ class OneProcess:
         return "1 process"
 
 
-class ThreadRank:
+class ThreadRank(_AtOnce):
     """One of `size` threads; they meet in a shared list, with a barrier before reading and one after."""
 
     has_threads = True

@@ -19,6 +19,7 @@ from distbp.ranks.communicator import NodeArray, Numbers
 T = TypeVar("T")
 
 ALLREDUCE_BYTES = 4 * 2**20
+TESTS = 8  # of a request before a pause: each of them moves a little
 SHARED_MEMORY = "/dev/shm"  # where MPI libraries keep the memory that ranks share
 MARGIN_BYTES = 32 * 2**20  # for what the libraries themselves keep there
 
@@ -65,29 +66,50 @@ class MPIRank:
     def allreduce(self, array: Array, operation: str = "sum") -> None:
         """MPI_Allreduce, in place; what is larger than the caches goes in parts, which takes half the time."""
         assert array.flags.c_contiguous, "a copy would be reduced"
-        flat = array.reshape(-1)
+        flat, operator = array.reshape(-1), self._operations[operation]
         part = ALLREDUCE_BYTES // array.itemsize
         for start in range(0, len(flat), part):
-            self._collective("Allreduce", self._in_place, flat[start : start + part], self._operations[operation])
+            arguments = self._in_place, flat[start : start + part], operator
+            if self._pause is None:
+                self._comm.Allreduce(*arguments)
+            else:
+                self._waiting(self._comm.Iallreduce(*arguments))()
 
     def alltoall(self, send: Numbers, send_lengths: list[int], receive: Numbers, receive_lengths: list[int]) -> None:
         """MPI_Alltoallv"""
         assert send.flags.c_contiguous, "a copy would be sent"
         assert receive.flags.c_contiguous, "a copy would be filled"
-        self._collective("Alltoallv", [send, send_lengths], [receive, receive_lengths])
+        self._comm.Alltoallv([send, send_lengths], [receive, receive_lengths])
 
     def allgather_parts(self, array: Numbers, lengths: list[int]) -> None:
         """MPI_Allgatherv, in place"""
         assert array.flags.c_contiguous, "a copy would be filled"
-        self._collective("Allgatherv", self._in_place, [array, lengths])
+        self._comm.Allgatherv(self._in_place, [array, lengths])
 
-    def _collective(self, name: str, *arguments: Any) -> None:
+    def begin_alltoall(
+        self, send: Numbers, send_lengths: list[int], receive: Numbers, receive_lengths: list[int]
+    ) -> Callable[[], None]:
+        """MPI_Ialltoallv"""
+        assert send.flags.c_contiguous, "a copy would be sent"
+        assert receive.flags.c_contiguous, "a copy would be filled"
+        return self._waiting(self._comm.Ialltoallv([send, send_lengths], [receive, receive_lengths]))
+
+    def begin_allgather_parts(self, array: Numbers, lengths: list[int]) -> Callable[[], None]:
+        """MPI_Iallgatherv, in place"""
+        assert array.flags.c_contiguous, "a copy would be filled"
+        return self._waiting(self._comm.Iallgatherv(self._in_place, [array, lengths]))
+
+    def _waiting(self, request: Any) -> Callable[[], None]:
+        """What waits for it."""
         if self._pause is None:
-            getattr(self._comm, name)(*arguments)
-            return
-        request = getattr(self._comm, f"I{name.lower()}")(*arguments)
-        while not request.Test():
-            self._pause()
+            return lambda: request.Wait()
+        pause = self._pause
+
+        def wait() -> None:
+            while not any(request.Test() for _ in range(TESTS)):
+                pause()
+
+        return wait
 
     def allgather(self, value: T) -> list[T]:
         """The values of all ranks, by rank (pickled: they come from this job's own ranks)."""
