@@ -73,6 +73,9 @@ class Communicator(Protocol):
     def split(self, color: int) -> Communicator:
         """The ranks that name the same color, in the same order, as ranks of their own."""
 
+    def rest(self) -> None:
+        """Waits for all ranks, and leaves its cores to others meanwhile, which MPI's own ways of waiting do not."""
+
     def describe(self) -> str:
         """For the summary: "1 process", "2 ranks (MPICH 5.0.2)"."""
 
@@ -120,6 +123,9 @@ class OneProcess:
     def split(self, color: int) -> Communicator:
         """Itself."""
         return self
+
+    def rest(self) -> None:
+        """Nobody to wait for."""
 
     def describe(self) -> str:
         """For the summary."""
@@ -196,7 +202,12 @@ class ThreadRank:
         members = [rank for rank, other in enumerate(colors) if other == color]
         meeting = self.allgather(self._meeting.part(len(members)) if self.rank == members[0] else None)[members[0]]
         assert meeting is not None
-        return ThreadRank(members.index(self.rank), meeting)
+        nodes = [[members.index(rank) for rank in node if rank in members] for node in self._nodes]
+        return ThreadRank(members.index(self.rank), meeting, [node for node in nodes if node])
+
+    def rest(self) -> None:
+        """Threads that wait leave their cores to others."""
+        self._meeting.barrier.wait()
 
     def describe(self) -> str:
         """For the summary."""

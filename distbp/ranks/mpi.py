@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import time
 import warnings
 from collections.abc import Callable
 from copy import copy
@@ -21,6 +22,7 @@ T = TypeVar("T")
 ALLREDUCE_BYTES = 4 * 2**20
 SHARED_MEMORY = "/dev/shm"  # where MPI libraries keep the memory that ranks share
 MARGIN_BYTES = 32 * 2**20  # for what the libraries themselves keep there
+REST_SECONDS = 0.002
 
 
 class MPIRank:
@@ -138,6 +140,12 @@ class MPIRank:
         part._comm, part._node = self._comm.Split(color, self.rank), None
         part.rank, part.size = part._comm.rank, part._comm.size
         return part
+
+    def rest(self) -> None:
+        """MPI_Ibarrier, looked at from time to time"""
+        request = self._comm.Ibarrier()
+        while not request.Test():
+            time.sleep(REST_SECONDS)
 
     def _of_node(self) -> Any:
         """The communicator of the ranks of this node."""

@@ -1,0 +1,159 @@
+"""`distbp bench`: from a configuration and the ranks at hand to what a step would take on any number of nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from distbp.bench.measure import Measured, measure
+from distbp.bench.memory_plan import bench_plan
+from distbp.bench.model import Link, Node, given_link
+from distbp.bench.workload import Task, random_problem, random_rows, random_split, shape_without_data
+from distbp.config import AUTO, Config
+from distbp.data.problem import network_for
+from distbp.data.split import Split, data_files, read_labels
+from distbp.errors import DistbpError, UsageError
+from distbp.mathematics.batches import batch_samples
+from distbp.mathematics.grains import default_grain
+from distbp.mathematics.network import Network
+from distbp.ranks.communicator import Communicator, agree, from_first
+from distbp.ranks.memory_plan import Measured as RankMemory
+from distbp.ranks.same_everywhere import check_alike, compare_files
+from distbp.ranks.stop import Pulse
+from distbp.ranks.threads import set_threads
+
+ROWS = 2**20  # batches of the data set that stands in where there are no data
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user wants to know: predictions up to so many nodes, measured in about so many seconds.
+
+    `inputs`, `outputs`: of the network, where there are no data; `latency` in µs, `bandwidth` in Gbit/s: of the network
+    between nodes, where it is to be another than the one that was measured, if any.
+    """
+
+    nodes: int = 64
+    seconds: float = 20.0
+    inputs: int = 0
+    outputs: int = 0
+    latency: float | None = None
+    bandwidth: float | None = None
+
+    def link(self, node: Node, measured: Link | None) -> Link | None:
+        """What connects the nodes, for so many ranks of each; None where nothing is known of it."""
+        if self.latency is None or self.bandwidth is None:
+            return measured
+        return given_link(self.latency, self.bandwidth, node.ranks)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that was measured, on rank 0 and on the others; `nodes`: on so many."""
+
+    config: Config
+    network: Network
+    n: int
+    grain: int | None
+    nodes: int
+    measured: list[Measured]
+
+
+def bench(
+    comm: Communicator,
+    config: Config,
+    wanted: Wanted,
+    note: Callable[[str], None],
+    pulse: Pulse = lambda phase: None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Findings:
+    """Measures on all ranks, on half of them, …, on one of each node.  Raises DistbpError, agreed.
+
+    `note`: tells the user, on rank 0; `progress` is called there again and again, with what is being measured.
+    """
+    check_alike(comm, config, None)
+    here, rank_memory = comm.node_ranks(), RankMemory(comm)
+    everywhere = comm.allgather(here)
+    nodes, most = len({min(ranks) for ranks in everywhere}), min(map(len, everywhere))
+    if comm.rank == 0 and most < max(map(len, everywhere)):
+        note(f"note      {most} ranks of each node are used, for not all nodes have more")
+    config, shape, network = _shape(comm, config, wanted, note)
+    n = batch_samples(config.batch_size, len(shape))
+    if config.reproducible and config.grain == AUTO:
+        config = replace(config, grain=default_grain(n))
+    used = halves(most)
+    rows = random_rows(shape, n)
+    plan = bench_plan(rank_memory, comm, config, network, shape, n, rows, used, nodes)
+    plan.check()
+    data = random_split(comm, shape, rows, config.seed)
+    task = Task(config, random_problem(network, config, shape), data, n, plan)
+
+    from distbp.bench.model import doubled
+
+    found = []
+    for r in used:
+        one = _on_some(comm, task, here.index(comm.rank) < r, doubled(wanted.nodes), wanted.seconds / len(used), pulse, progress)
+        found.append(comm.broadcast(one))
+    return Findings(config, network, n, task.grain, nodes, [one for one in found if one])
+
+
+def halves(ranks: int) -> list[int]:
+    """12, 6, 3, 1"""
+    found = [ranks]
+    while found[-1] > 1:
+        found.append(found[-1] // 2)
+    return found
+
+
+def _shape(comm: Communicator, config: Config, wanted: Wanted, note: Callable[[str], None]) -> tuple[Config, Split, Network]:
+    """The columns and classes of the data, the configuration with what its "auto" meant, and the network."""
+    if wanted.inputs:
+        agree(comm, lambda: _check_without_data(config, wanted))
+        labelled = config.loss in (AUTO, "cross_entropy") or (config.loss, wanted.outputs) == ("binary_cross_entropy", 1)
+        outputs = 2 if config.loss == "binary_cross_entropy" and labelled else wanted.outputs
+        shape = shape_without_data(wanted.inputs, outputs, ROWS * int(config.batch_size), labelled=labelled)
+    else:
+        files = from_first(comm, lambda: data_files(config.data))
+        compare_files(comm, files, note)
+        shape = read_labels(comm, files, config.split, config.x, config.y, trust_links=config.trust_links)
+    config, network = agree(comm, lambda: network_for(config, shape))
+    return config, shape, network
+
+
+def _check_without_data(config: Config, wanted: Wanted) -> None:
+    if config.data:
+        raise UsageError("--inputs and --outputs are for a network without DATA; its data have their own")
+    if config.batch_size == "all":
+        raise UsageError("--batch-size all needs DATA; without them give the samples of a batch")
+    if wanted.outputs < 2 and config.loss in (AUTO, "cross_entropy"):
+        raise UsageError("--outputs 1: a classifier needs two classes or more; for one real target add --loss mse")
+
+
+def _on_some(
+    comm: Communicator,
+    task: Task,
+    works: bool,
+    predicted: list[int],
+    seconds: float,
+    pulse: Pulse,
+    progress: Callable[[str], None],
+) -> Measured | None:
+    """What the ranks that work have found; the others rest.  Raises DistbpError, agreed by all."""
+    workers, found, failure = comm.split(int(works)), None, None
+    if works:
+        try:
+            threads, _ = set_threads(workers, task.config.threads, reproducible=task.config.reproducible)
+            words = f"{len(workers.node_ranks())} rank{'s' * (len(workers.node_ranks()) > 1)} x {threads}"
+            found = measure(workers, task, threads, predicted, seconds, pulse, partial(progress, words))
+        except DistbpError as error:
+            failure = error
+    comm.rest()
+
+    def raise_failure() -> None:
+        if failure:
+            raise failure
+        pulse("measuring")
+
+    agree(comm, raise_failure)
+    return found

@@ -1,0 +1,164 @@
+"""The model: seconds of a step on N nodes, each with r ranks of t threads, from what was measured on a few.
+
+    T(N) = data(m) + γ(m) + reduction + max(0, exchange(N) - hidden) + update            seconds
+    exchange(N) = 2 ⌈log₂ N⌉ k α  +  2 (N-1)/N · B · β                                     (0 on one node)
+
+- m: samples of the rank that has most, of a batch of n on N·r ranks.
+- data(m): gathering and scaling m samples; γ(m): forward and backward pass over m samples.  Measured at several m, with
+  all ranks of a node at work, for they share its memory and its clock; in between, straight lines.
+- reduction: within a node.  Two fences, and the sum of a slice of w over its ranks.  It does not depend on m or N.
+- update: the optimizer on a slice of w, and a fence.  Likewise.
+- B: bytes that a rank exchanges in a step, its slice of the gradient, 1/r of w.  They go in k messages.
+- α: seconds (latency) of a message; β: seconds for a byte, while all r ranks of a node share its link.
+- hidden: seconds of the exchange that pass under the backward pass.
+
+The exchange is the algorithm of Rabenseifner, as MPI libraries have it for long messages: a reduce-scatter and an
+allgather, each of ⌈log₂ N⌉ rounds, in which (N-1)/N of the bytes come and go; a ring moves as many.  (R. Thakur,
+R. Rabenseifner, W. Gropp, "Optimization of collective communication operations in MPICH", 2005, section 4.5.)
+
+Not in the model: ranks that wait for one that is disturbed, links that are slower the farther nodes are apart, and
+other jobs on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from math import ceil, log2
+
+import numpy as np
+
+from distbp.mathematics.grains import sample_shares
+
+
+@dataclass(frozen=True)
+class Link:
+    """α, seconds for a message, and β, seconds for a byte, of all ranks of a node that use its link at once."""
+
+    alpha: float
+    beta: float
+
+    def seconds(self, nodes: int, size: float, messages: int) -> float:
+        """An exchange of so many bytes of each rank, in so many messages."""
+        return 2 * _rounds(nodes) * messages * self.alpha + 2 * (nodes - 1) / nodes * size * self.beta
+
+
+def _rounds(nodes: int) -> int:
+    return ceil(log2(nodes))
+
+
+def fit_link(nodes: int, smallest: float, size: int, seconds: float, messages: int) -> Link:
+    """From an Allreduce over so many nodes (two or more): seconds of the smallest one, and of one of `size` bytes.
+
+    The smallest is doubled back and forth: ⌈log₂ N⌉ rounds.  At `size` the link has the seconds that were measured.
+    """
+    alpha = min(smallest / _rounds(nodes), seconds / (2 * _rounds(nodes) * messages))
+    rest = seconds - 2 * _rounds(nodes) * messages * alpha
+    return Link(alpha, rest / (2 * (nodes - 1) / nodes * size))
+
+
+def given_link(latency_microseconds: float, gigabits: float, ranks: int) -> Link:
+    """From what is said of a network: its latency, and its bandwidth, which the ranks of a node share."""
+    return Link(latency_microseconds * 1e-6, 8.0 / (gigabits * 1e9) * ranks)
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Seconds of a rank for m samples."""
+
+    data: float
+    forward: float
+    backward: float
+
+    @property
+    def gamma(self) -> float:
+        """Both passes."""
+        return self.forward + self.backward
+
+
+@dataclass(frozen=True)
+class Node:
+    """What was measured on a node with so many ranks, each of so many threads.
+
+    `passes`: by m, two or more; `size`, `messages`: what each rank exchanges in a step; `hidden`: the part of the
+    backward pass under which it does.
+    """
+
+    ranks: int
+    threads: int
+    passes: Mapping[int, Passes]
+    reduction: float
+    update: float
+    size: int
+    messages: int
+    hidden: float = 0.0
+
+    @property
+    def words(self) -> str:
+        """2 x 8"""
+        return f"{self.ranks} x {self.threads}"
+
+    def passes_at(self, m: int) -> Passes:
+        """Of m samples: on straight lines between what was measured, and beyond it."""
+        known = sorted(self.passes)
+        return Passes(*(_on_lines(m, known, [getattr(self.passes[k], f.name) for k in known]) for f in fields(Passes)))
+
+
+def _on_lines(m: int, known: Sequence[int], seconds: Sequence[float]) -> float:
+    if m > known[-1] and len(known) > 1:
+        slope = (seconds[-1] - seconds[-2]) / (known[-1] - known[-2])
+        return seconds[-1] + max(0.0, slope) * (m - known[-1])
+    return float(np.interp(m, known, seconds))
+
+
+@dataclass(frozen=True)
+class Step:
+    """Seconds of the parts of a step."""
+
+    data: float
+    forward: float
+    backward: float
+    reduction: float
+    exchange: float
+    update: float
+
+    @property
+    def seconds(self) -> float:
+        """T"""
+        return sum(getattr(self, field.name) for field in fields(self))
+
+    @property
+    def largest(self) -> str:
+        """The part that takes most; both passes are one."""
+        parts = self.parts()
+        return max(parts, key=lambda name: parts[name])
+
+    def parts(self) -> dict[str, float]:
+        """Seconds, by what they are for."""
+        return {
+            "passes": self.forward + self.backward,
+            "data": self.data,
+            "reduction": self.reduction,
+            "exchange": self.exchange,
+            "update": self.update,
+        }
+
+
+def samples_of_a_rank(n: int, grain: int | None, ranks: int) -> int:
+    """m: of the rank that has most of a batch of n; `grain`: in the reproducible mode."""
+    return max(end - start for start, end in sample_shares(n, grain, ranks))
+
+
+def step(node: Node, link: Link | None, nodes: int, n: int, grain: int | None = None) -> Step:
+    """A step of a batch of n samples on so many nodes; without a link only on one."""
+    passes = node.passes_at(samples_of_a_rank(n, grain, nodes * node.ranks))
+    exchange = 0.0
+    if nodes > 1:
+        assert link is not None, "nothing is known of the network"
+        exchange = max(0.0, link.seconds(nodes, node.size, node.messages) - node.hidden * passes.backward)
+    return Step(passes.data, passes.forward, passes.backward, node.reduction, exchange, node.update)
+
+
+def doubled(nodes: int) -> list[int]:
+    """1, 2, 4, … and, at the end, `nodes`."""
+    return [*(2**i for i in range((nodes - 1).bit_length())), nodes]

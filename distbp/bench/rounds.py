@@ -1,0 +1,99 @@
+"""Times several things in turns, so that what else a machine does meets all of them alike; medians over the rounds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from math import ceil
+from time import perf_counter
+
+from distbp.ranks.communicator import Communicator, agree
+from distbp.ranks.stop import Pulse
+from distbp.training.phases import PHASES
+from distbp.training.run import Run
+
+ROUNDS, FEWEST = 7, 3
+MOST = 10**6  # repetitions in a round
+
+Timer = Callable[[int], dict[str, float]]  # does a thing so many times; seconds of one, in parts, the same on all ranks
+
+
+class Rounds:
+    """All ranks of `comm` time the same things, in the same order, for about so many seconds in all."""
+
+    def __init__(self, comm: Communicator, seconds: float, pulse: Pulse, advance: Callable[[], None]) -> None:
+        self._comm, self._seconds, self._pulse, self._advance = comm, seconds, pulse, advance
+        self._timers: dict[str, Timer] = {}
+        self._found: dict[str, list[dict[str, float]]] = {}
+
+    def add(self, name: str, timer: Timer) -> None:
+        """One thing more."""
+        self._timers[name], self._found[name] = timer, []
+
+    def run(self) -> None:
+        """Each thing once for a warm-up, then in every round as often as its part of the time allows.
+
+        Raises Stopped, agreed, where a stop is asked for.
+        """
+        started, part = perf_counter(), self._seconds / len(self._timers) / (ROUNDS + 2)
+        counts = {name: self._calibrate(name, part) for name in self._timers}
+        for done in range(ROUNDS):
+            if done >= FEWEST and self._comm.broadcast(perf_counter() - started > self._seconds):
+                break
+            for name, timer in self._timers.items():
+                agree(self._comm, lambda name=name: self._pulse(f"measuring {name}"))  # type: ignore[misc]
+                self._found[name].append(timer(counts[name]))
+            self._advance()
+
+    def _calibrate(self, name: str, part: float) -> int:
+        """How often a thing is done in a round."""
+        agree(self._comm, lambda: self._pulse(f"measuring {name}"))
+        timer, count = self._timers[name], 1
+        timer(1)  # what is made at the first time
+        while True:
+            self._found[name] = [timer(count)]
+            took = sum(self._found[name][0].values()) * count
+            if took > part / 4 or count >= MOST:
+                return min(MOST, max(1, ceil(count * part / max(took, 1e-9))))
+            count *= 2
+
+    def seconds(self, name: str, *parts: str) -> float:
+        """The median of one thing, of these parts of it or of all; also while it runs."""
+        found = self._found[name][1:] or self._found[name]
+        return statistics.median(sum(one[part] for part in parts or one) for one in found)
+
+
+def by_clock(comm: Communicator, action: Callable[[], object], pause: Callable[[], float] = lambda: 0.0) -> Timer:
+    """An action as a whole, of the slowest rank; `pause`: seconds that each rank is busy with other things before it."""
+
+    def timer(count: int) -> dict[str, float]:
+        waiting = pause()
+        comm.allgather(None)
+        started, paused = perf_counter(), 0.0
+        for _ in range(count):
+            if waiting:
+                begun = perf_counter()
+                while perf_counter() - begun < waiting:
+                    pass
+                paused += perf_counter() - begun
+            action()
+        seconds = (perf_counter() - started - paused) / count
+        return {"": max(comm.allgather(seconds))}
+
+    return timer
+
+
+def by_phases(comm: Communicator, run: Run, action: Callable[[], object]) -> Timer:
+    """The phases of an action; of the reduction what it takes the rank that comes to it last, of others the slowest."""
+
+    def timer(count: int) -> dict[str, float]:
+        comm.allgather(None)
+        run.phases.take(comm)
+        run.phases.start()
+        for _ in range(count):
+            action()
+        taken = run.phases.take(comm)
+        ends = {phase: "_min" if phase == "reduction" else "_max" for phase in PHASES}
+        return {phase: taken[f"{phase}_seconds{of}"] / count for phase, of in ends.items()}
+
+    return timer

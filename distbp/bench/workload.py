@@ -1,0 +1,155 @@
+"""What is to be trained, on random numbers: a run on any ranks, as `train` has it, of which no file is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import inf, isfinite
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.config import Config
+from distbp.data.layout import Column, Layout, Part
+from distbp.data.loader import InMemory
+from distbp.data.problem import Problem
+from distbp.data.sample_order import SampleOrder
+from distbp.data.scaling import Scaling
+from distbp.data.split import NOTHING, Split
+from distbp.gradient.batch_gradient import batch_gradient
+from distbp.gradient.step_memory import StepMemory
+from distbp.mathematics.batches import shard
+from distbp.mathematics.network import Network, initialize
+from distbp.ranks.communicator import Communicator
+from distbp.ranks.memory_plan import MemoryPlan
+from distbp.training.checkpoint import Checkpoint, Progress
+from distbp.training.phases import Phases
+from distbp.training.run import Run, optimizer_of
+from distbp.training.run_directory import RunDirectory
+
+DATA_BYTES = 128 * 2**20  # of random samples, at most: more than caches hold, as data sets are
+BLOCK_ROWS = 4096  # that are drawn at a time
+LEARNING_RATE = 1e-6  # nothing is to be learnt, and nothing may overflow
+
+
+def shape_without_data(inputs: int, outputs: int, rows: int, *, labelled: bool) -> Split:
+    """A split in no file, with float32 inputs, and with classes, or float32 targets."""
+    of = {"x": (inputs, "<f4"), "y": (1, "<i8") if labelled else (outputs, "<f4")}
+    x, y = ((Column("", f"train/{name}", None, rows, width, dtype, (width,), None),) for name, (width, dtype) in of.items())
+    labels = tuple(range(outputs)) if labelled else None
+    return Split(Layout("train", "x", "y", (Part(0, rows, x, y),)), NOTHING, None, labels, in_memory=False)
+
+
+def random_rows(shape: Split, n: int) -> int:
+    """How many random samples stand for the data: no more than these have, and at least one batch of n if they can."""
+    return min(len(shape), max(n, DATA_BYTES // shape.layout.row_bytes()))
+
+
+def random_split(comm: Communicator, shape: Split, rows: int, seed: int) -> Split:
+    """`rows` random samples of the same columns and types, once for each node, in memory."""
+    x = _random_array(comm, (rows, shape.layout.width("x")), shape.layout.dtype("x"), seed)
+    y = _random_array(comm, (rows, *shape.y_shape), shape.y_dtype, seed + 1, len(shape.labels or ()))
+    part = shape.layout.parts[0]
+    return replace(shape, layout=replace(shape.layout, parts=(replace(part, first=0, rows=rows),)), x=x, y=y, in_memory=True)
+
+
+def _random_array(
+    comm: Communicator, shape: tuple[int, ...], dtype: np.dtype[np.generic], seed: int, classes: int = 0
+) -> NDArray[np.generic]:
+    """Each rank fills its part: whole numbers below `classes`, or 0 … 100; others from -1 to 1."""
+    array = comm.node_array(shape, dtype)
+    rng = np.random.default_rng([seed, comm.rank])
+    start, end = shard(shape[0], array.part, array.parts)
+    for first in range(start, end, BLOCK_ROWS):
+        block = array.array[first : min(first + BLOCK_ROWS, end)]
+        if dtype.kind == "f":
+            block[...] = rng.random(block.shape, np.float32) * 2 - 1
+        else:
+            block[...] = rng.integers(0, classes or 100, block.shape)
+    array.fence()
+    return array.array
+
+
+def random_problem(network: Network, config: Config, shape: Split) -> Problem:
+    """The problem, with a scaling that takes the time of a measured one."""
+    n, is_scaled = network.sizes, config.scale != "none"
+    regression = not shape.is_labelled and config.loss == "mse"
+    some = [Scaling(np.full(width, 0.25), np.full(width, 0.5)) for width in (n[1], n[network.F])]
+    none = [Scaling.none(width) for width in (n[1], n[network.F])]
+    return Problem(
+        network, some[0] if is_scaled else none[0], some[1] if is_scaled and regression else none[1], shape.labels
+    )
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be trained: the configuration, with what its "auto" means, the problem, and random samples."""
+
+    config: Config
+    problem: Problem
+    data: Split
+    n: int
+    plan: MemoryPlan
+
+    @property
+    def grain(self) -> int | None:
+        """G, in the reproducible mode."""
+        return int(self.config.grain) if self.config.reproducible else None
+
+
+def make_run(comm: Communicator, task: Task, n: int, sums: int, *, updates: bool = True) -> Run:
+    """A run on the ranks of `comm`, in batches of n; `sums`: of gradients, on each rank (see `StepMemory`).
+
+    Without `updates` there is no memory for the optimizer.  All ranks of `comm` call this.
+    """
+    config, problem, data = task.config, task.problem, task.data
+    network, names = problem.network, optimizer_of(config).vectors if updates else ()
+    memory = StepMemory(comm, network, config.dtype, names, sums)
+    state = Checkpoint(config, problem, memory.w, memory.vectors, Progress(), {})
+    if memory.part == 0:
+        initialize(state.parameters, network, config.seed, config.initialization)
+    memory.fence()
+    rows = len(data)
+    return Run(
+        comm,
+        config,
+        problem,
+        data,
+        InMemory(SampleOrder([(0, rows)], rows, config.seed), n),
+        None,
+        n,
+        1,
+        state,
+        RunDirectory(config.out, dry=True),
+        (0, ""),
+        task.plan,
+        memory,
+        Phases(),
+        inf,
+    )
+
+
+class Steps:
+    """The steps of a run, one after another, each with the next samples in a random order that repeats."""
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._gradient, self._optimizer = run, batch_gradient(run), optimizer_of(run.config)
+        mine = run.memory.mine
+        self._w, self._vectors = run.memory.w[mine], {name: one[mine] for name, one in run.memory.vectors.items()}
+        rows = np.random.default_rng(run.config.seed).permutation(len(run.training))
+        n = run.batch_size
+        self._order = np.resize(rows, -(-len(rows) // n) * n)
+        self._done = 0
+
+    def gradient(self, n: int) -> None:
+        """∂L_B/∂w of a batch of n samples, not above the batch size of the run."""
+        start = self._done * self._run.batch_size % len(self._order)
+        self._done += 1
+        self._gradient(self._order[start : start + n], stop=False, save=False)
+
+    def __call__(self, n: int) -> None:
+        """A step of a batch of n samples, as `train` takes it."""
+        self.gradient(n)
+        if isfinite(self._run.memory.square):
+            self._optimizer.update(self._w, self._gradient.g, self._vectors, LEARNING_RATE, self._done)
+        self._run.memory.fence()
+        self._run.phases.lap("update")
