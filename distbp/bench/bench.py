@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from distbp import __version__
 from distbp.bench.measure import Measured, measure
 from distbp.bench.memory_plan import bench_plan
-from distbp.bench.model import Link, Node, given_link
+from distbp.bench.model import Link, Node, doubled, given_link
 from distbp.bench.workload import Task, random_problem, random_rows, random_split, shape_without_data
 from distbp.config import AUTO, Config
 from distbp.data.problem import network_for
@@ -82,6 +83,8 @@ def bench(
     n = batch_samples(config.batch_size, len(shape))
     if config.reproducible and config.grain == AUTO:
         config = replace(config, grain=default_grain(n))
+    if comm.rank == 0:
+        _introduce(comm, config, network, n, nodes, note)
     used = halves(most)
     rows = random_rows(shape, n)
     plan = bench_plan(rank_memory, comm, config, network, shape, n, rows, used, nodes)
@@ -89,13 +92,21 @@ def bench(
     data = random_split(comm, shape, rows, config.seed)
     task = Task(config, random_problem(network, config, shape), data, n, plan)
 
-    from distbp.bench.model import doubled
-
     found = []
     for r in used:
-        one = _on_some(comm, task, here.index(comm.rank) < r, doubled(wanted.nodes), wanted.seconds / len(used), pulse, progress)
+        works, seconds = here.index(comm.rank) < r, wanted.seconds / len(used)
+        one = _on_some(comm, task, works, doubled(wanted.nodes), seconds, pulse, progress)
         found.append(comm.broadcast(one))
     return Findings(config, network, n, task.grain, nodes, [one for one in found if one])
+
+
+def _introduce(
+    comm: Communicator, config: Config, network: Network, n: int, nodes: int, note: Callable[[str], None]
+) -> None:
+    grains = f"; reproducible, in grains of {config.grain}" if config.reproducible else ""
+    note(f"distbp {__version__}: {comm.describe()} on {nodes} node{'s' * (nodes > 1)}")
+    note(f"network   {network.describe()}; {network.parameter_count} parameters, {config.dtype}")
+    note(f"training  {config.optimizer}, batches of n = {n}{grains}; on random numbers")
 
 
 def halves(ranks: int) -> list[int]:
@@ -106,12 +117,15 @@ def halves(ranks: int) -> list[int]:
     return found
 
 
-def _shape(comm: Communicator, config: Config, wanted: Wanted, note: Callable[[str], None]) -> tuple[Config, Split, Network]:
+def _shape(
+    comm: Communicator, config: Config, wanted: Wanted, note: Callable[[str], None]
+) -> tuple[Config, Split, Network]:
     """The columns and classes of the data, the configuration with what its "auto" meant, and the network."""
     if wanted.inputs:
         agree(comm, lambda: _check_without_data(config, wanted))
-        labelled = config.loss in (AUTO, "cross_entropy") or (config.loss, wanted.outputs) == ("binary_cross_entropy", 1)
-        outputs = 2 if config.loss == "binary_cross_entropy" and labelled else wanted.outputs
+        is_binary = config.loss == "binary_cross_entropy" and wanted.outputs == 1
+        labelled = is_binary or config.loss in (AUTO, "cross_entropy")
+        outputs = 2 if is_binary else wanted.outputs
         shape = shape_without_data(wanted.inputs, outputs, ROWS * int(config.batch_size), labelled=labelled)
     else:
         files = from_first(comm, lambda: data_files(config.data))
@@ -144,7 +158,7 @@ def _on_some(
     if works:
         try:
             threads, _ = set_threads(workers, task.config.threads, reproducible=task.config.reproducible)
-            words = f"{len(workers.node_ranks())} rank{'s' * (len(workers.node_ranks()) > 1)} x {threads}"
+            words = f"measuring {len(workers.node_ranks())} x {threads} (ranks x threads)"
             found = measure(workers, task, threads, predicted, seconds, pulse, partial(progress, words))
         except DistbpError as error:
             failure = error

@@ -5,7 +5,7 @@ The model is made from the parts alone; the whole steps are what its predictions
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,17 +16,15 @@ from distbp.bench.rounds import Rounds, by_clock, by_phases
 from distbp.bench.workload import Steps, Task, make_run
 from distbp.gradient.batch_gradient import sums_of_a_rank
 from distbp.gradient.reproducible import CHUNK
-from distbp.gradient.step_memory import TAIL
-from distbp.mathematics.activations import Array
 from distbp.mathematics.grains import grain_count
 from distbp.ranks.communicator import Communicator
 from distbp.ranks.mpi import ALLREDUCE_BYTES
 from distbp.ranks.stop import Pulse
 from distbp.training.phases import Phases
-from distbp.training.run import Run
 
 SMALLEST = 8  # bytes
 SIZES = (SMALLEST, 4 * 2**10, 64 * 2**10, 2**20, 16 * 2**20)
+PASSES = ("data", "forward", "backward")
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Measured:
     node: Node
     link: Link | None
     wholes: list[Whole]
-    m: int  # of the products
+    m: int  # samples of the products
     operations_per_second: float  # of a rank, in matrix products
     bytes_per_second: float  # of a node, through memory
     allreduce: dict[int, float]  # bytes -> seconds, over the nodes
@@ -55,7 +53,7 @@ def measure(
     workers: Communicator,
     task: Task,
     threads: int,
-    predicted: list[int],
+    predicted: Sequence[int],
     seconds: float,
     pulse: Pulse,
     advance: Callable[[], None],
@@ -64,68 +62,127 @@ def measure(
 
     Raises Stopped, agreed by the workers.
     """
-    here = workers.node_ranks()
-    r, nodes, n, grain = len(here), workers.size // len(here), task.n, task.grain
-    config = task.config
     rounds = Rounds(workers, seconds, pulse, advance)
-
-    # Passes: each rank alone with the samples that it would have.
-    m_of = {N: samples_of_a_rank(n, grain, N * r) for N in predicted}
-    ms = sorted({*m_of.values(), samples_of_a_rank(n, grain, nodes * r), -(-m_of[1] // 2)})
-    alone = workers.split(workers.rank)
-    run = make_run(alone, task, ms[-1], max(sums_of_a_rank(config, m, m, 1) for m in ms), updates=False)
-    passes = Steps(run)
-    for m in ms:
-        rounds.add(_passes(m), by_phases(workers, run, lambda m=m: passes.gradient(m)))  # type: ignore[misc]
-
-    # Reduction and update: the ranks of a node, with as few samples as make the same sums.
-    node = workers if nodes == 1 else workers.split(min(here))
-    run = make_run(node, task, n, sums_of_a_rank(config, n, n, r))
-    few = r if grain is None else grain_count(n, grain)
-    short = replace(run, config=replace(config, grain=1), batch_size=few, phases=Phases())
-    short_steps, steps = Steps(short), Steps(run)
-    rounds.add("reduction and update", by_phases(workers, short, lambda: short_steps(few)))
-
-    products, long_sum = Products(run.state.parameters, task.problem.network, m_of[1], config.dtype), LongSum(config.dtype)
-    rounds.add("matrix products", by_clock(workers, products))
-    rounds.add("memory", by_clock(workers, long_sum))
-    rounds.add(_step(1, n), by_clock(workers, lambda: steps(n)))
-    wholes, item = [(1, n)], np.dtype(config.dtype).itemsize
-    size, sizes = max(mine.stop - mine.start for mine in run.memory.slices) * item, []
-    if nodes > 1:
-        all_sums = max(sums_of_a_rank(config, one, one, workers.size) for one in (n, nodes * n))
-        everywhere = make_run(workers, task, nodes * n, all_sums)
-        all_steps, sizes = Steps(everywhere), [*(one for one in SIZES if one < size), size + TAIL * item]
-        peers, zeros = everywhere.memory.peers, np.zeros(sizes[-1] // item, config.dtype)
-        m = samples_of_a_rank(n, grain, workers.size)
-        for one in sizes:  # at the pace of steps: some networks let short bursts pass at a higher rate
-            part = zeros[: one // item]
-            rounds.add(_allreduce(one), by_clock(workers, _allreduce_of(peers, part), lambda: rounds.seconds(_passes(m), "data", "forward", "backward")))
-        for samples in (n, nodes * n):
-            rounds.add(_step(nodes, samples), by_clock(workers, lambda n=samples: all_steps(n)))  # type: ignore[misc]
-            wholes.append((nodes, samples))
+    measuring = _Measuring(workers, task, rounds)
+    measuring.add_passes([*predicted, measuring.nodes])
+    measuring.add_node()
+    if measuring.nodes > 1:
+        measuring.add_network()
     rounds.run()
+    return measuring.result(threads)
 
-    messages = -(-size // ALLREDUCE_BYTES) if grain is None else -(-size // (CHUNK * item)) + 1
-    allreduce = {one: rounds.seconds(_allreduce(one)) for one in sizes}
-    link = fit_link(nodes, allreduce[SMALLEST], size, allreduce[sizes[-1]], -(-size // ALLREDUCE_BYTES)) if sizes else None
-    return Measured(
-        Node(
-            r,
+
+class _Measuring:
+    """Adds what is to be measured to `rounds`, and reads the results from there."""
+
+    def __init__(self, workers: Communicator, task: Task, rounds: Rounds) -> None:
+        here = workers.node_ranks()
+        self._workers, self._task, self._rounds = workers, task, rounds
+        self._first, self._ranks = min(here), len(here)
+        self.nodes = workers.size // self._ranks
+        self._item = np.dtype(task.config.dtype).itemsize
+        self._ms: list[int] = []  # samples of a rank for which passes are measured
+        self._size = 0  # bytes that a rank exchanges in a step
+        self._sizes: list[int] = []  # of messages
+        self._wholes: list[tuple[int, int]] = []
+
+    def add_passes(self, predicted: Sequence[int]) -> None:
+        """Data, forward and backward of each rank alone, with the samples that it would have on so many nodes.
+
+        Whole steps are taken, so that the caches hold what they do in a step, and only their passes are counted.
+        """
+        task, r = self._task, self._ranks
+        most = samples_of_a_rank(task.n, task.grain, r)
+        self._ms = sorted({*(samples_of_a_rank(task.n, task.grain, N * r) for N in predicted), -(-most // 2)})
+        sums = max(_sums(task, m, 1) for m in self._ms)
+        run = make_run(self._workers.split(self._workers.rank), task, self._ms[-1], sums)
+        steps = Steps(run)
+        for m in self._ms:
+            self._rounds.add(_passes(m), by_phases(self._workers, run, _call(steps, m)))
+
+    def add_node(self) -> None:
+        """Reduction and update on the ranks of a node, with as few samples as make the same sums; a whole step."""
+        workers, task, r = self._workers, self._task, self._ranks
+        node = workers if self.nodes == 1 else workers.split(self._first)
+        run = make_run(node, task, task.n, _sums(task, task.n, r))
+        few = r if task.grain is None else grain_count(task.n, task.grain)
+        short = replace(run, config=replace(task.config, grain=1), batch_size=few, phases=Phases())
+        self._rounds.add("reduction and update", by_phases(workers, short, _call(Steps(short), few)))
+        self._add_whole(1, task.n, Steps(run))
+        most = samples_of_a_rank(task.n, task.grain, r)
+        self._products = Products(run.state.parameters, run.problem.network, most, task.config.dtype)
+        self._long_sum = LongSum(task.config.dtype)
+        self._rounds.add("matrix products", by_clock(workers, self._products))
+        self._rounds.add("memory", by_clock(workers, self._long_sum))
+        self._size = max(mine.stop - mine.start for mine in run.memory.slices) * self._item
+
+    def add_network(self) -> None:
+        """Allreduce over the nodes, of all ranks at once; whole steps, of a batch as large, and of one for each node.
+
+        A rank is as busy before each Allreduce as its passes make it: some networks let short bursts pass at a higher
+        rate.
+        """
+        workers, task, nodes = self._workers, self._task, self.nodes
+        largest = nodes * task.n
+        run = make_run(workers, task, largest, max(_sums(task, n, workers.size) for n in (task.n, largest)))
+        self._sizes = [*(size for size in SIZES if size < self._size), self._size]
+        numbers = np.zeros(self._size // self._item, task.config.dtype)
+        m = samples_of_a_rank(task.n, task.grain, workers.size)
+
+        def pause() -> float:
+            return self._rounds.seconds(_passes(m), *PASSES)
+
+        for size in self._sizes:
+            allreduce = _call(run.memory.peers.allreduce, numbers[: size // self._item])
+            self._rounds.add(_allreduce(size), by_clock(workers, allreduce, pause))
+        steps = Steps(run)
+        for n in (task.n, largest):
+            self._add_whole(nodes, n, steps)
+
+    def _add_whole(self, nodes: int, n: int, steps: Steps) -> None:
+        self._wholes.append((nodes, n))
+        self._rounds.add(_step(nodes, n), by_clock(self._workers, _call(steps, n)))
+
+    def result(self, threads: int) -> Measured:
+        """After the rounds."""
+        seconds, grain = self._rounds.seconds, self._task.grain
+        parts = -(-self._size // ALLREDUCE_BYTES)
+        node = Node(
+            self._ranks,
             threads,
-            {m: Passes(*(rounds.seconds(_passes(m), phase) for phase in ("data", "forward", "backward"))) for m in ms},
-            rounds.seconds("reduction and update", "reduction"),
-            rounds.seconds("reduction and update", "update"),
-            size,
-            messages,
-        ),
-        link,
-        [Whole(*one, rounds.seconds(_step(*one))) for one in wholes],
-        min(m_of[1], products.m),
-        products.operations / rounds.seconds("matrix products"),
-        r * long_sum.bytes / rounds.seconds("memory"),
-        allreduce,
-    )
+            dict(zip(self._ms, self._all_passes(), strict=True)),
+            seconds("reduction and update", "reduction"),
+            seconds("reduction and update", "update"),
+            self._size,
+            parts if grain is None else -(-self._size // (CHUNK * self._item)) + 1,
+        )
+        allreduce = {size: seconds(_allreduce(size)) for size in self._sizes}
+        smallest, largest = (allreduce[self._sizes[i]] for i in (0, -1)) if allreduce else (0.0, 0.0)
+        return Measured(
+            node,
+            fit_link(self.nodes, smallest, self._size, largest, parts) if allreduce else None,
+            [Whole(nodes, n, seconds(_step(nodes, n))) for nodes, n in self._wholes],
+            self._products.m,
+            self._products.operations / seconds("matrix products"),
+            self._ranks * self._long_sum.bytes / seconds("memory"),
+            allreduce,
+        )
+
+    def _all_passes(self) -> list[Passes]:
+        """For each m.  Where fewer samples seem to take longer than more, something else did."""
+        phases = [[self._rounds.seconds(_passes(m), phase) for m in self._ms] for phase in PASSES]
+        return [
+            Passes(*one)
+            for one in zip(*(np.minimum.accumulate(one[::-1])[::-1].tolist() for one in phases), strict=True)
+        ]
+
+
+def _sums(task: Task, n: int, ranks: int) -> int:
+    return sums_of_a_rank(task.config, n, n, ranks)
+
+
+def _call(function: Callable[..., object], *arguments: object) -> Callable[[], object]:
+    return lambda: function(*arguments)
 
 
 def _passes(m: int) -> str:
@@ -138,7 +195,3 @@ def _step(nodes: int, n: int) -> str:
 
 def _allreduce(size: int) -> str:
     return f"Allreduce of {size} bytes"
-
-
-def _allreduce_of(peers: Communicator, part: Array) -> Callable[[], None]:
-    return lambda: peers.allreduce(part)

@@ -37,7 +37,7 @@ def bench_plan(
     gradient = batch_gradient_bytes(config, network, shape, n, 0, ranks)
     terms = [
         Term("parameters, gradients, optimizer", shared, shared=can_share(comm, network, dtype, vectors, sum(sums))),
-        Term("parameters and gradients of passes alone", (2 + sums[0]) * parameters),
+        Term("the same, of passes alone", (2 + vectors + sums[0]) * parameters),
         Term("activations", (2 + runs) * sum(gradient.values())),
         Term(f"random {DATA}", rows * shape.layout.row_bytes(), shared=True),
         Term("order of the samples", 2 * (2 + runs) * 8 * max(rows, n * nodes)),

@@ -125,7 +125,7 @@ class Step:
     @property
     def seconds(self) -> float:
         """T"""
-        return sum(getattr(self, field.name) for field in fields(self))
+        return float(sum(getattr(self, field.name) for field in fields(self)))
 
     @property
     def largest(self) -> str:

@@ -1,18 +1,22 @@
-"""Times several things in turns, so that what else a machine does meets all of them alike; medians over the rounds."""
+"""Times several things in turns, so that what else a machine does meets all of them alike.
+
+Of the times of the rounds, the lower quartile is taken: other work on a machine only ever makes them longer.
+"""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
 from math import ceil
 from time import perf_counter
+
+import numpy as np
 
 from distbp.ranks.communicator import Communicator, agree
 from distbp.ranks.stop import Pulse
 from distbp.training.phases import PHASES
 from distbp.training.run import Run
 
-ROUNDS, FEWEST = 7, 3
+ROUNDS, FEWEST = 9, 3
 MOST = 10**6  # repetitions in a round
 
 Timer = Callable[[int], dict[str, float]]  # does a thing so many times; seconds of one, in parts, the same on all ranks
@@ -41,13 +45,16 @@ class Rounds:
             if done >= FEWEST and self._comm.broadcast(perf_counter() - started > self._seconds):
                 break
             for name, timer in self._timers.items():
-                agree(self._comm, lambda name=name: self._pulse(f"measuring {name}"))  # type: ignore[misc]
+                self._come_on(name)
                 self._found[name].append(timer(counts[name]))
-            self._advance()
+
+    def _come_on(self, name: str) -> None:
+        self._advance()
+        agree(self._comm, lambda: self._pulse(f"measuring {name}"))
 
     def _calibrate(self, name: str, part: float) -> int:
         """How often a thing is done in a round."""
-        agree(self._comm, lambda: self._pulse(f"measuring {name}"))
+        self._come_on(name)
         timer, count = self._timers[name], 1
         timer(1)  # what is made at the first time
         while True:
@@ -58,13 +65,13 @@ class Rounds:
             count *= 2
 
     def seconds(self, name: str, *parts: str) -> float:
-        """The median of one thing, of these parts of it or of all; also while it runs."""
+        """Of one thing, of these parts of it or of all; also while it runs, then from fewer rounds."""
         found = self._found[name][1:] or self._found[name]
-        return statistics.median(sum(one[part] for part in parts or one) for one in found)
+        return float(np.quantile([sum(one[part] for part in parts or one) for one in found], 0.25))
 
 
 def by_clock(comm: Communicator, action: Callable[[], object], pause: Callable[[], float] = lambda: 0.0) -> Timer:
-    """An action as a whole, of the slowest rank; `pause`: seconds that each rank is busy with other things before it."""
+    """An action as a whole, of the slowest rank; `pause`: seconds for which each rank is busy otherwise before it."""
 
     def timer(count: int) -> dict[str, float]:
         waiting = pause()

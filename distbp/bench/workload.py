@@ -33,10 +33,13 @@ LEARNING_RATE = 1e-6  # nothing is to be learnt, and nothing may overflow
 
 def shape_without_data(inputs: int, outputs: int, rows: int, *, labelled: bool) -> Split:
     """A split in no file, with float32 inputs, and with classes, or float32 targets."""
-    of = {"x": (inputs, "<f4"), "y": (1, "<i8") if labelled else (outputs, "<f4")}
-    x, y = ((Column("", f"train/{name}", None, rows, width, dtype, (width,), None),) for name, (width, dtype) in of.items())
+
+    def column(name: str, width: int, dtype: str) -> tuple[Column]:
+        return (Column("", f"train/{name}", None, rows, width, dtype, (width,), None),)
+
+    part = Part(0, rows, column("x", inputs, "<f4"), column("y", 1, "<i8") if labelled else column("y", outputs, "<f4"))
     labels = tuple(range(outputs)) if labelled else None
-    return Split(Layout("train", "x", "y", (Part(0, rows, x, y),)), NOTHING, None, labels, in_memory=False)
+    return Split(Layout("train", "x", "y", (part,)), NOTHING, None, labels, in_memory=False)
 
 
 def random_rows(shape: Split, n: int) -> int:
@@ -48,8 +51,8 @@ def random_split(comm: Communicator, shape: Split, rows: int, seed: int) -> Spli
     """`rows` random samples of the same columns and types, once for each node, in memory."""
     x = _random_array(comm, (rows, shape.layout.width("x")), shape.layout.dtype("x"), seed)
     y = _random_array(comm, (rows, *shape.y_shape), shape.y_dtype, seed + 1, len(shape.labels or ()))
-    part = shape.layout.parts[0]
-    return replace(shape, layout=replace(shape.layout, parts=(replace(part, first=0, rows=rows),)), x=x, y=y, in_memory=True)
+    layout = replace(shape.layout, parts=(replace(shape.layout.parts[0], first=0, rows=rows),))
+    return replace(shape, layout=layout, x=x, y=y, in_memory=True)
 
 
 def _random_array(
@@ -96,14 +99,14 @@ class Task:
         return int(self.config.grain) if self.config.reproducible else None
 
 
-def make_run(comm: Communicator, task: Task, n: int, sums: int, *, updates: bool = True) -> Run:
+def make_run(comm: Communicator, task: Task, n: int, sums: int) -> Run:
     """A run on the ranks of `comm`, in batches of n; `sums`: of gradients, on each rank (see `StepMemory`).
 
-    Without `updates` there is no memory for the optimizer.  All ranks of `comm` call this.
+    All ranks of `comm` call this.
     """
     config, problem, data = task.config, task.problem, task.data
-    network, names = problem.network, optimizer_of(config).vectors if updates else ()
-    memory = StepMemory(comm, network, config.dtype, names, sums)
+    network = problem.network
+    memory = StepMemory(comm, network, config.dtype, optimizer_of(config).vectors, sums)
     state = Checkpoint(config, problem, memory.w, memory.vectors, Progress(), {})
     if memory.part == 0:
         initialize(state.parameters, network, config.seed, config.initialization)
@@ -140,15 +143,11 @@ class Steps:
         self._order = np.resize(rows, -(-len(rows) // n) * n)
         self._done = 0
 
-    def gradient(self, n: int) -> None:
-        """∂L_B/∂w of a batch of n samples, not above the batch size of the run."""
+    def __call__(self, n: int) -> None:
+        """A step of a batch of n samples, as `train` takes it; n is not above the batch size of the run."""
         start = self._done * self._run.batch_size % len(self._order)
         self._done += 1
         self._gradient(self._order[start : start + n], stop=False, save=False)
-
-    def __call__(self, n: int) -> None:
-        """A step of a batch of n samples, as `train` takes it."""
-        self.gradient(n)
         if isfinite(self._run.memory.square):
             self._optimizer.update(self._w, self._gradient.g, self._vectors, LEARNING_RATE, self._done)
         self._run.memory.fence()

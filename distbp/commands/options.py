@@ -85,12 +85,15 @@ trust_links_option = click.option("--trust-links", is_flag=True, help=FIELDS["tr
 
 
 def given_options(
-    data: tuple[str, ...], config_file: Path | None, options: dict[str, Any]
+    data: tuple[str, ...], config_file: Path | None, options: dict[str, Any], *, read_default: bool = True
 ) -> tuple[dict[str, Any], str, list[str]]:
-    """The options that were given, in the file or on the command line, where from, and what to tell the user."""
+    """The options that were given, in the file or on the command line, where from, and what to tell the user.
+
+    Without DATA and a file, that of this directory is read, where there is one: `read_default`.
+    """
     origin, notes = "command line", []
     given: dict[str, Any] = {}
-    if config_file is None and not data and Path(CONFIG_FILE).exists():
+    if read_default and config_file is None and not data and Path(CONFIG_FILE).exists():
         config_file = Path(CONFIG_FILE)
         notes.append(f"reading {CONFIG_FILE} of this directory, because no DATA was given")
     if config_file:
