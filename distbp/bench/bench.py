@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
+
 from distbp import __version__
 from distbp.bench.measure import Measured, measure
 from distbp.bench.memory_plan import bench_plan
@@ -90,7 +92,8 @@ def bench(
     plan = bench_plan(rank_memory, comm, config, network, shape, n, rows, used, nodes)
     plan.check()
     data = random_split(comm, shape, rows, config.seed)
-    task = Task(config, random_problem(network, config, shape), data, n, plan)
+    order = np.random.default_rng(config.seed).permutation(rows)
+    task = Task(config, random_problem(network, config, shape), data, order, n, plan)
 
     found = []
     for r in used:

@@ -96,7 +96,7 @@ class _Measuring:
         self._ms = sorted({*(samples_of_a_rank(task.n, task.grain, N * r) for N in predicted), -(-most // 2)})
         sums = max(_sums(task, m, 1) for m in self._ms)
         run = make_run(self._workers.split(self._workers.rank), task, self._ms[-1], sums)
-        steps = Steps(run)
+        steps = Steps(run, task.order)
         for m in self._ms:
             self._rounds.add(_passes(m), by_phases(self._workers, run, _call(steps, m)))
 
@@ -107,8 +107,8 @@ class _Measuring:
         run = make_run(node, task, task.n, _sums(task, task.n, r))
         few = r if task.grain is None else grain_count(task.n, task.grain)
         short = replace(run, config=replace(task.config, grain=1), batch_size=few, phases=Phases())
-        self._rounds.add("reduction and update", by_phases(workers, short, _call(Steps(short), few)))
-        self._add_whole(1, task.n, Steps(run))
+        self._rounds.add("reduction and update", by_phases(workers, short, _call(Steps(short, task.order), few)))
+        self._add_whole(1, task.n, Steps(run, task.order))
         most = samples_of_a_rank(task.n, task.grain, r)
         self._products = Products(run.state.parameters, run.problem.network, most, task.config.dtype)
         self._long_sum = LongSum(task.config.dtype)
@@ -135,7 +135,7 @@ class _Measuring:
         for size in self._sizes:
             allreduce = _call(run.memory.peers.allreduce, numbers[: size // self._item])
             self._rounds.add(_allreduce(size), by_clock(workers, allreduce, pause))
-        steps = Steps(run)
+        steps = Steps(run, task.order)
         for n in (task.n, largest):
             self._add_whole(nodes, n, steps)
 

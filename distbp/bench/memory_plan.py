@@ -40,7 +40,7 @@ def bench_plan(
         Term("the same, of passes alone", (2 + vectors + sums[0]) * parameters),
         Term("activations", (2 + runs) * sum(gradient.values())),
         Term(f"random {DATA}", rows * shape.layout.row_bytes(), shared=True),
-        Term("order of the samples", 2 * (2 + runs) * 8 * max(rows, n * nodes)),
+        Term("order of the samples", 8 * (2 * rows + n * nodes)),
         Term("vectors that are added up", 2 * SUM_BYTES),
         Term("for a moment: drawing the parameters", initialize_bytes(network)),
     ]

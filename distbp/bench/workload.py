@@ -16,6 +16,7 @@ from distbp.data.sample_order import SampleOrder
 from distbp.data.scaling import Scaling
 from distbp.data.split import NOTHING, Split
 from distbp.gradient.batch_gradient import batch_gradient
+from distbp.gradient.reduction import Tally
 from distbp.gradient.step_memory import StepMemory
 from distbp.mathematics.batches import shard
 from distbp.mathematics.network import Network, initialize
@@ -25,8 +26,10 @@ from distbp.training.checkpoint import Checkpoint, Progress
 from distbp.training.phases import Phases
 from distbp.training.run import Run, optimizer_of
 from distbp.training.run_directory import RunDirectory
+from distbp.training.train import make_schedule
 
 DATA_BYTES = 128 * 2**20  # of random samples, at most: more than caches hold, as data sets are
+MOST_ROWS = 2**18  # of narrow ones
 BLOCK_ROWS = 4096  # that are drawn at a time
 LEARNING_RATE = 1e-6  # nothing is to be learnt, and nothing may overflow
 
@@ -44,7 +47,7 @@ def shape_without_data(inputs: int, outputs: int, rows: int, *, labelled: bool) 
 
 def random_rows(shape: Split, n: int) -> int:
     """How many random samples stand for the data: no more than these have, and at least one batch of n if they can."""
-    return min(len(shape), max(n, DATA_BYTES // shape.layout.row_bytes()))
+    return min(len(shape), max(n, min(MOST_ROWS, DATA_BYTES // shape.layout.row_bytes())))
 
 
 def random_split(comm: Communicator, shape: Split, rows: int, seed: int) -> Split:
@@ -85,11 +88,15 @@ def random_problem(network: Network, config: Config, shape: Split) -> Problem:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be trained: the configuration, with what its "auto" means, the problem, and random samples."""
+    """What is to be trained: the configuration, with what its "auto" means, the problem, and random samples.
+
+    `order`: rows of the data, in a random order.
+    """
 
     config: Config
     problem: Problem
     data: Split
+    order: NDArray[np.int64]
     n: int
     plan: MemoryPlan
 
@@ -104,7 +111,7 @@ def make_run(comm: Communicator, task: Task, n: int, sums: int) -> Run:
 
     All ranks of `comm` call this.
     """
-    config, problem, data = task.config, task.problem, task.data
+    config, problem, data = replace(task.config, learning_rate=LEARNING_RATE), task.problem, task.data
     network = problem.network
     memory = StepMemory(comm, network, config.dtype, optimizer_of(config).vectors, sums)
     state = Checkpoint(config, problem, memory.w, memory.vectors, Progress(), {})
@@ -132,23 +139,23 @@ def make_run(comm: Communicator, task: Task, n: int, sums: int) -> Run:
 
 
 class Steps:
-    """The steps of a run, one after another, each with the next samples in a random order that repeats."""
+    """The steps of a run, one after another, each with the next samples of an order that repeats."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, order: NDArray[np.int64]) -> None:
         self._run, self._gradient, self._optimizer = run, batch_gradient(run), optimizer_of(run.config)
         mine = run.memory.mine
         self._w, self._vectors = run.memory.w[mine], {name: one[mine] for name, one in run.memory.vectors.items()}
-        rows = np.random.default_rng(run.config.seed).permutation(len(run.training))
-        n = run.batch_size
-        self._order = np.resize(rows, -(-len(rows) // n) * n)
-        self._done = 0
+        self._order = order if run.batch_size <= len(order) else np.resize(order, run.batch_size)
+        self._rate, self._sums, self._done = make_schedule(run.config, 1), Tally(), 0
 
     def __call__(self, n: int) -> None:
         """A step of a batch of n samples, as `train` takes it; n is not above the batch size of the run."""
-        start = self._done * self._run.batch_size % len(self._order)
+        start = self._done % (len(self._order) // n) * n
         self._done += 1
-        self._gradient(self._order[start : start + n], stop=False, save=False)
-        if isfinite(self._run.memory.square):
-            self._optimizer.update(self._w, self._gradient.g, self._vectors, LEARNING_RATE, self._done)
+        total = self._gradient(self._order[start : start + n], stop=False, save=False)
+        if isfinite(total.loss) and isfinite(self._run.memory.square):
+            rate = self._rate(self._done)
+            self._optimizer.update(self._w, self._gradient.g, self._vectors, rate, self._done)
+            self._sums.add(total)
         self._run.memory.fence()
         self._run.phases.lap("update")
