@@ -12,7 +12,8 @@ import pytest
 from runs import BIN, Runner, check_error, nodes_of
 
 from distbp.bench import chart, rounds
-from distbp.bench.bench import Findings, Wanted, bench, halves
+from distbp.bench.bench import bench, halves
+from distbp.bench.findings import Findings, Wanted
 from distbp.bench.measure import Measured, Whole
 from distbp.bench.model import Link, Node, Passes, doubled, fit_link, given_link, samples_of_a_rank, step
 from distbp.bench.predict import rows, worth
@@ -203,6 +204,11 @@ def test_one_rank_is_asked_to_stop() -> None:
 def test_wrong_usage(wanted: Wanted, options: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         bench(OneProcess(), merge(options, "test"), wanted, print)
+
+
+def test_ranks_with_other_options() -> None:
+    with pytest.raises(UsageError, match=r"--seconds is 0\.02, and on rank 0 0\.01"):
+        run_threads(2, lambda comm: quick(comm, 0.01 * (comm.rank + 1)))
 
 
 @pytest.mark.parametrize("loss", ["mse", "binary_cross_entropy"])

@@ -3,64 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from distbp import __version__
+from distbp.bench.chart import check_chart
+from distbp.bench.findings import Findings, Wanted
 from distbp.bench.measure import Measured, measure
 from distbp.bench.memory_plan import bench_plan
-from distbp.bench.model import Link, Node, doubled, given_link
+from distbp.bench.model import doubled
 from distbp.bench.workload import Task, random_problem, random_rows, random_split, shape_without_data
-from distbp.config import AUTO, Config
+from distbp.config import AUTO, Config, as_dict, flag
 from distbp.data.problem import network_for
 from distbp.data.split import Split, data_files, read_labels
 from distbp.errors import DistbpError, UsageError
 from distbp.mathematics.batches import batch_samples
 from distbp.mathematics.grains import default_grain
 from distbp.mathematics.network import Network
-from distbp.ranks.communicator import Communicator, agree, from_first
+from distbp.ranks.communicator import Communicator, agree, from_first, on_first
 from distbp.ranks.memory_plan import Measured as RankMemory
-from distbp.ranks.same_everywhere import check_alike, compare_files
+from distbp.ranks.same_everywhere import check_options, compare_files
 from distbp.ranks.stop import Pulse
 from distbp.ranks.threads import set_threads
 
 ROWS = 2**20  # batches of the data set that stands in where there are no data
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the user wants to know: predictions up to so many nodes, measured in about so many seconds.
-
-    `inputs`, `outputs`: of the network, where there are no data; `latency` in µs, `bandwidth` in Gbit/s: of the network
-    between nodes, where it is to be another than the one that was measured, if any.
-    """
-
-    nodes: int = 64
-    seconds: float = 20.0
-    inputs: int = 0
-    outputs: int = 0
-    latency: float | None = None
-    bandwidth: float | None = None
-
-    def link(self, node: Node, measured: Link | None) -> Link | None:
-        """What connects the nodes, for so many ranks of each; None where nothing is known of it."""
-        if self.latency is None or self.bandwidth is None:
-            return measured
-        return given_link(self.latency, self.bandwidth, node.ranks)
-
-
-@dataclass(frozen=True)
-class Findings:
-    """All that was measured, on rank 0 and on the others; `nodes`: on so many."""
-
-    config: Config
-    network: Network
-    n: int
-    grain: int | None
-    nodes: int
-    measured: list[Measured]
 
 
 def bench(
@@ -75,7 +44,10 @@ def bench(
 
     `note`: tells the user, on rank 0; `progress` is called there again and again, with what is being measured.
     """
-    check_alike(comm, config, None)
+    options = {flag(name): value for name, value in as_dict(config).items() if name != "out"}
+    check_options(comm, {**options, **wanted.options()})
+    if wanted.out:
+        on_first(comm, lambda: check_chart(Path(wanted.out), config.data, overwrite=wanted.overwrite))
     here, rank_memory = comm.node_ranks(), RankMemory(comm)
     everywhere = comm.allgather(here)
     nodes, most = len({min(ranks) for ranks in everywhere}), min(map(len, everywhere))

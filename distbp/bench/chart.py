@@ -6,7 +6,7 @@ import importlib.util
 import os
 from pathlib import Path
 
-from distbp.bench.bench import Findings
+from distbp.bench.findings import Findings
 from distbp.bench.predict import Row
 from distbp.errors import RunError, UsageError
 from distbp.files.new_file import check_out, replace_synced, temporary_name

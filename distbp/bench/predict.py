@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from distbp.bench.bench import Findings, Wanted
+from distbp.bench.findings import Findings, Wanted
 from distbp.bench.measure import Measured, Whole
 from distbp.bench.model import Node, Step, doubled, step
 

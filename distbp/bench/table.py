@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
-from distbp.bench.bench import Findings, Wanted
+from distbp.bench.findings import Findings, Wanted
 from distbp.bench.measure import Measured
 from distbp.bench.model import samples_of_a_rank
 from distbp.bench.predict import WORTH, Row, predicted, worth
@@ -26,6 +26,7 @@ MENDS = {
     "update": "there are fewer with a larger --batch-size",
 }
 MODEL = "T(N) = data + γ(m) + reduction + exchange + update; exchange = 2 ⌈log₂ N⌉ k α + 2 (N-1)/N B β"
+FAR = 0.2
 SLOWER = 1.5  # times as long for a sample as on one node, which is worth a line
 
 
@@ -70,10 +71,11 @@ def _constants(findings: Findings) -> Iterator[str]:
 
 def _checks(findings: Findings) -> Iterator[str]:
     yield "checked   whole steps on these nodes, samples/s"
-    cells = [("ranks x threads", "nodes", "n", "predicted", "measured", "deviation")]
+    cells, worst = [("ranks x threads", "nodes", "n", "predicted", "measured", "deviation")], 0.0
     for one in findings.measured:
         for whole in one.wholes:
             expected = predicted(findings, one, whole)
+            worst = max(worst, abs(whole.seconds / expected - 1))
             cells.append(
                 (
                     one.node.words,
@@ -85,6 +87,8 @@ def _checks(findings: Findings) -> Iterator[str]:
                 )
             )
     yield from _aligned(cells)
+    if worst > FAR:
+        yield f"  off by more than {100 * FAR:.0f} %: other work on these nodes or their network? try more --seconds"
 
 
 def _predictions(findings: Findings, wanted: Wanted, rows: list[Row]) -> Iterator[str]:

@@ -98,9 +98,9 @@ def bench(
     from distbp.ranks.watch import Watch
 
     with Watch(launch, stall_minutes=config.stall_minutes) as watch:
-        from distbp.bench.bench import Wanted
         from distbp.bench.bench import bench as measure
-        from distbp.bench.chart import check_chart, draw
+        from distbp.bench.chart import draw
+        from distbp.bench.findings import Wanted
         from distbp.bench.predict import rows as predict
         from distbp.bench.table import lines
         from distbp.progress import StageProgress
@@ -113,9 +113,8 @@ def bench(
 
         for text in notes if comm.rank == 0 else ():
             note(text)
-        if out:
-            on_first(comm, lambda: check_chart(out, config.data, overwrite=overwrite))
-        wanted = Wanted(nodes, seconds, inputs or 0, outputs or 0, link_latency, link_bandwidth)
+        asked = (nodes, seconds, inputs or 0, outputs or 0, link_latency, link_bandwidth)
+        wanted = Wanted(*asked, str(out) if out else "", overwrite)
         progress = StageProgress(shown=comm.rank == 0)
         try:
             findings = measure(comm, config, wanted, note, watch.pulse(), progress)
