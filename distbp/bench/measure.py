@@ -186,11 +186,11 @@ def _call(function: Callable[..., object], *arguments: object) -> Callable[[], o
 
 
 def _passes(m: int) -> str:
-    return f"passes over {m} samples"
+    return f"passes over {m} sample{'s' * (m > 1)}"
 
 
 def _step(nodes: int, n: int) -> str:
-    return f"steps of {n} samples on {nodes} node{'s' * (nodes > 1)}"
+    return f"steps of {n} sample{'s' * (n > 1)} on {nodes} node{'s' * (nodes > 1)}"
 
 
 def _allreduce(size: int) -> str:

@@ -1,7 +1,8 @@
 """The model: seconds of a step on N nodes, each with r ranks of t threads, from what was measured on a few.
 
     T(N) = data(m) + γ(m) + reduction + max(0, exchange(N) - hidden) + update            seconds
-    exchange(N) = 2 ⌈log₂ N⌉ k α  +  2 (N-1)/N · B · β                                     (0 on one node)
+    exchange(N) = 2 log₂ N · k α  +  2 (N-1)/N · B β          N a power of two; 0 on one node
+    exchange(N) = exchange(N') + 2 (k α + B β)                other N; N' is the next lower power of two
 
 - m: samples of the rank that has most, of a batch of n on N·r ranks.
 - data(m): gathering and scaling m samples; γ(m): forward and backward pass over m samples.  Measured at several m, with
@@ -13,8 +14,10 @@
 - hidden: seconds of the exchange that pass under the backward pass.
 
 The exchange is the algorithm of Rabenseifner, as MPI libraries have it for long messages: a reduce-scatter and an
-allgather, each of ⌈log₂ N⌉ rounds, in which (N-1)/N of the bytes come and go; a ring moves as many.  (R. Thakur,
-R. Rabenseifner, W. Gropp, "Optimization of collective communication operations in MPICH", 2005, section 4.5.)
+allgather, each of log₂ N rounds, in which (N-1)/N of the bytes come and go; a ring moves as many.  Where N is no power
+of two, the nodes beyond one send all they have to another first, and get the result at the end; libraries that take a
+ring instead are faster there.  (R. Thakur, R. Rabenseifner, W. Gropp, "Optimization of collective communication
+operations in MPICH", 2005, section 4.5.)
 
 Not in the model: ranks that wait for one that is disturbed, links that are slower the farther nodes are apart, and
 other jobs on them.
@@ -24,7 +27,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from math import ceil, log2
 
 import numpy as np
 
@@ -40,21 +42,26 @@ class Link:
 
     def seconds(self, nodes: int, size: float, messages: int) -> float:
         """An exchange of so many bytes of each rank, in so many messages."""
-        return 2 * _rounds(nodes) * messages * self.alpha + 2 * (nodes - 1) / nodes * size * self.beta
+        rounds, times = _reduce_scatter_and_allgather(nodes)
+        return rounds * messages * self.alpha + times * size * self.beta
 
 
-def _rounds(nodes: int) -> int:
-    return ceil(log2(nodes))
+def _reduce_scatter_and_allgather(nodes: int) -> tuple[int, float]:
+    """Rounds, and how many times its bytes a node sends."""
+    power = 2 ** (nodes.bit_length() - 1)
+    beyond = 2 * (nodes > power)
+    return 2 * (nodes.bit_length() - 1) + beyond, 2 * (power - 1) / power + beyond
 
 
 def fit_link(nodes: int, smallest: float, size: int, seconds: float, messages: int) -> Link:
     """From an Allreduce over so many nodes (two or more): seconds of the smallest one, and of one of `size` bytes.
 
-    The smallest is doubled back and forth: ⌈log₂ N⌉ rounds.  At `size` the link has the seconds that were measured.
+    The smallest is a single exchange in each of log₂ N rounds, and not two.  At `size` the link has the seconds that
+    were measured.
     """
-    alpha = min(smallest / _rounds(nodes), seconds / (2 * _rounds(nodes) * messages))
-    rest = seconds - 2 * _rounds(nodes) * messages * alpha
-    return Link(alpha, rest / (2 * (nodes - 1) / nodes * size))
+    rounds, times = _reduce_scatter_and_allgather(nodes)
+    alpha = min(smallest / (rounds - nodes.bit_length() + 1), seconds / (rounds * messages))
+    return Link(alpha, (seconds - rounds * messages * alpha) / (times * size))
 
 
 def given_link(latency_microseconds: float, gigabits: float, ranks: int) -> Link:

@@ -25,7 +25,7 @@ MENDS = {
     "exchange": "there are fewer with a larger --batch-size, and they are shorter on fewer nodes",
     "update": "there are fewer with a larger --batch-size",
 }
-MODEL = "T(N) = data + γ(m) + reduction + exchange + update; exchange = 2 ⌈log₂ N⌉ k α + 2 (N-1)/N B β"
+MODEL = "T(N) = data + γ(m) + reduction + exchange + update; exchange = 2 log₂ N k α + 2 (N-1)/N B β"
 FAR = 0.2
 SLOWER = 1.5  # times as long for a sample as on one node, which is worth a line
 
