@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import signal
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -227,20 +228,29 @@ def test_columns_and_classes_are_those_of_the_data(data_file: str) -> None:
         bench(OneProcess(), replace(config, split="tr"), Wanted(), print)
 
 
-def test_times_of_rounds() -> None:
+def test_times_of_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """The lower quartile; each thing as often as its part of the time allows, and three times at least."""
-    counts: list[int] = []
+    now, calls = 0.0, []
+    monkeypatch.setattr(rounds, "perf_counter", lambda: now)
 
-    def timer(count: int) -> dict[str, float]:
-        counts.append(count)
-        return {"a": 1.0 * len(counts), "b": 10.0}
+    def timer(name: str, seconds: float, count: int) -> dict[str, float]:
+        nonlocal now
+        now += seconds * count
+        calls.append((name, count))
+        return {"a": 1.0 * len(calls), "b": seconds}
 
-    turns = rounds.Rounds(OneProcess(), 1.0, lambda phase: None, lambda: None)
-    turns.add("thing", timer)
+    turns = rounds.Rounds(OneProcess(), 11.0, lambda phase: None, lambda: None)
+    turns.add("short", partial(timer, "short", 0.001))
+    turns.add("long", partial(timer, "long", 6.0))
     turns.run()
-    assert set(counts) == {1}  # one takes longer than all the time there is
-    assert turns.seconds("thing", "a") == 5.0  # of 3, 4, …, 11
-    assert turns.seconds("thing") == 15.0
+    short = [count for name, count in calls if name == "short"]
+    assert short[:9] == [1, 1, 2, 4, 8, 16, 32, 64, 128]  # a quarter of 1/22 of 11 s, after a first time
+    assert short[9:] == [500] * 3
+    assert [count for name, count in calls if name == "long"] == [1] * (2 + 3)
+    assert turns.seconds("long", "b") == 6.0
+    # "a" of the rounds: calls 12, 14, 16, or 13, 15, 17
+    assert turns.seconds("short", "a") == pytest.approx(13.0)
+    assert turns.seconds("long") == pytest.approx(14.0 + 6.0)
 
 
 @pytest.mark.parallel
