@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import inf, isfinite
+from math import inf, isfinite, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from distbp.training.train import make_schedule
 
 DATA_BYTES = 128 * 2**20  # of random samples, at most: more than caches hold, as data sets are
 MOST_ROWS = 2**18  # of narrow ones
+WHOLE = 100  # random whole numbers are below it
 BLOCK_ROWS = 4096  # that are drawn at a time
 LEARNING_RATE = 1e-6  # nothing is to be learnt, and nothing may overflow
 
@@ -61,7 +62,7 @@ def random_split(comm: Communicator, shape: Split, rows: int, seed: int) -> Spli
 def _random_array(
     comm: Communicator, shape: tuple[int, ...], dtype: np.dtype[np.generic], seed: int, classes: int = 0
 ) -> NDArray[np.generic]:
-    """Each rank fills its part: whole numbers below `classes`, or 0 … 100; others from -1 to 1."""
+    """Each rank fills its part: whole numbers below `classes`, or WHOLE; others from -1 to 1."""
     array = comm.node_array(shape, dtype)
     rng = np.random.default_rng([seed, comm.rank])
     start, end = shard(shape[0], array.part, array.parts)
@@ -70,20 +71,35 @@ def _random_array(
         if dtype.kind == "f":
             block[...] = rng.random(block.shape, np.float32) * 2 - 1
         else:
-            block[...] = rng.integers(0, classes or 100, block.shape)
+            block[...] = rng.integers(0, classes or WHOLE, block.shape)
     array.fence()
     return array.array
 
 
 def random_problem(network: Network, config: Config, shape: Split) -> Problem:
-    """The problem, with a scaling that takes the time of a measured one."""
-    n, is_scaled = network.sizes, config.scale != "none"
-    regression = not shape.is_labelled and config.loss == "mse"
-    some = [Scaling(np.full(width, 0.25), np.full(width, 0.5)) for width in (n[1], n[network.F])]
-    none = [Scaling.none(width) for width in (n[1], n[network.F])]
+    """The problem; its scaling is that of the random numbers, so that neurons are as busy as with real data.
+
+    A neuron that is hardly ever active has vectors of the optimizer that vanish, on which a CPU computes slowly.
+    """
+    n = network.sizes
+    target = config.scale if not shape.is_labelled and config.loss == "mse" else "none"
     return Problem(
-        network, some[0] if is_scaled else none[0], some[1] if is_scaled and regression else none[1], shape.labels
+        network,
+        _random_scaling(n[1], shape.layout.dtype("x"), config.scale),
+        _random_scaling(n[network.F], shape.layout.dtype("y"), target),
+        shape.labels,
     )
+
+
+def _random_scaling(width: int, dtype: np.dtype[np.generic], method: str) -> Scaling:
+    """Mean and standard deviation, or minimum and length, of what `_random_array` makes."""
+    low, length = (-1.0, 2.0) if dtype.kind == "f" else (0.0, WHOLE - 1.0)
+    shift, spread = {
+        "none": (0.0, 1.0),
+        "minmax": (low, length),
+        "standardize": (low + length / 2, length / sqrt(12)),
+    }[method]
+    return Scaling(np.full(width, shift), np.full(width, spread))
 
 
 @dataclass(frozen=True)
