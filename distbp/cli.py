@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from distbp import __version__
+from distbp.commands.bench import bench
 from distbp.commands.doctor import doctor
 from distbp.commands.evaluate import evaluate
 from distbp.commands.gradcheck import gradcheck
@@ -28,5 +29,5 @@ def cli() -> None:
     """
 
 
-for command in (train, evaluate, predict, import_command, inspect, gradcheck, doctor):
+for command in (train, evaluate, predict, import_command, inspect, gradcheck, doctor, bench):
     cli.add_command(command)

@@ -1,4 +1,4 @@
-"""Rows done of work that goes row by row: a bar on a terminal, a line a minute in a log."""
+"""How far work has come: a bar on a terminal, lines in a log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ LINE_SECONDS = 60.0
 
 
 class RowProgress:
-    """Called with a stage and the rows more that are done; each stage has as many rows as the one before."""
+    """Work that goes row by row; in a log a line a minute.
+
+    Called with a stage and the rows more that are done; each stage has as many rows as the one before.
+    """
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -32,6 +35,34 @@ class RowProgress:
             self._spoken = time.monotonic()
             of = f" of {self._of}" if self._of else ""
             sys.stderr.write(f"{stage}: {self._rows}{of} rows\n")
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class StageProgress:
+    """Work whose length is not known: called, again and again, with the stage it is in; in a log a line for each."""
+
+    def __init__(self, *, shown: bool) -> None:
+        self._shown, self._stage = shown, ""
+        self._bar: Any = None
+
+    def __call__(self, stage: str) -> None:
+        """It goes on."""
+        if not self._shown:
+            return
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            if self._bar is None:
+                self._bar = tqdm(bar_format="{desc} ({elapsed})", leave=False)
+            self._bar.set_description_str(stage)
+        elif stage != self._stage:
+            sys.stderr.write(f"{stage}\n")
+        self._stage = stage
 
     def close(self) -> None:
         """Takes the bar away."""

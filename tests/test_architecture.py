@@ -34,6 +34,7 @@ USERS = {
     "threadpoolctl": {"ranks.threads", "ranks.machine_record"},
     "tqdm": {"progress", "training.report"},
     "pyarrow": {"tables.parquet_table"},
+    "matplotlib": {"bench.chart"},
     "tomli_w": {"training.run_directory"},
 }
 # Each package may import from those before it.
@@ -44,6 +45,7 @@ ORDER = [
     "data",
     "gradient",
     "training",
+    "bench",
     "inspection",
     "prediction",
     "tables",

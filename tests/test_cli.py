@@ -26,7 +26,7 @@ SMALL = ("--hidden", "6", "--epochs", "2", "--batch-size", "7")
 
 def test_help_and_version_start_neither_mpi_nor_numpy(runner: Runner) -> None:
     assert runner.distbp("--version").stdout == f"distbp {__version__}\n"
-    for command in ("train", "evaluate", "predict", "inspect", "gradcheck", "doctor"):
+    for command in ("train", "evaluate", "predict", "inspect", "gradcheck", "doctor", "bench"):
         result = runner.distbp(command, "--help", OPENBLAS_NUM_THREADS="x", PYTHONPROFILEIMPORTTIME="1")
         assert result.returncode == 0
         assert "Usage: distbp " + command in result.stdout

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
-from distbp.config import FIELDS, Config, check_each, flag, kind
+from distbp.config import FIELDS, Config, check_each, flag, kind, parse, read_toml
+
+CONFIG_FILE = "distbp.toml"
 
 
 class Grouped(click.Command):
@@ -26,12 +30,16 @@ class Grouped(click.Command):
                 formatter.write_dl(records)
 
 
-def config_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """An option for each field of `Config`, but DATA."""
-    for name in reversed(FIELDS):
-        if name != "data":
-            function = _option(name)(function)
-    return function
+def config_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An option for each of these fields of `Config`; without names for all, but DATA."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        for name in reversed(FIELDS):
+            if name in names or (not names and name != "data"):
+                function = _option(name)(function)
+        return function
+
+    return add
 
 
 def _option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -74,3 +82,29 @@ def _like_train(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 memory_option = _like_train("memory")
 stall_option = _like_train("stall_minutes")
 trust_links_option = click.option("--trust-links", is_flag=True, help=FIELDS["trust_links"].metadata["help"])
+
+
+def given_options(
+    data: tuple[str, ...], config_file: Path | None, options: dict[str, Any], *, read_default: bool = True
+) -> tuple[dict[str, Any], str, list[str]]:
+    """The options that were given, in the file or on the command line, where from, and what to tell the user.
+
+    Without DATA and a file, that of this directory is read, where there is one: `read_default`.
+    """
+    origin, notes = "command line", []
+    given: dict[str, Any] = {}
+    if read_default and config_file is None and not data and Path(CONFIG_FILE).exists():
+        config_file = Path(CONFIG_FILE)
+        notes.append(f"reading {CONFIG_FILE} of this directory, because no DATA was given")
+    if config_file:
+        given.update(read_toml(config_file))
+        check_each(given, str(config_file))
+    for name, value in options.items():
+        if value is not None:
+            given[name] = parse(name, value) if isinstance(value, str) else value
+    if data:
+        given["data"] = list(data)
+    if given.get("data"):
+        files = given["data"] if isinstance(given["data"], list) else [given["data"]]
+        given["data"] = [os.path.abspath(file) for file in files]
+    return given, origin, notes

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from distbp.commands.options import Grouped, config_options
-from distbp.config import Config, check_each, merge, parse, read_toml
+from distbp.commands.options import Grouped, config_options, given_options
+from distbp.config import Config, check_each, merge
 from distbp.ranks.launch import Launch
 
 if TYPE_CHECKING:
     from distbp.ranks.watch import Watch
-
-CONFIG_FILE = "distbp.toml"
 
 
 @click.command(cls=Grouped)
@@ -31,7 +28,7 @@ CONFIG_FILE = "distbp.toml"
     "no file is written",
 )
 @click.option("--simulate-ranks", type=click.IntRange(1, 1024), help="threads that stand in for ranks, without MPI")
-@config_options
+@config_options()
 @click.pass_obj
 def train(
     launch: Launch,
@@ -48,7 +45,7 @@ def train(
     Without DATA: as distbp.toml in this directory says; without that, on the digits data set that comes with distbp.
     Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped on request after a checkpoint (run again with --resume).
     """
-    given, origin, notes = _given(data, config_file, options)
+    given, origin, notes = given_options(data, config_file, options)
     if resume:  # the rest of the configuration is the run's
         check_each(given, origin)
         asked = ("out", "stop_signals", "grace", "stall_minutes")
@@ -108,26 +105,3 @@ def _train(
         run_threads(simulate_ranks, on_rank)
     else:
         on_rank(watch.comm)
-
-
-def _given(
-    data: tuple[str, ...], config_file: Path | None, options: dict[str, Any]
-) -> tuple[dict[str, Any], str, list[str]]:
-    """The options that were given, in the file or on the command line, where from, and what to tell the user."""
-    origin, notes = "command line", []
-    given: dict[str, Any] = {}
-    if config_file is None and not data and Path(CONFIG_FILE).exists():
-        config_file = Path(CONFIG_FILE)
-        notes.append(f"reading {CONFIG_FILE} of this directory, because no DATA was given")
-    if config_file:
-        given.update(read_toml(config_file))
-        check_each(given, str(config_file))
-    for name, value in options.items():
-        if value is not None:
-            given[name] = parse(name, value) if isinstance(value, str) else value
-    if data:
-        given["data"] = list(data)
-    if given.get("data"):
-        files = given["data"] if isinstance(given["data"], list) else [given["data"]]
-        given["data"] = [os.path.abspath(file) for file in files]
-    return given, origin, notes

@@ -163,7 +163,19 @@ def read_split(
         return data
     if layout.dtype("y").kind == "f":
         return _load(comm, data, "y", pulse)
+    return _with_labels(comm, data, labels, pulse)
 
+
+def read_labels(comm: Communicator, paths: Sequence[str], split: str, x: str, y: str, *, trust_links: bool) -> Split:
+    """A split without its rows, but with the labels, where it has some.  Raises DataError, agreed by all ranks."""
+    layout, _ = _find(comm, paths, split, x, y, trust_links)
+    data = Split(layout, NOTHING, in_memory=False)
+    return data if layout.dtype("y").kind == "f" else _with_labels(comm, data, None, lambda phase: None)
+
+
+def _with_labels(comm: Communicator, data: Split, labels: Labels | None, pulse: Pulse) -> Split:
+    """The split with the classes of all rows; `labels`: those that are known."""
+    layout = data.layout
     classes = comm.node_array((layout.rows,), np.dtype(np.int32))
     start, stop = shard(layout.rows, classes.part, classes.parts)
     found, which = agree(comm, lambda: _read_labels(layout, start, stop, pulse))

@@ -15,6 +15,7 @@ from distbp.gradient.shard_gradient import ShardGradient, shard_gradient_bytes
 from distbp.mathematics.activations import Array
 from distbp.mathematics.batches import shard
 from distbp.mathematics.network import Network
+from distbp.ranks.communicator import Communicator
 
 if TYPE_CHECKING:
     from distbp.training.run import Run
@@ -59,6 +60,11 @@ class PlainGradient:
 def batch_gradient(run: Run) -> BatchGradient:
     """As the configuration says."""
     return ReproducibleGradient(run) if run.config.reproducible else PlainGradient(run)
+
+
+def has_overlap(config: Config, comm: Communicator) -> bool:
+    """Whether parts of the gradient are exchanged while others are computed, where there are several nodes."""
+    return config.overlap and comm.has_threads and not config.reproducible
 
 
 def sums_of_a_rank(config: Config, N: int, n: int, size: int) -> int:

@@ -12,7 +12,8 @@ back; for each number one peer rounds its part of the sum, or the sum, so one re
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from distbp.mathematics.activations import Array
 from distbp.mathematics.batches import pieces, shard
-from distbp.mathematics.rounding import HEAD, Rounding
+from distbp.mathematics.rounding import HEAD, ROUNDINGS, Rounding
 from distbp.ranks.communicator import Communicator
 
 CHUNK = 2**20  # numbers that are exchanged at a time
@@ -119,6 +120,13 @@ class RoundedExchange(Exchange):
         np.negative(left, out=left)
         if not np.isfinite(left).all():
             left.fill(0.0)  # such a gradient is not used (see --on-nan), and must not spoil the next one
+
+
+def exchange_of(peers: Communicator, array: Array, wire: str, *, in_parts: bool) -> Callable[[], None]:
+    """What sums `array` over the peers: as `wire` says, in parts, or by an Allreduce, which is best for short ones."""
+    if wire != "full":
+        return RoundedExchange(peers, array, ROUNDINGS[wire])
+    return Exchange(peers, array) if in_parts else partial(peers.allreduce, array)
 
 
 def exchange_bytes(length: int, peers: int, item: int, *, rounded: bool) -> int:

@@ -15,12 +15,11 @@ from math import floor, isfinite
 import numpy as np
 from numpy.typing import DTypeLike
 
-from distbp.gradient.exchange import Exchange, RoundedExchange, exchange_bytes
+from distbp.gradient.exchange import exchange_bytes, exchange_of
 from distbp.gradient.step_memory import TAIL, Bucket, StepMemory, bucket_limits, least_of_bucket, slices_of
 from distbp.mathematics.activations import Array
 from distbp.mathematics.batches import pieces
 from distbp.mathematics.network import Network, Parameters
-from distbp.mathematics.rounding import ROUNDINGS
 from distbp.ranks.background import Background
 from distbp.ranks.communicator import Communicator
 
@@ -132,10 +131,8 @@ class _Part:
         self._other_tails = [other[tail] for other in others]
         self._peers, self._sent = peers, own[mine.start : tail.stop]
         self._exchange: Callable[[], None] | None = None
-        if wire != "full" and peers.size > 1:
-            self._exchange = RoundedExchange(peers, self.g, ROUNDINGS[wire])
-        elif len(memory.buckets) > 1:
-            self._exchange = Exchange(peers, self.g)
+        if peers.size > 1 and (wire != "full" or len(memory.buckets) > 1):
+            self._exchange = exchange_of(peers, self.g, wire, in_parts=True)
 
     def add_up(self, n: int) -> None:
         """1/n of the gradients of all ranks of the node, in `g`, measured where that is all; and their tallies."""

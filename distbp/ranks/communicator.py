@@ -245,7 +245,8 @@ class ThreadRank(_AtOnce):
         members = [rank for rank, other in enumerate(colors) if other == color]
         meeting = self.allgather(self._meeting.part(len(members)) if self.rank == members[0] else None)[members[0]]
         assert meeting is not None
-        return ThreadRank(members.index(self.rank), meeting)
+        nodes = [[members.index(rank) for rank in node if rank in members] for node in self._nodes]
+        return ThreadRank(members.index(self.rank), meeting, [node for node in nodes if node])
 
     def patiently(self, pause: Callable[[], None]) -> ThreadRank:
         """Threads that meet elsewhere; a waiting thread takes no core from the others."""

@@ -9,7 +9,7 @@ from distbp.config import AUTO, Config
 from distbp.data.loading import Choice, choose_loader, held_bytes
 from distbp.data.problem import network_for
 from distbp.data.split import Split, foresee_split, read_ahead_bytes
-from distbp.gradient.batch_gradient import batch_gradient_bytes, sums_of_a_rank
+from distbp.gradient.batch_gradient import batch_gradient_bytes, has_overlap, sums_of_a_rank
 from distbp.gradient.evaluate import evaluation_bytes
 from distbp.gradient.reduction import reduction_bytes
 from distbp.gradient.step_memory import can_share
@@ -88,8 +88,7 @@ def _network_terms(comm: Communicator, needs: Needs) -> list[Term]:
     )
     exchanged = 0
     if not config.reproducible:
-        has_overlap = config.overlap and comm.has_threads
-        exchanged = reduction_bytes(network, config.dtype, config.wire, nodes, overlap=has_overlap)
+        exchanged = reduction_bytes(network, config.dtype, config.wire, nodes, overlap=has_overlap(config, comm))
     validating = evaluation_bytes(network, validation, config.dtype) if validation else 0
     written = write_bytes(network, config.dtype, has_vectors=state > 0) if comm.rank == 0 else 0
     # Not there yet when parameters are drawn, or read and copied:

@@ -15,7 +15,7 @@ from distbp.data.loading import choose_loader, held_bytes, make_loader, node_bud
 from distbp.data.problem import Problem, pose
 from distbp.data.split import Split, data_files, read_split
 from distbp.errors import DataError, TooLargeError, UsageError
-from distbp.gradient.batch_gradient import sums_of_a_rank
+from distbp.gradient.batch_gradient import has_overlap, sums_of_a_rank
 from distbp.gradient.step_memory import StepMemory
 from distbp.mathematics.batches import batch_samples, steps_per_epoch
 from distbp.mathematics.grains import default_grain, grain_count
@@ -126,7 +126,7 @@ def prepare(
         optimizer.vectors,
         sums,
         exact=has_norm,
-        overlap=config.overlap and comm.has_threads and not config.reproducible,
+        overlap=has_overlap(config, comm),
     )
     if config.wire != "full" and comm.rank == 0 and len(step_memory.nodes) == 1:
         note(f"note      --wire {config.wire} changes nothing: all ranks are on one node")

@@ -16,6 +16,8 @@ from distbp.gradient.batch_gradient import BatchGradient, batch_gradient
 from distbp.gradient.diagnosis import first_not_finite
 from distbp.gradient.evaluate import Evaluation, Scores
 from distbp.gradient.reduction import Tally
+from distbp.gradient.step_memory import StepMemory
+from distbp.mathematics.activations import Array
 from distbp.mathematics.clipping import shorten
 from distbp.mathematics.grains import sample_shares
 from distbp.mathematics.schedules import Schedule
@@ -114,6 +116,14 @@ def make_schedule(config: Config, steps: int) -> Schedule:
     )
 
 
+def slices_of_rank(memory: StepMemory, gradients: list[Array]) -> list[tuple[Array, Array, dict[str, Array]]]:
+    """What a rank updates, of each bucket: w, g and the optimizer's vectors."""
+    return [
+        (memory.w[bucket.mine], g, {name: one[bucket.mine] for name, one in memory.vectors.items()})
+        for bucket, g in zip(memory.buckets, gradients, strict=True)
+    ]
+
+
 class _Training:
     """The steps of a run, and what happens between them."""
 
@@ -125,11 +135,7 @@ class _Training:
         self._stop_requested, self._beat, self._pulse = stop_requested, beat, pulse
         self._gradient: BatchGradient = batch_gradient(run)
         self._optimizer, self._learning_rate = optimizer_of(config), make_schedule(config, run.steps_per_epoch)
-        memory = run.memory
-        self._mine = [  # what this rank updates: w, g and the optimizer's vectors, of each bucket
-            (memory.w[bucket.mine], g, {name: one[bucket.mine] for name, one in memory.vectors.items()})
-            for bucket, g in zip(memory.buckets, self._gradient.g, strict=True)
-        ]
+        self._mine = slices_of_rank(run.memory, self._gradient.g)
         self._guard = DriftGuard(run.comm, state.parameters, config.drift_steps if len(run.memory.nodes) > 1 else 0)
         self._evaluation = Evaluation(run.comm, run.problem, run.validation, config.dtype) if run.validation else None
         self._saved, self._saved_at = str(run.directory.checkpoint(state.progress.step)), time.monotonic()

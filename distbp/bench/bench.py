@@ -1,0 +1,151 @@
+"""`distbp bench`: from a configuration and the ranks at hand to what a step would take on any number of nodes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from distbp import __version__
+from distbp.bench.chart import check_chart
+from distbp.bench.findings import Findings, Wanted
+from distbp.bench.measure import Measured, measure
+from distbp.bench.memory_plan import bench_plan
+from distbp.bench.model import doubled
+from distbp.bench.workload import Task, random_problem, random_rows, random_split, shape_without_data
+from distbp.config import AUTO, Config, as_dict, flag
+from distbp.data.problem import network_for
+from distbp.data.split import Split, data_files, read_labels
+from distbp.errors import DistbpError, UsageError
+from distbp.mathematics.batches import batch_samples
+from distbp.mathematics.grains import default_grain
+from distbp.mathematics.network import Network
+from distbp.ranks.communicator import Communicator, agree, from_first, on_first
+from distbp.ranks.memory_plan import Measured as RankMemory
+from distbp.ranks.same_everywhere import check_options, compare_files
+from distbp.ranks.stop import Pulse
+from distbp.ranks.threads import set_threads
+
+REST_SECONDS = 0.002  # those who wait leave their cores to others
+ROWS = 2**20  # batches of the data set that stands in where there are no data
+
+
+def bench(
+    comm: Communicator,
+    config: Config,
+    wanted: Wanted,
+    note: Callable[[str], None],
+    pulse: Pulse = lambda phase: None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Findings:
+    """Measures on all ranks, on half of them, …, on one of each node.  Raises DistbpError, agreed.
+
+    `note`: tells the user, on rank 0; `progress` is called there again and again, with what is being measured.
+    """
+    options = {flag(name): value for name, value in as_dict(config).items() if name != "out"}
+    check_options(comm, {**options, **wanted.options()})
+    if wanted.out:
+        on_first(comm, lambda: check_chart(Path(wanted.out), config.data, overwrite=wanted.overwrite))
+    here, rank_memory = comm.node_ranks(), RankMemory(comm)
+    everywhere = comm.allgather(here)
+    nodes, most = len({min(ranks) for ranks in everywhere}), min(map(len, everywhere))
+    if comm.rank == 0 and most < max(map(len, everywhere)):
+        note(f"note      {most} ranks of each node are used, for not all nodes have more")
+    config, shape, network = _shape(comm, config, wanted, note)
+    n = batch_samples(config.batch_size, len(shape))
+    if config.reproducible and config.grain == AUTO:
+        config = replace(config, grain=default_grain(n))
+    if comm.rank == 0:
+        _introduce(comm, config, network, n, nodes, note)
+    used = halves(most)
+    rows = random_rows(shape, n)
+    plan = bench_plan(rank_memory, comm, config, network, shape, n, rows, used, nodes)
+    plan.check()
+    data = random_split(comm, shape, rows, config.seed)
+    order = np.random.default_rng(config.seed).permutation(rows)
+    task = Task(config, random_problem(network, config, shape), data, order, n, plan)
+
+    found, idle = [], comm.patiently(lambda: time.sleep(REST_SECONDS))
+    for r in used:
+        works, seconds = here.index(comm.rank) < r, wanted.seconds / len(used)
+        one = _on_some(comm, idle, task, works, doubled(wanted.nodes), seconds, pulse, progress)
+        found.append(comm.broadcast(one))
+    return Findings(config, network, n, task.grain, nodes, [one for one in found if one])
+
+
+def _introduce(
+    comm: Communicator, config: Config, network: Network, n: int, nodes: int, note: Callable[[str], None]
+) -> None:
+    grains = f"; reproducible, in grains of {config.grain}" if config.reproducible else ""
+    note(f"distbp {__version__}: {comm.describe()} on {nodes} node{'s' * (nodes > 1)}")
+    note(f"network   {network.describe()}; {network.parameter_count} parameters, {config.dtype}")
+    note(f"training  {config.optimizer}, batches of n = {n}{grains}; on random numbers")
+
+
+def halves(ranks: int) -> list[int]:
+    """12, 6, 3, 1"""
+    found = [ranks]
+    while found[-1] > 1:
+        found.append(found[-1] // 2)
+    return found
+
+
+def _shape(
+    comm: Communicator, config: Config, wanted: Wanted, note: Callable[[str], None]
+) -> tuple[Config, Split, Network]:
+    """The columns and classes of the data, the configuration with what its "auto" meant, and the network."""
+    if wanted.inputs:
+        agree(comm, lambda: _check_without_data(config, wanted))
+        is_binary = config.loss == "binary_cross_entropy" and wanted.outputs == 1
+        labelled = is_binary or config.loss in (AUTO, "cross_entropy")
+        outputs = 2 if is_binary else wanted.outputs
+        shape = shape_without_data(wanted.inputs, outputs, ROWS * int(config.batch_size), labelled=labelled)
+    else:
+        files = from_first(comm, lambda: data_files(config.data))
+        compare_files(comm, files, note)
+        shape = read_labels(comm, files, config.split, config.x, config.y, trust_links=config.trust_links)
+    config, network = agree(comm, lambda: network_for(config, shape))
+    return config, shape, network
+
+
+def _check_without_data(config: Config, wanted: Wanted) -> None:
+    if config.data:
+        raise UsageError("--inputs and --outputs are for a network without DATA; its data have their own")
+    if config.batch_size == "all":
+        raise UsageError("--batch-size all needs DATA; without them give the samples of a batch")
+    if wanted.outputs < 2 and config.loss in (AUTO, "cross_entropy"):
+        raise UsageError("--outputs 1: a classifier needs two classes or more; for one real target add --loss mse")
+
+
+def _on_some(
+    comm: Communicator,
+    idle: Communicator,
+    task: Task,
+    works: bool,
+    predicted: list[int],
+    seconds: float,
+    pulse: Pulse,
+    progress: Callable[[str], None],
+) -> Measured | None:
+    """What the ranks that work have found; the others wait in `idle`.  Raises DistbpError, agreed by all."""
+    workers, found, failure = comm.split(int(works)), None, None
+    if works:
+        try:
+            threads, _ = set_threads(workers, task.config.threads, reproducible=task.config.reproducible)
+            words = f"measuring {len(workers.node_ranks())} x {threads} (ranks x threads)"
+            found = measure(workers, task, threads, predicted, seconds, pulse, partial(progress, words))
+        except DistbpError as error:
+            failure = error
+    idle.allreduce(np.zeros(1))
+
+    def raise_failure() -> None:
+        if failure:
+            raise failure
+        pulse("measuring")
+
+    agree(comm, raise_failure)
+    return found

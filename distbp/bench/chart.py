@@ -1,0 +1,71 @@
+"""The chart of `distbp bench`: samples/s over nodes, strong and weak scaling, beside what would be ideal."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+from distbp.bench.findings import Findings
+from distbp.bench.predict import Row
+from distbp.errors import RunError, UsageError
+from distbp.files.new_file import check_out, replace_synced, temporary_name
+from distbp.files.write_failure import why_not_written
+
+# Okabe and Ito's colours, which people who see colours differently can tell apart.
+STRONG, WEAK, MEASURED = "#0072B2", "#009E73", "#D55E00"
+
+
+def check_chart(out: Path, inputs: list[str], *, overwrite: bool) -> None:
+    """Raises UsageError where a chart cannot be drawn, RunError where it cannot be written: before anything is done."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UsageError(f'--out {out}: charts need matplotlib: pip install "distbp[plot]"')
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"--out {out}: expected a name that ends in .png")
+    check_out(out, inputs, overwrite=overwrite)
+    if not os.access(out.parent, os.W_OK | os.X_OK):
+        raise RunError(f"--out {out}: {out.parent} is not a directory that can be written to")
+
+
+def draw(path: Path, findings: Findings, rows: list[Row]) -> None:
+    """Writes the chart.  Raises RunError."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from matplotlib.ticker import NullFormatter, ScalarFormatter
+
+    figure, axes = pyplot.subplots(figsize=(7, 5), layout="constrained")
+    nodes, n = [row.nodes for row in rows], findings.n
+    axes.plot(nodes, [row.base * row.nodes for row in rows], color="black", linewidth=1, linestyle="--", label="ideal")
+    axes.plot(nodes, [row.weak_rate for row in rows], "o-", color=WEAK, label=f"n = {n} for each node")
+    axes.plot(nodes, [row.strong_rate for row in rows], "o-", color=STRONG, label=f"n = {n} in all")
+    wholes = [whole for one in findings.measured for whole in one.wholes]
+    axes.plot(
+        [whole.nodes for whole in wholes],
+        [whole.n / whole.seconds for whole in wholes],
+        "x",
+        color=MEASURED,
+        markersize=8,
+        label="measured, whole steps",
+    )
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(nodes)
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("nodes")
+    axes.set_ylabel("samples/s")
+    axes.set_title(f"{findings.network.describe()}, {findings.config.dtype}", fontsize=10)
+    axes.grid(linewidth=0.5, alpha=0.5)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    temporary = temporary_name(path)
+    try:
+        figure.savefig(temporary, dpi=150, format="png")
+        replace_synced(temporary, path)
+    except OSError as error:
+        raise RunError(f"{path}: cannot write the chart: {why_not_written(error)}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+        pyplot.close(figure)

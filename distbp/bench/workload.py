@@ -1,0 +1,182 @@
+"""What is to be trained, on random numbers: a run on any ranks, as `train` has it, of which no file is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import inf, isfinite, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.config import Config
+from distbp.data.layout import Column, Layout, Part
+from distbp.data.loader import InMemory
+from distbp.data.problem import Problem
+from distbp.data.sample_order import SampleOrder
+from distbp.data.scaling import Scaling
+from distbp.data.split import NOTHING, Split
+from distbp.gradient.batch_gradient import batch_gradient, has_overlap
+from distbp.gradient.reduction import Tally
+from distbp.gradient.step_memory import StepMemory
+from distbp.mathematics.batches import shard
+from distbp.mathematics.network import Network, initialize
+from distbp.ranks.communicator import Communicator
+from distbp.ranks.memory_plan import MemoryPlan
+from distbp.training.checkpoint import Checkpoint, Progress
+from distbp.training.phases import Phases
+from distbp.training.run import Run, optimizer_of
+from distbp.training.run_directory import RunDirectory
+from distbp.training.train import make_schedule, slices_of_rank
+
+DATA_BYTES = 128 * 2**20  # of random samples, at most: more than caches hold, as data sets are
+MOST_ROWS = 2**18  # of narrow ones
+WHOLE = 100  # random whole numbers are below it
+BLOCK_ROWS = 4096  # that are drawn at a time
+LEARNING_RATE = 1e-6  # nothing is to be learnt, and nothing may overflow
+
+
+def shape_without_data(inputs: int, outputs: int, rows: int, *, labelled: bool) -> Split:
+    """A split in no file, with float32 inputs, and with classes, or float32 targets."""
+
+    def column(name: str, width: int, dtype: str) -> tuple[Column]:
+        return (Column("", f"train/{name}", None, rows, width, dtype, (width,), None),)
+
+    part = Part(0, rows, column("x", inputs, "<f4"), column("y", 1, "<i8") if labelled else column("y", outputs, "<f4"))
+    labels = tuple(range(outputs)) if labelled else None
+    return Split(Layout("train", "x", "y", (part,)), NOTHING, None, labels, in_memory=False)
+
+
+def random_rows(shape: Split, n: int) -> int:
+    """How many random samples stand for the data: no more than these have, and at least one batch of n if they can."""
+    return min(len(shape), max(n, min(MOST_ROWS, DATA_BYTES // shape.layout.row_bytes())))
+
+
+def random_split(comm: Communicator, shape: Split, rows: int, seed: int) -> Split:
+    """`rows` random samples of the same columns and types, once for each node, in memory."""
+    x = _random_array(comm, (rows, shape.layout.width("x")), shape.layout.dtype("x"), seed)
+    y = _random_array(comm, (rows, *shape.y_shape), shape.y_dtype, seed + 1, len(shape.labels or ()))
+    layout = replace(shape.layout, parts=(replace(shape.layout.parts[0], first=0, rows=rows),))
+    return replace(shape, layout=layout, x=x, y=y, in_memory=True)
+
+
+def _random_array(
+    comm: Communicator, shape: tuple[int, ...], dtype: np.dtype[np.generic], seed: int, classes: int = 0
+) -> NDArray[np.generic]:
+    """Each rank fills its part: whole numbers below `classes`, or WHOLE; others from -1 to 1."""
+    array = comm.node_array(shape, dtype)
+    rng = np.random.default_rng([seed, comm.rank])
+    start, end = shard(shape[0], array.part, array.parts)
+    for first in range(start, end, BLOCK_ROWS):
+        block = array.array[first : min(first + BLOCK_ROWS, end)]
+        if dtype.kind == "f":
+            block[...] = rng.random(block.shape, np.float32) * 2 - 1
+        else:
+            block[...] = rng.integers(0, classes or WHOLE, block.shape)
+    array.fence()
+    return array.array
+
+
+def random_problem(network: Network, config: Config, shape: Split) -> Problem:
+    """The problem; its scaling is that of the random numbers, so that neurons are as busy as with real data.
+
+    A neuron that is hardly ever active has vectors of the optimizer that vanish, on which a CPU computes slowly.
+    """
+    n = network.sizes
+    target = config.scale if not shape.is_labelled and config.loss == "mse" else "none"
+    return Problem(
+        network,
+        _random_scaling(n[1], shape.layout.dtype("x"), config.scale),
+        _random_scaling(n[network.F], shape.layout.dtype("y"), target),
+        shape.labels,
+    )
+
+
+def _random_scaling(width: int, dtype: np.dtype[np.generic], method: str) -> Scaling:
+    """Mean and standard deviation, or minimum and length, of what `_random_array` makes."""
+    low, length = (-1.0, 2.0) if dtype.kind == "f" else (0.0, WHOLE - 1.0)
+    shift, spread = {
+        "none": (0.0, 1.0),
+        "minmax": (low, length),
+        "standardize": (low + length / 2, length / sqrt(12)),
+    }[method]
+    return Scaling(np.full(width, shift), np.full(width, spread))
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be trained: the configuration, with what its "auto" means, the problem, and random samples.
+
+    `order`: rows of the data, in a random order.
+    """
+
+    config: Config
+    problem: Problem
+    data: Split
+    order: NDArray[np.int64]
+    n: int
+    plan: MemoryPlan
+
+    @property
+    def grain(self) -> int | None:
+        """G, in the reproducible mode."""
+        return int(self.config.grain) if self.config.reproducible else None
+
+
+def make_run(comm: Communicator, task: Task, n: int, sums: int) -> Run:
+    """A run on the ranks of `comm`, in batches of n; `sums`: of gradients, on each rank (see `StepMemory`).
+
+    All ranks of `comm` call this.
+    """
+    config, problem, data = replace(task.config, learning_rate=LEARNING_RATE), task.problem, task.data
+    network = problem.network
+    overlap = has_overlap(config, comm)
+    memory = StepMemory(comm, network, config.dtype, optimizer_of(config).vectors, sums, overlap=overlap)
+    state = Checkpoint(config, problem, memory.w, memory.vectors, Progress(), {})
+    if memory.part == 0:
+        initialize(state.parameters, network, config.seed, config.initialization)
+    memory.fence()
+    rows = len(data)
+    return Run(
+        comm,
+        config,
+        problem,
+        data,
+        InMemory(SampleOrder([(0, rows)], rows, config.seed), n),
+        None,
+        n,
+        1,
+        state,
+        RunDirectory(config.out, dry=True),
+        (0, ""),
+        task.plan,
+        memory,
+        Phases(),
+        inf,
+    )
+
+
+class Steps:
+    """The steps of a run, one after another, each with the next samples of an order that repeats."""
+
+    def __init__(self, run: Run, order: NDArray[np.int64]) -> None:
+        self._run, self._gradient, self._optimizer = run, batch_gradient(run), optimizer_of(run.config)
+        self._mine = slices_of_rank(run.memory, self._gradient.g)
+        self._order = order if run.batch_size <= len(order) else np.resize(order, run.batch_size)
+        self._rate, self._sums, self._done = make_schedule(run.config, 1), Tally(), 0
+
+    def __call__(self, n: int) -> None:
+        """A step of a batch of n samples, as `train` takes it; n is not above the batch size of the run."""
+        start = self._done % (len(self._order) // n) * n
+        self._done += 1
+        total = self._gradient(self._order[start : start + n], stop=False, save=False)
+        if isfinite(total.loss) and isfinite(self._run.memory.square):
+            rate = self._rate(self._done)
+            for w, g, vectors in self._mine:
+                self._optimizer.update(w, g, vectors, rate, self._done)
+            self._sums.add(total)
+        self._run.memory.fence()
+        self._run.phases.lap("update")
+
+    def close(self) -> None:
+        """Ends what works in the background."""
+        self._gradient.close()

@@ -1,0 +1,131 @@
+"""`distbp bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from distbp.commands.options import Grouped, config_options, given_options
+from distbp.config import merge
+from distbp.ranks.launch import Launch, printable
+
+OPTIONS = (
+    "split",
+    "x",
+    "y",
+    "trust_links",
+    "scale",
+    "hidden",
+    "activation",
+    "output_activation",
+    "loss",
+    "dtype",
+    "optimizer",
+    "momentum",
+    "nesterov",
+    "weight_decay",
+    "batch_size",
+    "wire",
+    "overlap",
+    "reproducible",
+    "grain",
+    "seed",
+    "stall_minutes",
+    "threads",
+)
+
+
+@click.command(cls=Grouped)
+@click.argument("data", nargs=-1)
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), help="TOML file with options; the command line wins"
+)
+@click.option("--inputs", type=click.IntRange(1), help="n_1, of a network without DATA")
+@click.option(
+    "--outputs", type=click.IntRange(1), help="n_F, of a network without DATA: classes, or targets of --loss mse"
+)
+@click.option("--nodes", type=click.IntRange(1), default=64, show_default=True, help="the most nodes to predict for")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=20.0,
+    show_default=True,
+    help="time to measure in, about; long steps take longer",
+)
+@click.option(
+    "--link-latency",
+    type=click.FloatRange(0),
+    help="µs of a message between two nodes, with --link-bandwidth: for a network other than the measured one",
+)
+@click.option("--link-bandwidth", type=click.FloatRange(0, min_open=True), help="Gbit/s of the link of a node")
+@click.option("--out", type=click.Path(path_type=Path), help="chart to write, PNG; needs distbp[plot]")
+@click.option("--overwrite", is_flag=True, help="replace the chart if it exists")
+@config_options(*OPTIONS)
+@click.pass_obj
+def bench(
+    launch: Launch,
+    /,
+    data: tuple[str, ...],
+    config_file: Path | None,
+    inputs: int | None,
+    outputs: int | None,
+    nodes: int,
+    seconds: float,
+    link_latency: float | None,
+    link_bandwidth: float | None,
+    out: Path | None,
+    overwrite: bool,
+    **options: Any,
+) -> None:
+    """Predicts how fast `distbp train` would be on 1, 2, 4, … nodes, from measurements on the ranks at hand.
+
+    \b
+    distbp bench data.h5 --hidden 512,512 --batch-size 512        one process
+    mpirun -n 2 … distbp bench data.h5 …                          more ranks of a node, or of several nodes
+    distbp bench --inputs 784 --outputs 10 …                      without DATA
+
+    Of DATA only columns and labels are looked at; samples are random numbers. Measured are matrix products, memory,
+    the passes over shards of all sizes, sums within a node, and Allreduce over the nodes; then whole steps, which the
+    predictions are held against. Start it on all cores of two nodes, or more, to learn what more of them would do.
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped on request.
+    """
+    if (inputs is None) != (outputs is None):
+        raise click.UsageError("--inputs and --outputs belong together")
+    if (link_latency is None) != (link_bandwidth is None):
+        raise click.UsageError("--link-latency and --link-bandwidth belong together")
+    given, origin, notes = given_options(data, config_file, options, read_default=inputs is None)
+    config = merge(given, origin)
+    from distbp.ranks.watch import Watch
+
+    with Watch(launch, stall_minutes=config.stall_minutes) as watch:
+        from distbp.bench.bench import bench as measure
+        from distbp.bench.chart import draw
+        from distbp.bench.findings import Wanted
+        from distbp.bench.predict import rows as predict
+        from distbp.bench.table import lines
+        from distbp.progress import StageProgress
+        from distbp.ranks.communicator import on_first
+
+        comm = watch.comm
+
+        def note(text: str) -> None:
+            click.echo(printable(text))
+
+        for text in notes if comm.rank == 0 else ():
+            note(text)
+        asked = (nodes, seconds, inputs or 0, outputs or 0, link_latency, link_bandwidth)
+        wanted = Wanted(*asked, str(out) if out else "", overwrite)
+        progress = StageProgress(shown=comm.rank == 0)
+        try:
+            findings = measure(comm, config, wanted, note, watch.pulse(), progress)
+        finally:
+            progress.close()
+        rows = predict(findings, wanted)
+        for line in lines(findings, wanted, rows) if comm.rank == 0 else ():
+            note(line)
+        if out:
+            on_first(comm, lambda: draw(out, findings, rows))
+            if comm.rank == 0:
+                note(f"chart     {out}")
