@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from runs import BIN, Runner, check_error, write_data
+from runs import BIN, Runner, check_error, mpirun_command, write_data
 
 from distbp.training import checkpoint
 
@@ -147,6 +147,20 @@ def test_reproducible_runs_have_the_same_digest(runner: Runner, dtype: str) -> N
         assert compared.returncode == 0, compared.stdout
     evaluated = {runner.distbp("evaluate", "one", ranks=ranks).stdout for ranks in (0, 2, 3)}
     assert len(evaluated) == 1
+
+
+@pytest.mark.timeout(180)
+def test_64_ranks_have_the_same_digest(runner: Runner) -> None:
+    """Most of its time is the start of 64 Pythons on a few cores, so one of the two MPIs must do."""
+    if "--oversubscribe" in mpirun_command():
+        pytest.skip("with MPICH only")
+    options = ("--reproducible", "--grain", "4", "--batch-size", "256", "--hidden", "20", "--epochs", "1")
+    for name, ranks in {"one": 0, "many": 64}.items():
+        command = (str(BIN / "distbp"), "train", *options, "--out", name)
+        trained = runner.run(*command, ranks=ranks, limit=150)
+        assert trained.returncode == 0, trained.stderr
+        assert "64 grains of 4 samples" in trained.stdout
+    assert len(set(digests(runner, "one", "many"))) == 1
 
 
 def kill_all(directory: Path) -> None:

@@ -15,7 +15,7 @@
   that comes before the first bucket is there; last: the part of the bytes that belong to the last one; busy: the part
   of the time of the exchange in which it keeps a core from computing.
 
-Rounds: 2 (N-1) where each peer adds up a part and sends it to all (`distbp.gradient.exchange`, with overlap or 16
+Rounds: 2 where each peer adds up a part and sends it to all at once (`distbp.gradient.exchange`, with overlap or 16
 bits).  Else it is an Allreduce of Rabenseifner's, as MPI libraries have it for long messages: a reduce-scatter and an
 allgather, each of log₂ N rounds.  Where N is no power of two, the nodes beyond one send all they have to another first,
 and get the result at the end: 2 rounds and 2 B β more than on the next lower power of two; libraries that take a ring
@@ -57,7 +57,7 @@ class Link:
 def _rounds(nodes: int, *, in_parts: bool) -> tuple[int, float]:
     """Rounds, and how many times its bytes a node sends."""
     if in_parts:
-        return 2 * (nodes - 1), 2 * (nodes - 1) / nodes
+        return 2, 2 * (nodes - 1) / nodes
     power = 2 ** (nodes.bit_length() - 1)
     beyond = 2 * (nodes > power)
     return 2 * (nodes.bit_length() - 1) + beyond, 2 * (power - 1) / power + beyond
