@@ -192,6 +192,23 @@ def test_in_the_background_on_real_ranks(comm: Communicator) -> None:
     assert all(comm.allgather(good))
 
 
+def test_numbers_overflow_in_the_background_as_they_do_here() -> None:
+    large = np.full(3, 3e38, np.float32)
+
+    def overflow() -> None:
+        np.add(large, large)
+
+    background = Background(OneProcess())
+    with np.errstate(over="ignore"):
+        background.start(overflow)
+    background.wait()
+    with np.errstate(over="raise"):
+        background.start(overflow)
+    with pytest.raises(FloatingPointError):
+        background.wait()
+    background.close()
+
+
 def test_an_error_in_the_background_is_raised_where_it_is_waited_for() -> None:
     background = Background(OneProcess())
     background.start(lambda: None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 
 from distbp.ranks.communicator import Communicator
 
@@ -26,8 +27,11 @@ class Background:
         self._is_awaited = self._is_closed = False
 
     def start(self, action: Callable[[], None]) -> None:
-        """Does it in the thread, after all that were started before; it may use `comm`."""
-        self._under_way.append(self._thread.submit(action))
+        """Does it in the thread, after all that were started before; it may use `comm`.
+
+        What NumPy does on overflow (`np.errstate`) is there as it is here.
+        """
+        self._under_way.append(self._thread.submit(copy_context().run, action))
 
     def wait(self) -> None:
         """Until everything that was started is done.  Raises what was raised there."""
