@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import time
 import warnings
 from collections.abc import Callable
 from copy import copy
@@ -19,7 +20,8 @@ from distbp.ranks.communicator import NodeArray, Numbers
 T = TypeVar("T")
 
 ALLREDUCE_BYTES = 4 * 2**20
-TESTS = 8  # of a request before a pause: each of them moves a little
+# A test of a request moves a little of it: after a pause, however long it was, there is one for so many seconds of it.
+TEST_SECONDS, MOST_TESTS = 2.5e-5, 256
 SHARED_MEMORY = "/dev/shm"  # where MPI libraries keep the memory that ranks share
 MARGIN_BYTES = 32 * 2**20  # for what the libraries themselves keep there
 
@@ -106,8 +108,11 @@ class MPIRank:
         pause = self._pause
 
         def wait() -> None:
-            while not any(request.Test() for _ in range(TESTS)):
+            before, tests = time.perf_counter(), 1
+            while not any(request.Test() for _ in range(tests)):
                 pause()
+                now = time.perf_counter()
+                before, tests = now, min(MOST_TESTS, 1 + int((now - before) / TEST_SECONDS))
 
         return wait
 
