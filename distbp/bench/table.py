@@ -148,9 +148,12 @@ def _advice(findings: Findings, rows: list[Row]) -> Iterator[str]:
     )
     if len(rows) > 1:
         fastest = max(rows, key=lambda row: row.strong_rate)
+        faster = f"the fastest is {_nodes(fastest.nodes)}, with {100 * fastest.strong_efficiency:.0f} %"
+        if fastest is best:
+            faster = "more are slower"
         yield (
             f"          {_nodes(best.nodes)}: the most that still have {100 * WORTH:.0f} % efficiency in batches of "
-            f"n = {findings.n}; the fastest is {_nodes(fastest.nodes)}, with {100 * fastest.strong_efficiency:.0f} %"
+            f"n = {findings.n}; {faster}"
         )
 
 
