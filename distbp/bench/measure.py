@@ -20,6 +20,7 @@ from distbp.gradient.exchange import CHUNK as PART
 from distbp.gradient.exchange import exchange_of
 from distbp.gradient.reproducible import CHUNK
 from distbp.gradient.step_memory import bucket_limits, least_of_bucket
+from distbp.mathematics.backprop import piece_samples
 from distbp.mathematics.grains import grain_count
 from distbp.ranks.background import Background
 from distbp.ranks.communicator import Communicator
@@ -186,6 +187,7 @@ class _Measuring:
             first_part(network, top[0]),
             (stop - start) / network.parameter_count,
             self._in_parts,
+            piece_samples(network, self._task.config.dtype),
         )
         exchange = {size: seconds(_exchange(size)) for size in self._sizes}
         link = None

@@ -2,7 +2,7 @@
 
     T(N) = data(m) + γ(m) + reduction + exchange(N) - hidden (1 - busy) + update            seconds
     exchange(N) = rounds · k α  +  2 (N-1)/N · B β                                         0 on one node
-    hidden = min((1 - last) exchange(N), (1 - first) backward(m))                          0 without overlap
+    hidden = min((1 - last) exchange(N), (1 - first) backward(m) / pieces)                 0 without overlap
 
 - m: samples of the rank that has most, of a batch of n on N·r ranks.
 - data(m): gathering and scaling m samples; γ(m): forward and backward pass over m samples.  Measured at several m, with
@@ -11,9 +11,9 @@
 - update: the optimizer on a slice of w, and a fence.  Likewise.
 - B: bytes that a rank exchanges in a step, its slice of the gradient, 1/r of w.  They go in k messages.
 - α: seconds (latency) of a message; β: seconds for a byte, while all r ranks of a node share its link.
-- hidden: seconds of the exchange that pass under the backward pass.  first: the part of that pass, by its products,
-  that comes before the first bucket is there; last: the part of the bytes that belong to the last one; busy: the part
-  of the time of the exchange in which it keeps a core from computing.
+- hidden: seconds of the exchange that pass under the backward pass of the last piece of the samples.  first: the part
+  of that pass, by its products, that comes before the first bucket is there; last: the part of the bytes that belong to
+  the last one; busy: the part of the time of the exchange in which it keeps a core from computing.
 
 Rounds: 2 where each peer adds up a part and sends it to all at once (`distbp.gradient.exchange`, with overlap or 16
 bits).  Else it is an Allreduce of Rabenseifner's, as MPI libraries have it for long messages: a reduce-scatter and an
@@ -106,7 +106,8 @@ class Passes:
 class Node:
     """What was measured on a node with so many ranks, each of so many threads.
 
-    `passes`: by m, two or more; `size`, `messages`: what each rank exchanges in a step; `first`, `last`: see above.
+    `passes`: by m, two or more; `size`, `messages`: what each rank exchanges in a step; `first`, `last`: see above;
+    `piece`: samples that are worked on at once, at most.
     """
 
     ranks: int
@@ -119,6 +120,7 @@ class Node:
     first: float = 1.0
     last: float = 1.0
     in_parts: bool = False
+    piece: int = 2**62
 
     @property
     def words(self) -> str:
@@ -178,12 +180,13 @@ def samples_of_a_rank(n: int, grain: int | None, ranks: int) -> int:
 
 def step(node: Node, link: Link | None, nodes: int, n: int, grain: int | None = None) -> Step:
     """A step of a batch of n samples on so many nodes; without a link only on one."""
-    passes = node.passes_at(samples_of_a_rank(n, grain, nodes * node.ranks))
+    m = samples_of_a_rank(n, grain, nodes * node.ranks)
+    passes = node.passes_at(m)
     exchange = 0.0
     if nodes > 1:
         assert link is not None, "nothing is known of the network"
         whole = link.seconds(nodes, node.size, node.messages)
-        hidden = min((1.0 - node.last) * whole, (1.0 - node.first) * passes.backward)
+        hidden = min((1.0 - node.last) * whole, (1.0 - node.first) * passes.backward / -(-m // node.piece))
         exchange = whole - hidden * (1.0 - link.busy)
     return Step(passes.data, passes.forward, passes.backward, node.reduction, exchange, node.update)
 

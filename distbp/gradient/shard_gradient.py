@@ -84,10 +84,13 @@ class ShardGradient:
 
 
 def _room(network: Network, n: int, size: int, dtype: DTypeLike) -> tuple[int, bool]:
-    """Samples of a piece, and whether it holds the largest shard of a batch of n on `size` ranks."""
+    """Samples of a piece, and whether it holds the largest shard of a batch of n on `size` ranks.
+
+    Pieces of a shard are about equal: what is exchanged meanwhile (`Reduction`) has the backward pass of the last one.
+    """
     largest = max(1, -(-n // size))
-    m = min(largest, piece_samples(network, dtype))
-    return m, m == largest
+    count = -(-largest // piece_samples(network, dtype))
+    return -(-largest // count), count == 1
 
 
 def shard_gradient_bytes(network: Network, data: Split, n: int, size: int, dtype: DTypeLike) -> dict[str, int]:
