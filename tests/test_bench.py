@@ -17,6 +17,7 @@ from distbp.bench.bench import bench, halves
 from distbp.bench.findings import Findings, Wanted
 from distbp.bench.measure import Measured, Whole
 from distbp.bench.model import Link, Node, Passes, doubled, fit_link, given_link, samples_of_a_rank, step
+from distbp.bench.overlap import first_part
 from distbp.bench.predict import rows, worth
 from distbp.bench.products import products_of_a_sample
 from distbp.bench.table import in_seconds, lines
@@ -179,6 +180,37 @@ def test_ranks_on_nodes(ranks: int, nodes: int, options: dict[str, Any]) -> None
         assert {samples_of_a_rank(8, first.grain, N * one.node.ranks) for N in (1, 2, 4, nodes)} <= set(one.node.passes)
         passes = [one.node.passes[m].gamma for m in sorted(one.node.passes)]
         assert passes == sorted(passes)
+
+
+@pytest.mark.parametrize("options", [{}, {"wire": "bfloat16"}, {"wire": "float16", "overlap": False}])
+def test_what_is_exchanged_under_the_backward_pass(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last of the buckets is never hidden, the first is there after a part of the products."""
+    monkeypatch.setattr("distbp.gradient.step_memory.BUCKET_BYTES", 4)
+    config = merge({"hidden": [60, 70], "batch_size": 8, "threads": 1, "optimizer": "sgd", **options}, "test")
+    wanted = Wanted(4, 0.05, 80, 40)
+
+    def on_rank(comm: Communicator) -> Findings:
+        return bench(comm, config, wanted, lambda text: None)
+
+    first, *others = run_threads(4, on_rank, nodes_of(4, 2))
+    assert all(found == first for found in others)
+    for one in first.measured:
+        node = one.node
+        assert one.link is not None
+        assert one.link.in_parts
+        if config.overlap:
+            assert 0.0 < node.first < 1.0
+            assert 0.0 < node.last < 1.0
+        else:
+            assert (node.first, node.last, one.link.busy) == (1.0, 1.0, 0.0)
+
+
+def test_the_part_of_the_products_before_a_layer() -> None:
+    network = Network.of([80, 60, 70, 40], "relu", "identity", "mse")
+    products = 40 * 70 + (70 * 60 + 40 * 70) + (60 * 80 + 70 * 60)  # dW^4; dW^3 and d^3; dW^2 and d^2
+    assert first_part(network, 4) == 40 * 70 / products
+    assert first_part(network, 3) == (40 * 70 + 70 * 60 + 40 * 70) / products
+    assert first_part(network, 2) == 1.0
 
 
 def test_one_rank_is_asked_to_stop() -> None:

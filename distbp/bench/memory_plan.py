@@ -5,7 +5,8 @@ from __future__ import annotations
 from distbp.bench.products import SUM_BYTES
 from distbp.config import Config
 from distbp.data.split import Split
-from distbp.gradient.batch_gradient import batch_gradient_bytes, sums_of_a_rank
+from distbp.gradient.batch_gradient import batch_gradient_bytes, has_overlap, sums_of_a_rank
+from distbp.gradient.reduction import reduction_bytes
 from distbp.gradient.step_memory import can_share, step_memory_bytes
 from distbp.mathematics.network import Network, initialize_bytes, parameter_bytes
 from distbp.ranks.communicator import Communicator
@@ -34,6 +35,10 @@ def bench_plan(
     sums = [sums_of_a_rank(config, n, n, r) for r in used]
     shared = sum(runs * step_memory_bytes(network, dtype, vectors, r * one) for r, one in zip(used, sums, strict=True))
     parameters = parameter_bytes(network, dtype)
+    exchanged = 0
+    if not config.reproducible:
+        of_nodes = [range(ranks)] * nodes
+        exchanged = reduction_bytes(network, dtype, config.wire, of_nodes, overlap=has_overlap(config, comm))
     gradient = batch_gradient_bytes(config, network, shape, n, 0, ranks)
     terms = [
         Term("parameters, gradients, optimizer", shared, shared=can_share(comm, network, dtype, vectors, sum(sums))),
@@ -41,6 +46,7 @@ def bench_plan(
         Term("activations", (2 + runs) * sum(gradient.values())),
         Term(f"random {DATA}", rows * shape.layout.row_bytes(), shared=True),
         Term("order of the samples", 8 * (2 * rows + n * nodes)),
+        Term("exchange with other nodes", 2 * exchanged),
         Term("vectors that are added up", 2 * SUM_BYTES),
         Term("for a moment: drawing the parameters", initialize_bytes(network)),
     ]
