@@ -60,7 +60,7 @@ def bench(
     if config.reproducible and config.grain == AUTO:
         config = replace(config, grain=default_grain(n))
     if comm.rank == 0:
-        _introduce(comm, config, network, n, nodes, note)
+        _introduce(comm, config, wanted, network, n, nodes, note)
     used = halves(most)
     rows = random_rows(shape, n)
     plan = bench_plan(rank_memory, comm, config, network, shape, n, rows, used, nodes)
@@ -78,10 +78,19 @@ def bench(
 
 
 def _introduce(
-    comm: Communicator, config: Config, network: Network, n: int, nodes: int, note: Callable[[str], None]
+    comm: Communicator,
+    config: Config,
+    wanted: Wanted,
+    network: Network,
+    n: int,
+    nodes: int,
+    note: Callable[[str], None],
 ) -> None:
     grains = f"; reproducible, in grains of {config.grain}" if config.reproducible else ""
     note(f"distbp {__version__}: {comm.describe()} on {nodes} node{'s' * (nodes > 1)}")
+    if not wanted.inputs:
+        files = config.data[0] if config.data else "the digits data set that comes with distbp"
+        note(f"data      {files}{f' and {len(config.data) - 1} more' if len(config.data) > 1 else ''}")
     note(f"network   {network.describe()}; {network.parameter_count} parameters, {config.dtype}")
     note(f"training  {config.optimizer}, batches of n = {n}{grains}; on random numbers")
 
