@@ -29,6 +29,7 @@ def hosts() -> Iterator[None]:
         pytest.skip("making hosts needs root, iproute2 and util-linux")
     made = subprocess.run([HOSTS, "up", "2"], capture_output=True, text=True, timeout=LIMIT)
     if made.returncode:
+        subprocess.run([HOSTS, "down"], capture_output=True, timeout=LIMIT)
         pytest.skip(f"no hosts can be made here: {made.stderr}")
     yield
     subprocess.run([HOSTS, "down"], check=True, timeout=LIMIT)
