@@ -80,14 +80,14 @@ def test_full_width_is_the_sum(peers: int, length: int, chunk: int, monkeypatch:
 
 @pytest.mark.parametrize("chunk", [2**20, 100])
 @pytest.mark.parametrize("length", [1, 7, 1000])
-@pytest.mark.parametrize("peers", [2, 3, 8])
+@pytest.mark.parametrize("peers", [2, 5])
 @pytest.mark.parametrize("name", BITS)
 def test_nothing_is_lost_over_the_steps(
     name: str, peers: int, length: int, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sum over the steps is off by what one step leaves, however many steps there are; without feedback by more."""
     monkeypatch.setattr(module, "CHUNK", chunk)
-    steps = 64
+    steps = 32
     gradients = rng.uniform(0.5, 1.0, (peers, length)).astype(np.float32)  # the same in each step: the worst case
 
     def on_rank(comm: Communicator) -> tuple[np.ndarray, np.ndarray]:

@@ -60,19 +60,25 @@ def losses(out: Path) -> list[float]:
         return [float(row["train_loss"]) for row in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_the_same_bits_on_hosts(runner: Runner, data: str, ranks: int) -> None:
+def test_the_same_bits_on_hosts(runner: Runner, data: str) -> None:
     options = ("--reproducible", "--grain", "8", *NETWORK)
     alone = runner.distbp("train", data, *options, "--out", "alone")
-    apart = train(runner, ranks, data, *options, "--out", "apart")
+    apart = train(runner, 2, data, *options, "--out", "apart")
     assert apart.returncode == 0, apart.stderr
     assert "exchange  of 2 nodes, in one part" in apart.stdout
     digest = next(line for line in alone.stdout.splitlines() if line.startswith("digest"))
     assert digest in apart.stdout
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-@pytest.mark.parametrize("how", [(), ("--no-overlap",), ("--wire", "float16"), ("--wire", "bfloat16", "--no-overlap")])
+@pytest.mark.parametrize(
+    ("ranks", "how"),
+    [
+        (2, ()),
+        (1, ("--no-overlap",)),
+        (2, ("--wire", "float16")),
+        (1, ("--wire", "bfloat16", "--no-overlap")),
+    ],
+)
 def test_the_same_training_on_hosts(runner: Runner, data: str, ranks: int, how: tuple[str, ...]) -> None:
     alone = runner.distbp("train", data, *NETWORK, "--out", "alone")
     assert alone.returncode == 0, alone.stderr
@@ -85,7 +91,7 @@ def test_the_same_training_on_hosts(runner: Runner, data: str, ranks: int, how: 
     np.testing.assert_allclose(losses(runner.directory / "apart"), losses(runner.directory / "alone"), rtol=tolerance)
 
 
-@pytest.mark.parametrize(("how", "rank"), [("bug", 1), ("SIGKILL", 0), ("SIGKILL", 1)])
+@pytest.mark.parametrize(("how", "rank"), [("bug", 1), ("SIGKILL", 0)])
 def test_a_rank_that_fails_in_the_background_ends_the_job(runner: Runner, data: str, how: str, rank: int) -> None:
     fault = (sys.executable, str(Path(__file__).parent / "fault.py"), "exchange", str(rank), how)
     failed = on_hosts(runner, 1, *fault, "train", data, *NETWORK, "--epochs", "1000000", "--out", "run")
