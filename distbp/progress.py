@@ -9,14 +9,25 @@ from typing import Any
 LINE_SECONDS = 60.0
 
 
-class RowProgress:
+class _Progress:
+    """What has a bar while it goes on, on a terminal."""
+
+    _bar: Any = None
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class RowProgress(_Progress):
     """Work that goes row by row; in a log a line a minute.
 
     Called with a stage and the rows more that are done; each stage has as many rows as the one before.
     """
 
     def __init__(self) -> None:
-        self._bar: Any = None
         self._stage, self._rows, self._of, self._spoken = "", 0, 0, time.monotonic()
 
     def __call__(self, stage: str, rows: int) -> None:
@@ -36,19 +47,12 @@ class RowProgress:
             of = f" of {self._of}" if self._of else ""
             sys.stderr.write(f"{stage}: {self._rows}{of} rows\n")
 
-    def close(self) -> None:
-        """Takes the bar away."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
 
-
-class StageProgress:
+class StageProgress(_Progress):
     """Work whose length is not known: called, again and again, with the stage it is in; in a log a line for each."""
 
     def __init__(self, *, shown: bool) -> None:
         self._shown, self._stage = shown, ""
-        self._bar: Any = None
 
     def __call__(self, stage: str) -> None:
         """It goes on."""
@@ -63,9 +67,3 @@ class StageProgress:
         elif stage != self._stage:
             sys.stderr.write(f"{stage}\n")
         self._stage = stage
-
-    def close(self) -> None:
-        """Takes the bar away."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None

@@ -27,6 +27,7 @@ from distbp.ranks.communicator import Communicator
 from distbp.ranks.mpi import ALLREDUCE_BYTES
 from distbp.ranks.stop import Pulse
 from distbp.training.phases import Phases
+from distbp.training.run import Run
 
 SMALLEST = 8  # bytes
 SIZES = (SMALLEST, 4 * 2**10, 64 * 2**10, 2**20, 16 * 2**20)
@@ -118,7 +119,7 @@ class _Measuring:
         self._ms = sorted({*(samples_of_a_rank(task.n, task.grain, N * r) for N in predicted), -(-most // 2)})
         sums = max(_sums(task, m, 1) for m in self._ms)
         run = make_run(self._workers.split(self._workers.rank), task, self._ms[-1], sums)
-        steps = Steps(run, task.order)
+        steps = self._make_steps(run)
         for m in self._ms:
             self._rounds.add(_passes(m), by_phases(self._workers, run, _call(steps, m)))
 
@@ -129,8 +130,8 @@ class _Measuring:
         run = make_run(node, task, task.n, _sums(task, task.n, r))
         few = r if task.grain is None else grain_count(task.n, task.grain)
         short = replace(run, config=replace(task.config, grain=1), batch_size=few, phases=Phases())
-        self._rounds.add("reduction and update", by_phases(workers, short, _call(Steps(short, task.order), few)))
-        self._add_whole(1, task.n, Steps(run, task.order))
+        self._rounds.add("reduction and update", by_phases(workers, short, _call(self._make_steps(short), few)))
+        self._add_whole(1, task.n, self._make_steps(run))
         most = samples_of_a_rank(task.n, task.grain, r)
         self._products = Products(run.state.parameters, run.problem.network, most, task.config.dtype)
         self._long_sum = LongSum(task.config.dtype)
@@ -163,18 +164,22 @@ class _Measuring:
             self._rounds.add(_exchange(size), by_clock(workers, send, pause))
             if size == self._size and self._background:
                 self._rounds.add("cores of the exchange", by_cores(workers, send))
-        steps = Steps(run, task.order)
+        steps = self._make_steps(run)
         for n in (task.n, largest):
             self._add_whole(nodes, n, steps)
 
+    def _make_steps(self, run: Run) -> Steps:
+        """Steps that are closed in the end."""
+        self._steps.append(Steps(run, self._task.order))
+        return self._steps[-1]
+
     def _add_whole(self, nodes: int, n: int, steps: Steps) -> None:
-        self._steps.append(steps)
         self._wholes.append((nodes, n))
         self._rounds.add(_step(nodes, n), by_clock(self._workers, _call(steps, n)))
 
     def result(self, threads: int) -> Measured:
         """After the rounds."""
-        seconds, network, grain = self._rounds.seconds, self._task.problem.network, self._task.grain
+        seconds, network = self._rounds.seconds, self._task.problem.network
         top, (_, start, stop) = self._limits[0], self._limits[-1]
         node = Node(
             self._ranks,
@@ -194,7 +199,7 @@ class _Measuring:
         if exchange:
             smallest, largest = (exchange[self._sizes[i]] for i in (0, -1))
             busy = min(1.0, seconds("cores of the exchange") / largest) if self._background else 0.0
-            messages = node.messages if self._in_parts or grain is not None else -(-self._size // ALLREDUCE_BYTES)
+            messages = node.messages if self._in_parts else self._allreduces()
             link = fit_link(self.nodes, smallest, self._size, largest, messages, in_parts=self._in_parts, busy=busy)
         return Measured(
             node,
@@ -206,12 +211,16 @@ class _Measuring:
             exchange,
         )
 
+    def _allreduces(self) -> int:
+        """What an Allreduce of a rank's slice is cut into."""
+        return -(-self._size // ALLREDUCE_BYTES)
+
     def _messages(self) -> int:
         """Of a rank, in a step: parts of its slice."""
         if self._task.grain is not None:
             return -(-self._size // (CHUNK * self._item)) + 1
         if not self._in_parts:
-            return -(-self._size // ALLREDUCE_BYTES)
+            return self._allreduces()
         lengths = [-(-(stop - start) // self._ranks) for _, start, stop in self._limits]
         return sum(-(-length // PART) for length in lengths)
 

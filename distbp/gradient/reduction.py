@@ -73,8 +73,7 @@ class Reduction:
     def reduce(self, tally: Tally, n: int) -> Tally:
         """A whole step, for a gradient that is there."""
         self.begin(tally, n)
-        for l in self._layers:
-            self.ready(l)
+        self.all_ready()
         return self.finish()
 
     def begin(self, tally: Tally, n: int) -> None:
@@ -97,6 +96,11 @@ class Reduction:
             part.exchange()
         if l > 2:  # backpropagation goes on
             self._lap("reduction")
+
+    def all_ready(self) -> None:
+        """This rank's gradient of all layers is whole."""
+        for l in self._layers:
+            self.ready(l)
 
     def finish(self) -> Tally:
         """Leaves ∂L_T/∂w in `g`; returns the tally of all ranks."""

@@ -58,8 +58,7 @@ class ShardGradient:
         if count == 0:
             self._gradient.vector.fill(0.0)
             self._reduction.begin(tally, n)
-            for l in range(network.F, 1, -1):
-                self._reduction.ready(l)
+            self._reduction.all_ready()
 
     def _backward_of_one(self, piece: Piece, is_first: bool, is_last: bool) -> None:
         """Of several pieces: its gradient is added to that of those before it."""

@@ -87,8 +87,7 @@ class StepMemory:
         self.sums = [[memory.take(count + TAIL, dtype) for _ in range(sums)] for _ in self.ranks]  # by rank of the node
         self.squares: NDArray[np.float64] = memory.take(-(-count // BLOCK), np.float64)  # Σ g² of each block
 
-        everywhere = comm.allgather(self.ranks)
-        self.nodes = sorted({ranks[0]: ranks for ranks in everywhere}.values())
+        self.nodes = all_nodes(comm, self.ranks)
         self.owners = min(map(len, self.nodes))  # ranks of a node that have slices
         self.peers = comm.split(min(self.part, self.owners))  # on one node: this rank alone
         least = least_of_bucket(network, dtype, len(self.nodes), overlap=overlap)
@@ -184,6 +183,11 @@ def step_memory_bytes(network: Network, dtype: DTypeLike, vectors: int, sums: in
     count, item = network.parameter_count, np.dtype(dtype).itemsize
     parts = (1 + vectors) * _pages(count * item) + sums * _pages((count + TAIL) * item)
     return parts + _pages(-(-count // BLOCK) * 8) + PAGE
+
+
+def all_nodes(comm: Communicator, ranks: list[int]) -> list[list[int]]:
+    """The ranks of each node; `ranks`: those that share memory with this one.  All ranks call this."""
+    return sorted({others[0]: others for others in comm.allgather(ranks)}.values())
 
 
 def can_share(comm: Communicator, network: Network, dtype: DTypeLike, vectors: int, sums: int) -> bool:

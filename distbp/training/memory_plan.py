@@ -12,7 +12,7 @@ from distbp.data.split import Split, foresee_split, read_ahead_bytes
 from distbp.gradient.batch_gradient import batch_gradient_bytes, has_overlap, sums_of_a_rank
 from distbp.gradient.evaluate import evaluation_bytes
 from distbp.gradient.reduction import reduction_bytes
-from distbp.gradient.step_memory import can_share
+from distbp.gradient.step_memory import all_nodes, can_share
 from distbp.mathematics.batches import batch_samples
 from distbp.mathematics.grains import default_grain
 from distbp.mathematics.network import Network, initialize_bytes, parameter_bytes
@@ -83,9 +83,7 @@ def _network_terms(comm: Communicator, needs: Needs) -> list[Term]:
     state, is_shared = vectors * parameters, can_share(comm, network, config.dtype, vectors, sums)
     gradient = batch_gradient_bytes(config, network, needs.training, needs.choice.n, comm.rank, comm.size)
     trial = gradient.pop("trial")
-    nodes = sorted(
-        {ranks[0]: ranks for ranks in comm.allgather(comm.node_ranks() if is_shared else [comm.rank])}.values()
-    )
+    nodes = all_nodes(comm, comm.node_ranks() if is_shared else [comm.rank])
     exchanged = 0
     if not config.reproducible:
         exchanged = reduction_bytes(network, config.dtype, config.wire, nodes, overlap=has_overlap(config, comm))
