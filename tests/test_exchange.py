@@ -211,12 +211,15 @@ def test_numbers_overflow_in_the_background_as_they_do_here() -> None:
 
 def test_an_error_in_the_background_is_raised_where_it_is_waited_for() -> None:
     background = Background(OneProcess())
-    background.start(lambda: None)
+    done = []
+    background.start(lambda: done.append("before"))
     background.start(lambda: [][1])
+    background.start(lambda: done.append("after"))  # would wait for ranks that are elsewhere, or break what they do
     with pytest.raises(IndexError):
         background.wait()
     background.wait()
     background.close()
+    assert done == ["before"]
 
 
 def test_a_collective_that_nobody_waits_for_ends() -> None:

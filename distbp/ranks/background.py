@@ -24,14 +24,15 @@ class Background:
         self.comm = peers.patiently(self._pause)
         self._thread = ThreadPoolExecutor(1, "exchange")
         self._under_way: list[Future[None]] = []
-        self._is_awaited = self._is_closed = False
+        self._is_awaited = self._is_closed = self._has_failed = False
 
     def start(self, action: Callable[[], None]) -> None:
         """Does it in the thread, after all that were started before; it may use `comm`.
 
-        What NumPy does on overflow (`np.errstate`) is there as it is here.
+        Not where one of those before it failed: its collectives would meet those of other ranks that belong to the
+        failed one.  What NumPy does on overflow (`np.errstate`) is there as it is here.
         """
-        self._under_way.append(self._thread.submit(copy_context().run, action))
+        self._under_way.append(self._thread.submit(copy_context().run, self._do, action))
 
     def wait(self) -> None:
         """Until everything that was started is done.  Raises what was raised there."""
@@ -41,6 +42,15 @@ class Background:
                 future.result()
         finally:
             self._under_way, self._is_awaited = [], False
+
+    def _do(self, action: Callable[[], None]) -> None:
+        if self._has_failed:
+            return
+        try:
+            action()
+        except BaseException:
+            self._has_failed = True
+            raise
 
     def close(self) -> None:
         """Ends the thread, whatever it is waiting for."""
