@@ -202,6 +202,14 @@ class Config:
         may_change=True,
         group=RUN,
     )
+    time_limit: float = option(
+        0.0,
+        "minutes that this command may take: it stops in time for a checkpoint, exit code 75; 0: to the end of the "
+        "SLURM job, where there is one",
+        low=0,
+        may_change=True,
+        group=RUN,
+    )
     grace: float = option(
         0.0,
         "seconds from such a signal to the end of the process, whatever it is doing then; 0: as long as it takes",
@@ -226,7 +234,7 @@ class Config:
     )
     threads: int = option(
         0,
-        "BLAS threads of each rank; 0: cores of the node / ranks on it, or 1 with --reproducible",
+        "BLAS threads of each rank; 0: cores of the node (or of the job there) / ranks on it, or 1 with --reproducible",
         low=0,
         may_change=True,
         group=RUN,

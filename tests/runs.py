@@ -97,8 +97,8 @@ class StopAt:
             self._who = self._who or threading.get_ident()
             self._steps += self._who == threading.get_ident()
 
-    def __call__(self) -> bool:
-        return self._who == threading.get_ident() and self._steps == self._step
+    def __call__(self) -> str:
+        return "on request" if self._who == threading.get_ident() and self._steps == self._step else ""
 
     @property
     def words(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from runs import BIN, Runner
 from distbp.doctor import directory_check, doctor
 from distbp.doctor.findings import FAIL, OK, WARN, Finding, merged
 from distbp.ranks.communicator import OneProcess
+from distbp.ranks.job import Job
 from distbp.ranks.launch import Launch, is_of_other_mpi
 from distbp.ranks.time_limit import within
 
@@ -176,10 +177,11 @@ def test_wrong_sums_and_wrong_clocks() -> None:
 
 
 def test_slurm() -> None:
-    assert doctor.check_slurm({}, 0) == []
-    job = {"SLURM_JOB_ID": "17", "SLURM_STEP_ID": "0", "SLURM_JOB_END_TIME": "10000"}
+    assert doctor.check_slurm(Job(), 0) == []
+    job = Job("srun --mpi=pmi2", "17", restarts=2, nodes="n[1-2]", cpus=4, end=10000)
     found = doctor.check_slurm(job, 10000 - 3600)[0]
-    assert (found.level, found.text) == (OK, "job 17, step 0, 60 minutes left")
+    said = "SLURM job 17, restart 2, on n[1-2], by srun --mpi=pmi2, 4 cpus a node, 60 minutes left"
+    assert (found.level, found.text) == (OK, said)
     assert doctor.check_slurm(job, 10000 - 60)[0].level == WARN
 
 

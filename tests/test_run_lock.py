@@ -449,8 +449,8 @@ def test_all_ranks_beat_while_a_lock_is_watched(
 
     put(tmp_path / "run", replace(gone(), host="node7"))
 
-    def stop() -> bool:
-        return threading.current_thread().name == f"rank {ranks - 1}" or ranks == 1
+    def stop() -> str:
+        return "on request" * (threading.current_thread().name == f"rank {ranks - 1}" or ranks == 1)
 
     with pytest.raises(Stopped, match="while waiting for"):
         train_on(ranks, replace(config, epochs=3), resume_with={"epochs": 3}, stop_requested=stop)

@@ -123,6 +123,7 @@ def test_keep_best_and_nothing_half_written(data_file: str, tmp_path: Path) -> N
         "checkpoint-0000000028.h5",
         "config.toml",
         "metrics.csv",
+        "starts.csv",
     ]
     losses = [float(row["validation_loss"]) for row in rows(out)]
     best = checkpoint.read(out / "best.h5")

@@ -21,6 +21,7 @@ from distbp.gradient.step_memory import StepMemory
 from distbp.mathematics.batches import shard
 from distbp.mathematics.network import Network, initialize
 from distbp.ranks.communicator import Communicator
+from distbp.ranks.job import NO_JOB
 from distbp.ranks.memory_plan import MemoryPlan
 from distbp.training.checkpoint import Checkpoint, Progress
 from distbp.training.phases import Phases
@@ -151,6 +152,7 @@ def make_run(comm: Communicator, task: Task, n: int, sums: int) -> Run:
         task.plan,
         memory,
         Phases(),
+        NO_JOB,
         inf,
     )
 

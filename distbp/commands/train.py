@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from distbp.commands.options import Grouped, config_options, given_options
-from distbp.config import Config, check_each, merge
+from distbp.config import AUTO, Config, check_each, merge
+from distbp.ranks.job import Job, job_of
 from distbp.ranks.launch import Launch
 
 if TYPE_CHECKING:
     from distbp.ranks.watch import Watch
 
+NEWEST = "newest"
 
-@click.command(cls=Grouped)
+
+class _Train(Grouped):
+    """--resume may be followed by "auto", and by nothing else: a file that comes next is DATA."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """With the value of --resume in its own word, which click would take to be any that follows."""
+        words: list[str] = []
+        end = args.index("--") if "--" in args else len(args)
+        for i, word in enumerate(args):
+            if i > 0 and word == AUTO and args[i - 1] == "--resume" and i < end:
+                words[-1] = f"--resume={AUTO}"
+            else:
+                words.append(f"--resume={NEWEST}" if word == "--resume" and i < end else word)
+        return super().parse_args(context, words)
+
+
+@click.command(cls=_Train)
 @click.argument("data", nargs=-1)
 @click.option(
     "--config", "config_file", type=click.Path(path_type=Path), help="TOML file with options; the command line wins"
 )
-@click.option("--resume", is_flag=True, help="continue the run in --out from its newest good checkpoint")
+@click.option(
+    "--resume",
+    type=click.Choice([NEWEST, AUTO]),
+    metavar=f"[{AUTO}]",
+    help="continue the run in --out from its newest good checkpoint; auto: if there is one, else begin it",
+)
 @click.option(
     "--dry-run",
     is_flag=True,
@@ -35,7 +59,7 @@ def train(
     /,
     data: tuple[str, ...],
     config_file: Path | None,
-    resume: bool,
+    resume: str | None,
     dry_run: bool,
     simulate_ranks: int | None,
     **options: Any,
@@ -46,9 +70,9 @@ def train(
     Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped on request after a checkpoint (run again with --resume).
     """
     given, origin, notes = given_options(data, config_file, options)
-    if resume:  # the rest of the configuration is the run's
+    if resume == NEWEST:  # the rest of the configuration is the run's
         check_each(given, origin)
-        asked = ("out", "stop_signals", "grace", "stall_minutes")
+        asked = ("out", "stop_signals", "time_limit", "grace", "stall_minutes")
         config = merge({name: given[name] for name in asked if name in given}, origin)
     else:
         config = merge(given, origin)
@@ -64,16 +88,16 @@ def train(
         answer="stopping after this step with a checkpoint",
         advice="The last checkpoint is good: continue with --resume",
     ) as watch:
-        _train(watch, config, given if resume else None, notes, dry_run=dry_run, simulate_ranks=simulate_ranks)
+        words = {"resume_with": given if resume else None, "or_begin": resume == AUTO, "dry_run": dry_run}
+        _train(watch, config, job_of(os.environ), words, notes, simulate_ranks)
 
 
 def _train(
     watch: Watch,
     config: Config,
-    resume_with: dict[str, Any] | None,
+    job: Job,
+    words: dict[str, Any],
     notes: list[str],
-    *,
-    dry_run: bool,
     simulate_ranks: int | None,
 ) -> None:
     from distbp.ranks.communicator import Communicator, run_threads
@@ -89,13 +113,13 @@ def _train(
             run = train_network(
                 rank_comm,
                 config,
-                resume_with=resume_with,
                 stop_requested=watch.stop_requested,
                 beat=watch.beat,
                 reporter=reporter,
-                dry_run=dry_run,
+                job=job,
+                **words,
             )
-            if reporter and dry_run:
+            if reporter and words["dry_run"]:
                 reporter.dry_run(run)
         finally:
             if reporter:

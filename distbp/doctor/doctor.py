@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from statistics import median
@@ -27,6 +27,7 @@ from distbp.doctor.directory_check import check_directory
 from distbp.doctor.findings import FAIL, LEVELS, OK, WARN, Finding, merged
 from distbp.errors import DistbpError, LaunchError
 from distbp.ranks.communicator import Communicator, OneProcess
+from distbp.ranks.job import Job, asked_end, job_of
 from distbp.ranks.launch import Launch, is_of_other_mpi
 from distbp.ranks.machine_record import machine
 from distbp.ranks.mpi import MARGIN_BYTES, SHARED_MEMORY, free_shared_bytes, library
@@ -58,7 +59,7 @@ def examine(launch: Launch, out: Path, say: Callable[[str], object]) -> int:
         lambda: check_cores(comm),
         lambda: check_shared_memory(comm),
         lambda: check_memory(comm),
-        lambda: check_slurm(os.environ, time.time()) if comm.rank == 0 else [],
+        lambda: check_slurm(job_of(os.environ), time.time()) if comm.rank == 0 else [],
         lambda: check_clocks(comm),
         lambda: check_directory(comm, out),
     ]
@@ -262,21 +263,19 @@ def check_memory(comm: Communicator) -> list[Finding]:
     return [Finding(WARN if free < LITTLE else OK, "memory", f"{in_units(free)} free on this node; {limit}", mend)]
 
 
-def check_slurm(environ: Mapping[str, str], now: float) -> list[Finding]:
+def check_slurm(job: Job, now: float) -> list[Finding]:
     """The job that this runs in, and how much time it has left."""
-    if "SLURM_JOB_ID" not in environ:
+    if not job.id:
         return []
-    parts = [f"job {environ['SLURM_JOB_ID']}"]
-    for name, what in (("STEP_ID", "step"), ("JOB_NODELIST", "nodes"), ("NTASKS", "tasks"), ("CPUS_PER_TASK", "cpus")):
-        if environ.get(f"SLURM_{name}"):
-            parts.append(f"{what} {environ[f'SLURM_{name}']}")
-    end = environ.get("SLURM_JOB_END_TIME", "")
-    if not end.isdigit():
-        return [Finding(OK, "SLURM", ", ".join(parts))]
-    left = int(end) - now
-    parts.append(f"{max(0.0, left) / 60:.0f} minutes left")
-    mend = "distbp train stops in time on SIGUSR1: sbatch --signal=USR1@120; continue with --resume"
-    return [Finding(WARN if left < SOON else OK, "SLURM", ", ".join(parts), mend if left < SOON else "")]
+    said = job.describe() + (f", {job.cpus} cpus a node" if job.cpus else "")
+    end = asked_end(job) if job.end is None else job.end
+    if end is None:
+        mend = "--time-limit MINUTES, so that a run stops in time, or sbatch --signal=USR1@120"
+        return [Finding(WARN, "SLURM", f"{said}; it does not say when the job ends, nor does scontrol", mend)]
+    left = end - now
+    mend = "a run stops in time for its checkpoint; ask for more (sbatch --time), or continue with --resume auto"
+    said += f", {max(0.0, left) / 60:.0f} minutes left"
+    return [Finding(WARN if left < SOON else OK, "SLURM", said, mend if left < SOON else "")]
 
 
 def check_clocks(comm: Communicator) -> list[Finding]:

@@ -13,6 +13,7 @@ from types import FrameType
 from distbp.errors import Stopped
 
 SIGNALS = ("INT", "TERM", "USR1", "USR2")
+ON_REQUEST = "on request"
 DOUBLE_SECONDS = 0.5  # launchers may send one Ctrl-C twice, to a process and to its group
 
 Pulse = Callable[[str], None]  # called with what is being done, again and again in long work; may raise Stopped
@@ -55,18 +56,18 @@ class StopRequest:
         with suppress(BlockingIOError):  # full: then there is something to wake up for
             os.write(self._write, b"\0")
 
-    def __call__(self) -> bool:
-        """Whether this rank was asked to stop."""
-        return self._asked is not None
+    def __call__(self) -> str:
+        """Why this rank is to stop; "" where nobody asked for it."""
+        return ON_REQUEST if self._asked is not None else ""
 
 
-def stopping_pulse(beat: Pulse, stop_requested: Callable[[], bool], before: str = "") -> Pulse:
+def stopping_pulse(beat: Pulse, stop_requested: Callable[[], str], before: str = "") -> Pulse:
     """Tells `beat` what is being done, and raises Stopped where a stop is asked for `before` something is kept."""
     so_far = f", before {before}" if before else ""
 
     def pulse(phase: str) -> None:
         beat(phase)
-        if stop_requested():
-            raise Stopped(f"stopped on request while {phase}{so_far}; run the same command again")
+        if why := stop_requested():
+            raise Stopped(f"stopped {why} while {phase}{so_far}; run the same command again")
 
     return pulse

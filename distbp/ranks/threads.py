@@ -1,10 +1,11 @@
-"""BLAS threads: cores of the node divided by the ranks on it, unless the user has said otherwise."""
+"""BLAS threads: cores of the node, or of the job there, divided by its ranks, unless the user has said otherwise."""
 
 from __future__ import annotations
 
 import os
 
 from distbp.ranks.communicator import Communicator
+from distbp.ranks.job import job_of
 
 VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "OMP_NUM_THREADS")
 
@@ -14,7 +15,8 @@ def set_threads(comm: Communicator, asked: int, *, reproducible: bool = False) -
 
     A reproducible run has one, unless the user has said otherwise: products on another number of threads may have
     other bits, and the cores for each rank depend on the number of ranks.  A rank that is bound to cores of its own
-    counts those; ranks that may run on the same cores share them.
+    counts those; ranks that may run on the same cores share them.  The job may have fewer on a
+    node, where nothing binds its processes to them.
     """
     from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -29,6 +31,9 @@ def set_threads(comm: Communicator, asked: int, *, reproducible: bool = False) -
     elif reproducible:
         threads, source = 1, "--reproducible"
     else:
-        threads, source = max(1, len(cores) // sharing), f"{len(cores)} cores for {sharing} rank{'s' * (sharing > 1)}"
+        cpus = job_of(os.environ).cpus
+        count, of_job = (cpus, " of the job") if cpus and cpus < len(cores) else (len(cores), "")
+        threads = max(1, count // sharing)
+        source = f"{count} core{'s' * (count > 1)}{of_job} for {sharing} rank{'s' * (sharing > 1)}"
     threadpool_limits(threads, user_api="blas")
     return threads, source

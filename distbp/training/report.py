@@ -44,6 +44,9 @@ class ConsoleReporter:
         validation = f", {len(run.validation)} to validate ({run.validation.name})" if run.validation else ""
         files = _listed(config.data) or "the digits data set that comes with distbp"
         self.note(f"distbp {__version__}: {run.comm.describe()} x {threads} thread{plural} ({source})")
+        if run.job.id or run.job.end is not None:
+            until = f"; until {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(run.job.end))}" if run.job.end else ""
+            self.note(f"job       {run.job.describe() or 'this process'}{until}")
         self.note(f"data      {files}")
         self.note(
             f"          {len(data)} samples to train on ({data.name}){validation}, {data.layout.width('x')} inputs "

@@ -22,6 +22,7 @@ from distbp.mathematics.grains import default_grain, grain_count
 from distbp.mathematics.network import initialize
 from distbp.mathematics.optimizers import Optimizer, make_optimizer
 from distbp.ranks.communicator import Communicator, agree, from_first, on_first, on_first_patiently
+from distbp.ranks.job import NO_JOB, Job
 from distbp.ranks.machine_record import differences, machine
 from distbp.ranks.memory_plan import MemoryPlan
 from distbp.ranks.same_everywhere import check_alike, compare_files
@@ -51,6 +52,7 @@ class Run:
     plan: MemoryPlan
     memory: StepMemory  # that of state.vector and state.optimizer, too
     phases: Phases
+    job: Job
     to_beat: float  # the validation loss below which an epoch's parameters become best.h5
 
     def best(self) -> tuple[float, int]:
@@ -67,23 +69,29 @@ def prepare(
     note: Callable[[str], None],
     pulse: Pulse = lambda phase: None,
     *,
+    or_begin: bool = False,
+    job: Job = NO_JOB,
     dry_run: bool = False,
 ) -> Run:
     """Reads, checks and builds everything that a run needs, and writes its first files.  Raises DistbpError, agreed.
 
     `directory` is that of config.out, and is locked here; `note` tells the user; it is called on rank 0 only.  `pulse`
-    is called again and again.  `dry_run`: no file is written, no directory made.
+    is called again and again.  `dry_run`: no file is written, no directory made.  For `or_begin` see `train`.
     """
     check_alike(comm, config, resume_with)
     planner = MemoryPlanner(comm)
-    waiting = partial(pulse, "waiting for run.lock")
-    stored: Checkpoint | None = None
-    if resume_with is not None:
-        stored = comm.broadcast(on_first_patiently(comm, partial(_load, directory, note), waiting))
-        assert stored is not None
-        config = agree(comm, lambda: resume(stored.config, resume_with, "command line"))
-    else:
-        on_first_patiently(comm, partial(directory.create, note), waiting)
+    nodes = len(set(comm.allgather(comm.node_ranks()[0])))
+
+    def open_directory(beat: Callable[[], None]) -> Checkpoint | None:
+        is_resumed = resume_with is not None and not (or_begin and not directory.has_checkpoints())
+        started = partial(directory.append_start, job, ranks=comm.size, nodes=nodes)
+        return _open(directory, is_resumed, started, note, beat)
+
+    stored = comm.broadcast(on_first_patiently(comm, open_directory, partial(pulse, "waiting for run.lock")))
+    if stored:
+        assert resume_with is not None
+        given = from_first(comm, partial(_all_files, resume_with))
+        config = agree(comm, lambda: resume(stored.config, given, "command line"))
 
     check_trace(comm, config.trace)
     threads = set_threads(comm, config.threads, reproducible=config.reproducible)
@@ -161,6 +169,7 @@ def prepare(
         plan,
         step_memory,
         Phases(),
+        job,
         to_beat,
     )
 
@@ -169,19 +178,37 @@ def prepare(
             directory.save(state, config.keep)
             directory.write_metrics(state.history)
         facts = [f"{name.replace('_', ' ')}: {fact}" for name, fact in state.machines[-1].items() if name != "step"]
-        directory.write_config(config, [f"last started on {comm.describe()}; the bits depend on", *facts])
+        where = f", {job.describe()}" if job.describe() else ""
+        directory.write_config(config, [f"last started on {comm.describe()}{where}; the bits depend on", *facts])
 
     on_first(comm, first_files)
     return run
 
 
-def _load(directory: RunDirectory, note: Callable[[str], None], beat: Callable[[], None]) -> Checkpoint:
+def _open(
+    directory: RunDirectory,
+    is_resumed: bool,
+    started: Callable[[int], None],
+    note: Callable[[str], None],
+    beat: Callable[[], None],
+) -> Checkpoint | None:
+    """On rank 0: locks the directory, and tells `started` how many steps are done; the checkpoint to go on from."""
+    if not is_resumed:
+        directory.create(note, beat)
+        started(0)
+        return None
     directory.lock(note, beat)
     stored, path, skipped = directory.newest()
+    started(stored.progress.step)
     for reason in skipped:
         note(f"skipped  {reason}")
     note(f"resuming {path}: {stored.progress.epoch} epochs, {stored.progress.step} steps done")
     return stored
+
+
+def _all_files(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options given again; patterns of DATA are the files that they mean now, as they are in the run."""
+    return {**given, "data": data_files(given["data"])} if given.get("data") else dict(given)
 
 
 def _read(

@@ -1,6 +1,7 @@
-"""The directory of a run: config.toml, metrics.csv, checkpoint-SSSSSSSSSS.h5 and best.h5.  Rank 0 alone writes.
+"""The directory of a run: config.toml, metrics.csv, starts.csv, checkpoint-SSSSSSSSSS.h5 and best.h5.
 
-It is locked (run.lock) from `create` or `lock` to the end of the `with` block.  Order is by step; no clock is asked.
+Rank 0 alone writes.  The directory is locked (run.lock) from `create` or `lock` to the end of the `with` block.  Order
+is by step; no clock is asked.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import errno
 import math
 import os
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,8 @@ from distbp.config import Config, as_dict
 from distbp.errors import CheckpointError, RunError
 from distbp.files.new_file import sync, write_synced
 from distbp.files.write_failure import why_not_written
-from distbp.training import checkpoint
+from distbp.ranks.job import Job
+from distbp.training import checkpoint, starts
 from distbp.training.checkpoint import Checkpoint
 from distbp.training.run_lock import RunLock
 
@@ -30,6 +33,7 @@ LEFTOVER = re.compile(
     r"\.(checkpoint-\d{10}\.h5|best\.h5|metrics\.csv|config\.toml)\.\d+\.tmp|\.run\.lock\.[0-9a-f]{16}\.tmp"
 )
 WHOLE = ("epoch", "step")
+SLOW_DISK = 50e6  # bytes/s, a guess for where nothing was written yet
 
 
 class RunDirectory:
@@ -39,6 +43,7 @@ class RunDirectory:
         self.path, self._dry = Path(path), dry
         self.best = self.path / "best.h5"
         self._lock = RunLock(self.path)
+        self._save_seconds = 0.0
 
     def __enter__(self) -> RunDirectory:
         """To be locked by `create` or `lock`."""
@@ -81,6 +86,10 @@ class RunDirectory:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if not os.access(existing, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def has_checkpoints(self) -> bool:
+        """Whether there is something to resume from, or something damaged."""
+        return self.path.is_dir() and bool(self.checkpoints())
 
     def lock(self, note: Callable[[str], None], pulse: Callable[[], None] = lambda: None) -> None:
         """Locks a directory that is there; `note` tells of a lock that was left behind.  Another run's is respected.
@@ -176,13 +185,24 @@ class RunDirectory:
         if self._dry:
             return path
         self._lock.check()
+        begun = time.monotonic()
         try:
             checkpoint.write(path, state)
+            self._save_seconds = max(self._save_seconds, time.monotonic() - begun)
             if not best:
                 self._remove_old(keep)
         except (OSError, RuntimeError, ValueError) as error:  # h5py tells of a full disk in many ways
             raise self._cannot_save(path, error) from None
         return path
+
+    def save_seconds(self) -> float:
+        """What a checkpoint takes at most, as far as can be told: measured; before that, by the size of the newest."""
+        if self._save_seconds:
+            return self._save_seconds
+        try:
+            return 1.0 + sum(path.stat().st_size for path in self.checkpoints()[-1:]) / SLOW_DISK
+        except (OSError, RunError):
+            return 1.0
 
     def _cannot_save(self, path: Path, error: Exception) -> RunError:
         try:
@@ -222,11 +242,28 @@ class RunDirectory:
 
     def append_metrics(self, row: dict[str, float]) -> None:
         """One more row of metrics.csv."""
-        path = self.path / "metrics.csv"
-        self._lock.check()
+        self._append("metrics.csv", [[_cell(c, v) for c, v in row.items()]])
+
+    def append_start(self, job: Job, step: int, ranks: int, nodes: int) -> None:
+        """One more line of starts.csv.  Raises RunError where SLURM starts this job again and again, in vain."""
+        if self._dry:
+            return
+        path = self.path / "starts.csv"
         try:
-            with open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW), "a", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerow([_cell(c, v) for c, v in row.items()])
+            text = path.read_text(encoding="utf-8", errors="replace") if os.path.lexists(path) else ""
+        except OSError as error:
+            raise self._cannot_write(error, "remove it, then start again", path) from None
+        starts.check_progress(starts.parse(text.splitlines()), job, step, str(self.path))
+        header = [] if text else [list(starts.COLUMNS)]
+        self._append("starts.csv", [*header, list(starts.start_of(job, step, ranks, nodes).values())])
+
+    def _append(self, name: str, rows: list[list[str]]) -> None:
+        path = self.path / name
+        self._lock.check()
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CREAT * (name == "starts.csv")
+        try:
+            with open(os.open(path, flags, 0o666), "a", newline="", encoding="utf-8") as file:
+                csv.writer(file, lineterminator="\n").writerows(rows)
                 file.flush()
                 sync(file.fileno())
         except OSError as error:

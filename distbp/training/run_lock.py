@@ -27,6 +27,7 @@ from pathlib import Path
 from distbp.errors import RunError
 from distbp.files.new_file import sync
 from distbp.files.write_failure import why_not_written
+from distbp.ranks.job import job_of
 
 NAME = "run.lock"
 LONGEST = 4096  # bytes of a lock that are looked at
@@ -58,7 +59,7 @@ class Owner:
 
 def this_process() -> Owner:
     """Who we are."""
-    restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
+    job = job_of(os.environ)
     return Owner(
         socket.gethostname(),
         _content("/etc/machine-id"),
@@ -66,8 +67,8 @@ def this_process() -> Owner:
         _namespace(),
         os.getpid(),
         _start(os.getpid()) or "",
-        os.environ.get("SLURM_JOB_ID", ""),
-        int(restarts) if restarts.isdigit() else 0,
+        job.id,
+        job.restarts,
     )
 
 

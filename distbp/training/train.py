@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,8 +24,10 @@ from distbp.mathematics.grains import sample_shares
 from distbp.mathematics.schedules import Schedule
 from distbp.ranks.communicator import Communicator, on_first
 from distbp.ranks.drift import DriftGuard
-from distbp.ranks.stop import Pulse, stopping_pulse
+from distbp.ranks.job import NO_JOB, Job
+from distbp.ranks.stop import ON_REQUEST, Pulse, stopping_pulse
 from distbp.training.checkpoint import Progress
+from distbp.training.deadline import Deadline, end_of
 from distbp.training.phases import Trace
 from distbp.training.run import Run, optimizer_of, prepare
 from distbp.training.run_directory import RunDirectory
@@ -54,12 +57,17 @@ def train(
     config: Config,
     *,
     resume_with: Mapping[str, Any] | None = None,
-    stop_requested: Callable[[], bool] = lambda: False,
+    or_begin: bool = False,
+    stop_requested: Callable[[], str] = lambda: "",
     beat: Pulse = lambda phase: None,
     reporter: Reporter | None = None,
+    job: Job = NO_JOB,
     dry_run: bool = False,
 ) -> Run:
     """Trains as configured; `resume_with` (options given again, maybe none) continues the run in `config.out`.
+
+    `or_begin`: where there is no run to continue, one is begun.  `stop_requested` says why this rank is to stop, or
+    nothing; and the run stops before the end of `job`, or after config.time_limit minutes.
 
     `dry_run`: all that comes before the first step, but no file is written.
 
@@ -67,7 +75,10 @@ def train(
     again, what this rank is doing.  Raises DistbpError.
     """
     with RunDirectory(config.out, dry=dry_run) as directory:  # rank 0 holds its lock
-        return _train(comm, config, directory, resume_with, stop_requested, beat, reporter, dry_run)
+        if comm.rank == 0 and (end := end_of(job, config.time_limit)):
+            job = replace(job, end=end[0])
+            stop_requested = Deadline(job.started, *end, directory.save_seconds, stop_requested)
+        return _train(comm, config, directory, resume_with, or_begin, stop_requested, beat, reporter, job, dry_run)
 
 
 def _train(
@@ -75,14 +86,16 @@ def _train(
     config: Config,
     directory: RunDirectory,
     resume_with: Mapping[str, Any] | None,
-    stop_requested: Callable[[], bool],
+    or_begin: bool,
+    stop_requested: Callable[[], str],
     beat: Pulse,
     reporter: Reporter | None,
+    job: Job,
     dry_run: bool,
 ) -> Run:
     pulse = stopping_pulse(beat, stop_requested, "the first step")
     note = reporter.note if reporter else lambda text: None
-    run = prepare(comm, config, directory, resume_with, note, pulse, dry_run=dry_run)
+    run = prepare(comm, config, directory, resume_with, note, pulse, or_begin=or_begin, job=job, dry_run=dry_run)
     if reporter:
         reporter.start(run)
     if dry_run:
@@ -128,7 +141,7 @@ class _Training:
     """The steps of a run, and what happens between them."""
 
     def __init__(
-        self, run: Run, stop_requested: Callable[[], bool], beat: Pulse, pulse: Pulse, reporter: Reporter | None
+        self, run: Run, stop_requested: Callable[[], str], beat: Pulse, pulse: Pulse, reporter: Reporter | None
     ) -> None:
         config, state = run.config, run.state
         self._run, self._reporter = run, reporter
@@ -170,7 +183,7 @@ class _Training:
             if total.stop or (total.save and not last_step):
                 self._save_under_way(done, started)
                 if total.stop:
-                    raise _stopped(run)
+                    raise self._stopped()
         seconds = time.perf_counter() - started
         self._check_parameters()
         try:
@@ -178,7 +191,7 @@ class _Training:
             run.phases.lap("validation")
         except Stopped:
             self._save_under_way(done, started)
-            raise _stopped(run) from None
+            raise self._stopped() from None
         progress = run.state.progress = Progress(progress.epoch + 1, progress.step, progress.samples, progress.skipped)
         row = _end_epoch(run, done, scores, self._learning_rate(progress.step - 1), seconds)
         if progress.epoch % run.config.checkpoint_every == 0 or progress.epoch == run.config.epochs or total.save:
@@ -192,7 +205,7 @@ class _Training:
         self._trace.before(progress.step + 1)
         self._beat(f"in epoch {progress.epoch + 1}, step {progress.step + 1}")
         # ∂L_B/∂w over the whole batch, on every rank
-        total = self._gradient(batch, stop=self._stop_requested(), save=save)
+        total = self._gradient(batch, stop=bool(self._stop_requested()), save=save)
         assert total.samples == len(batch), "samples were lost or repeated"
         wrong = self._what_is_not_finite(total)
         if wrong:
@@ -258,6 +271,16 @@ class _Training:
         self._check_parameters()
         self._save()
 
+    def _stopped(self) -> Stopped:
+        """After a checkpoint.  Rank 0 speaks; where it has no reason itself, another rank was asked."""
+        progress, why = self._run.state.progress, self._stop_requested() or ON_REQUEST
+        stopped = Stopped(
+            f"stopped {why} at epoch {progress.epoch + 1}, step {progress.step}; "
+            f"a checkpoint is in {self._run.directory.path}/, continue with --resume"
+        )
+        stopped.agreed = True
+        return stopped
+
     def _save(self) -> None:
         run = self._run
         self._beat("writing a checkpoint")
@@ -308,16 +331,6 @@ def _whose(run: Run, batch: NDArray[np.int64]) -> str:
         return f": {what} is not finite already" if what else ": each sample is finite, their sum overflows"
     place = (progress.step - progress.epoch * run.steps_per_epoch) * run.batch_size + sample
     return f": {what} is not finite for {run.training.place(run.loader.row(progress.epoch, place), 'x')}"
-
-
-def _stopped(run: Run) -> Stopped:
-    progress = run.state.progress
-    stopped = Stopped(
-        f"stopped on request at epoch {progress.epoch + 1}, step {progress.step}; "
-        f"a checkpoint is in {run.directory.path}/, continue with --resume"
-    )
-    stopped.agreed = True
-    return stopped
 
 
 def _diverged(what: str, saved: str) -> DivergedError:

@@ -1,0 +1,103 @@
+"""The job that this process belongs to, as launcher and SLURM tell it: who started it, where, and when it ends."""
+
+from __future__ import annotations
+
+import calendar
+import os
+import re
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+ASK_SECONDS = 20.0  # for an answer of SLURM's controller, which may have much to do
+OPEN_MPI, HYDRA = "mpirun of Open MPI", "mpiexec (Hydra)"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Empty where there is nothing to say: without a launcher, outside SLURM."""
+
+    launcher: str = ""
+    id: str = ""  # SLURM_JOB_ID: of a task of an array its own
+    task: str = ""  # of an array: ARRAY_INDEX
+    restarts: int = 0  # how often SLURM has requeued it
+    nodes: str = ""  # n[1-4]
+    cpus: int | None = None  # of this job on each of its nodes, on the smallest of them; None: all
+    end: float | None = None  # seconds since 1970; None: not known
+    started: float = 0.0  # when this process asked
+
+    @property
+    def name(self) -> str:
+        """SLURM job 124 (task 7 of array 117)"""
+        array, _, index = self.task.partition("_")
+        return f"SLURM job {self.id}" + (f" (task {index} of array {array})" if self.task else "") if self.id else ""
+
+    def describe(self) -> str:
+        """For the summary: SLURM job 124, restart 2, on n[1-4], by srun --mpi=pmi2"""
+        parts = [self.name] if self.id else []
+        parts += [f"restart {self.restarts}"] if self.restarts else []
+        parts += [f"on {self.nodes}"] if self.nodes else []
+        parts += [f"by {self.launcher}"] if self.launcher else []
+        return ", ".join(parts)
+
+
+NO_JOB = Job()
+
+
+def job_of(environ: Mapping[str, str]) -> Job:
+    """What the environment says."""
+    array, index = (environ.get(f"SLURM_ARRAY_{name}", "") for name in ("JOB_ID", "TASK_ID"))
+    end = environ.get("SLURM_JOB_END_TIME", "")
+    return Job(
+        _launcher(environ),
+        environ.get("SLURM_JOB_ID", ""),
+        f"{array}_{index}" if array and index else "",
+        _number(environ.get("SLURM_RESTART_COUNT", "")) or 0,
+        environ.get("SLURM_JOB_NODELIST", ""),
+        _fewest_cpus(environ.get("SLURM_JOB_CPUS_PER_NODE", "")),
+        _number(end),
+        time.time(),
+    )
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) < 19 else None
+
+
+def _launcher(environ: Mapping[str, str]) -> str:
+    if "OMPI_COMM_WORLD_SIZE" in environ:
+        return OPEN_MPI
+    if "MPI_LOCALNRANKS" in environ:
+        return HYDRA
+    step = environ.get("SLURM_STEP_ID", "").isdecimal()
+    kind = environ.get("SLURM_MPI_TYPE", "")
+    if not step:
+        return HYDRA if "PMI_SIZE" in environ else ""
+    return f"srun --mpi={kind}" if kind and kind != "none" else "srun"
+
+
+def _fewest_cpus(text: str) -> int | None:
+    """72(x2),36 -> 36"""
+    found = [_number(part.partition("(")[0]) for part in text.split(",")]
+    return min((count for count in found if count), default=None)
+
+
+def asked_end(job: Job, environ: Mapping[str, str] = os.environ) -> float | None:
+    """The end of a job that did not tell it to its processes, from SLURM's controller; None where it does not say.
+
+    One question to the controller: for one rank.
+    """
+    try:
+        answer = subprocess.run(
+            ["scontrol", "--oneliner", "show", "job", job.id],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=ASK_SECONDS,
+            env={**environ, "TZ": "UTC0", "SLURM_TIME_FORMAT": "standard"},  # it prints times of its own zone
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = re.search(r"\bEndTime=(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\b", answer.stdout)
+    return float(calendar.timegm(time.strptime(found[1], "%Y-%m-%dT%H:%M:%S"))) if found else None

@@ -1,0 +1,56 @@
+"""The end of the job: a run stops by itself, early enough for its checkpoint, without any signal.
+
+Rank 0 alone looks at the clock; that it wants to stop goes to all with the sums of the next step, as a signal would.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from distbp.ranks.job import Job, asked_end
+
+SPARE_SHARE, SPARE_SECONDS = 0.05, 60.0  # of the time that there was: to end all ranks, and for who requeues the job
+CHECKPOINTS = 3  # an epoch may end before the clock is looked at again: best.h5, a checkpoint, and that of the stop
+FADING = 0.9  # of the longest step, at each later one
+
+
+class Deadline:
+    """Says why the run is to stop, if it is: before the job's end, or because `asked` has a reason.
+
+    `started`, `end`: seconds since 1970; `whose` end it is.  `save_seconds`: what a checkpoint takes.
+    """
+
+    def __init__(
+        self, started: float, end: float, whose: str, save_seconds: Callable[[], float], asked: Callable[[], str]
+    ) -> None:
+        self._end, self._whose, self._save_seconds, self._asked = end, whose, save_seconds, asked
+        self._spare = min(SPARE_SECONDS, SPARE_SHARE * max(0.0, end - started))
+        self._step, self._at, self._why = 0.0, time.time(), ""
+
+    def __call__(self) -> str:
+        """To be called before each step, and again and again in long work; what it has said once, it says again."""
+        now = time.time()
+        self._step, self._at = max(now - self._at, FADING * self._step), now
+        if reason := self._asked():
+            return reason
+        left = self._end - now
+        needed = CHECKPOINTS * self._save_seconds() + 2 * self._step + self._spare  # the next step may be slower
+        if left <= needed and not self._why:
+            self._why = f"{max(0.0, left):.0f} s before the end of {self._whose}"
+        return self._why
+
+
+def end_of(job: Job, time_limit: float) -> tuple[float, str] | None:
+    """When the run has to be over, and who says so: SLURM or --time-limit, `time_limit` minutes; None: nobody does.
+
+    May ask SLURM's controller: for rank 0.
+    """
+    ends = []
+    if time_limit:
+        ends.append((job.started + 60 * time_limit, f"--time-limit {time_limit:g}"))
+    if job.id:
+        end = asked_end(job) if job.end is None else job.end
+        if end is not None:
+            ends.append((end, f"the time of {job.name}"))
+    return min(ends, default=None)

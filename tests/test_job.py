@@ -1,0 +1,251 @@
+"""What launcher and SLURM say of a job, and what a run makes of it: its end, its log of starts, its threads."""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from runs import Runner, check_error, configuration, resumed, train_on, write_data
+
+from distbp.errors import RunError, Stopped, UsageError
+from distbp.ranks import threads
+from distbp.ranks.communicator import OneProcess
+from distbp.ranks.job import Job, asked_end, job_of
+from distbp.training import deadline
+from distbp.training.deadline import Deadline, end_of
+
+STEP = {"SLURM_JOB_ID": "12", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_JOB_NODELIST": "n[1-2]"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "launcher"),
+    [
+        ({}, ""),
+        ({"SLURM_JOB_ID": "12", "SLURM_NTASKS": "4"}, ""),  # the batch script itself
+        ({"PMI_SIZE": "2", "PMI_RANK": "0"}, "mpiexec (Hydra)"),
+        # below these two, SLURM's variables are those of the launcher's own step
+        ({**STEP, "PMI_SIZE": "4", "MPI_LOCALNRANKS": "2"}, "mpiexec (Hydra)"),
+        ({**STEP, "OMPI_COMM_WORLD_SIZE": "4", "PMIX_RANK": "0", "SLURM_MPI_TYPE": "pmix"}, "mpirun of Open MPI"),
+        ({**STEP, "PMI_SIZE": "4", "SLURM_MPI_TYPE": "pmi2"}, "srun --mpi=pmi2"),
+        ({**STEP, "PMIX_RANK": "0", "SLURM_MPI_TYPE": "pmix"}, "srun --mpi=pmix"),
+        (STEP, "srun"),
+        ({**STEP, "SLURM_MPI_TYPE": "none"}, "srun"),
+    ],
+)
+def test_launchers(environ: dict[str, str], launcher: str) -> None:
+    assert job_of(environ).launcher == launcher
+
+
+def test_a_job_of_slurm() -> None:
+    job = job_of(
+        {
+            **STEP,
+            "SLURM_MPI_TYPE": "pmi2",
+            "PMI_SIZE": "4",
+            "SLURM_ARRAY_JOB_ID": "10",
+            "SLURM_ARRAY_TASK_ID": "2",
+            "SLURM_RESTART_COUNT": "3",
+            "SLURM_JOB_CPUS_PER_NODE": "72(x2),36",
+            "SLURM_JOB_END_TIME": "1800000000",
+        }
+    )
+    assert (job.id, job.restarts, job.nodes, job.cpus, job.end) == ("12", 3, "n[1-2]", 36, 1.8e9)
+    assert job.describe() == "SLURM job 12 (task 2 of array 10), restart 3, on n[1-2], by srun --mpi=pmi2"
+    assert abs(job.started - time.time()) < 60
+    odd = job_of(
+        {"SLURM_JOB_ID": "12", "SLURM_RESTART_COUNT": "x", "SLURM_JOB_CPUS_PER_NODE": "(", "SLURM_JOB_END_TIME": "-"}
+    )
+    assert (odd.restarts, odd.cpus, odd.end) == (0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("prints", "end"),
+    [
+        ("JobId=12 StartTime=2027-01-15T07:00:00 EndTime=2027-01-15T08:00:00 Deadline=N/A", 1_800_000_000),
+        ("JobId=12 EndTime=Unknown", None),
+        ("", None),
+    ],
+)
+def test_slurm_is_asked_for_the_end_of_a_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prints: str, end: float | None
+) -> None:
+    """In a zone of its own: scontrol prints times of the zone of who asks."""
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text(f'#!/bin/sh\n[ "$*" = "--oneliner show job 12" ] && [ "$TZ" = UTC0 ] && echo "{prints}"\n')
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    job = Job(id="12", started=1_800_000_000 - 600)
+    assert asked_end(job) == end
+    assert end_of(job, 0) == ((end, "the time of SLURM job 12") if end else None)
+    assert end_of(job, 5) == (1_800_000_000 - 300, "--time-limit 5")
+    assert end_of(job, 20) == ((end, "the time of SLURM job 12") if end else (1_800_000_600, "--time-limit 20"))
+    assert end_of(replace(job, end=1_800_000_060), 0) == (1_800_000_060, "the time of SLURM job 12")  # nobody is asked
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    assert asked_end(job) is None
+
+
+def test_a_run_stops_before_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of 10 s, a checkpoint takes 20 s: what is needed are 3 · 20 + 2 · 10 s, and 5 % of 1000 s."""
+    clock = [0.0]
+    monkeypatch.setattr(deadline.time, "time", lambda: clock[0])
+    asked = [""]
+    stop = Deadline(0.0, 1000.0, "the job", lambda: 20.0, lambda: asked[0])
+    said = []
+    for clock[0] in range(0, 1000, 10):
+        said.append(stop())
+    first = said.index("130 s before the end of the job")
+    assert first == (1000 - 130) / 10
+    assert not any(said[:first])
+    assert set(said[first:]) == {said[first]}
+    asked[0] = "on request"
+    assert stop() == "on request"
+
+
+def test_one_slow_step_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(deadline.time, "time", lambda: clock[0])
+    stop = Deadline(0.0, 1000.0, "the job", lambda: 0.0, lambda: "")
+    clock[0] = 100.0
+    assert not stop()  # 200 s are kept, for a while
+    for clock[0] in range(101, 850):
+        assert not stop()
+
+
+def digest(said: str) -> str:
+    return next(line for line in said.splitlines() if line.startswith("digest"))
+
+
+@pytest.mark.mpi
+def test_a_time_limit(tmp_path: Path, runner: Runner) -> None:
+    """It stops without a signal, and comes to the result of a run that was not stopped."""
+    data = write_data(tmp_path / "d.h5")
+    options = ("--reproducible", "--hidden", "6", "--grain", "4", "--out")
+    begun = time.monotonic()
+    stopped = runner.distbp("train", data, *options, "run", "--epochs", "1000000", "--time-limit", "0.06", ranks=2)
+    assert time.monotonic() - begun < 30
+    assert stopped.returncode == 75, stopped.stderr
+    assert stopped.stderr.count("before the end of --time-limit 0.06") == 1
+    assert "continue with --resume" in stopped.stderr
+    assert "job       this process, " in stopped.stdout or "job       by mpi" in stopped.stdout
+    epochs = len((tmp_path / "run" / "metrics.csv").read_text().splitlines())
+    whole = runner.distbp("train", data, *options, "whole", "--epochs", f"{epochs + 1}")
+    again = runner.distbp("train", "--resume", "--out", "run", "--epochs", f"{epochs + 1}", ranks=3)
+    assert again.returncode == 0, again.stderr
+    assert digest(again.stdout) == digest(whole.stdout)
+    late = runner.distbp("train", "--resume", "--out", "run", "--epochs", "1000000", "--time-limit", "0.0001")
+    check = (late.returncode, late.stderr.count("s before the end of --time-limit 0.0001 while "))
+    assert check == (75, 1), late.stderr
+
+
+def starts(run: Path) -> list[dict[str, str]]:
+    with open(run / "starts.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_each_start_is_written_down(tmp_path: Path) -> None:
+    config = configuration(write_data(tmp_path / "d.h5"), tmp_path / "run")
+    job = Job("srun --mpi=pmi2", "12", "10_2", nodes="n[1-2]")
+    train_on(3, config, nodes=2, job=job)
+    text = (tmp_path / "run" / "config.toml").read_text()
+    assert "SLURM job 12 (task 2 of array 10), on n[1-2], by srun --mpi=pmi2; the bits depend on\n" in text
+    resumed(1, config, epochs=5)
+    first, second = starts(tmp_path / "run")
+    assert abs(time.time() - time.mktime(time.strptime(first.pop("time"), "%Y-%m-%dT%H:%M:%SZ")) + time.timezone) < 60
+    assert {name: first[name] for name in ("step", "ranks", "nodes", "job", "task", "restarts", "node_list")} == {
+        "step": "0",
+        "ranks": "3",
+        "nodes": "2",
+        "job": "12",
+        "task": "10_2",
+        "restarts": "0",
+        "node_list": "n[1-2]",
+    }
+    assert (second["step"], second["ranks"], second["nodes"], second["job"]) == ("12", "1", "1", "")
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_a_loop_of_requeues_is_ended(tmp_path: Path, ranks: int) -> None:
+    """Not where it came on, or is another one, or where nobody requeued it."""
+    config = configuration(write_data(tmp_path / "d.h5"), tmp_path / "run", epochs=1)
+    stop = {"stop_requested": lambda: "on request", "resume_with": {}, "or_begin": True}
+    for restarts in range(5):
+        with pytest.raises(Stopped):
+            train_on(ranks, config, **stop, job=Job(id="12", restarts=restarts))
+    with pytest.raises(RunError, match=r"SLURM job 12 was started 5 times in a row with \d+ steps done") as error:
+        train_on(ranks, config, **stop, job=Job(id="12", restarts=5))
+    assert error.value.agreed
+    assert len(starts(tmp_path / "run")) == 5
+    for job in (Job(), Job(id="13", restarts=5)):
+        with pytest.raises(Stopped):
+            train_on(ranks, config, **stop, job=job)
+    run = train_on(ranks, config, resume_with={}, or_begin=True, job=Job(id="12", restarts=6))
+    assert run.state.progress.epoch == 1
+
+
+def test_a_log_of_starts_that_is_damaged_or_no_file(tmp_path: Path) -> None:
+    config = configuration(write_data(tmp_path / "d.h5"), tmp_path / "run", epochs=1)
+    train_on(1, config)
+    path = tmp_path / "run" / "starts.csv"
+    path.write_bytes(b"\xff,1\n" * 9)
+    resumed(1, config, epochs=2)
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RunError, match=r"starts\.csv: cannot be written"):
+        resumed(1, config, epochs=3)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_resume_where_there_is_something_to_resume(tmp_path: Path, ranks: int) -> None:
+    data = write_data(tmp_path / "d.h5")
+    config = configuration(data, tmp_path / "run", epochs=2)
+    given = {"data": [str(tmp_path / "d*.h5")], "hidden": [6], "dtype": "float64", "batch_size": 7}
+    config = replace(config, data=given["data"])
+    first = train_on(ranks, config, resume_with={**given, "epochs": 2}, or_begin=True)
+    assert first.state.progress.epoch == 2
+    again = train_on(ranks, config, resume_with={**given, "epochs": 3}, or_begin=True)
+    assert (again.state.progress.epoch, len(again.state.history["train_loss"])) == (3, 3)
+    with pytest.raises(UsageError, match="--hidden: the run has"):
+        train_on(ranks, config, resume_with={**given, "hidden": [7]}, or_begin=True)
+    for checkpoint in (tmp_path / "run").glob("checkpoint-*"):
+        checkpoint.write_bytes(b"damaged")
+    with pytest.raises(RunError, match="no good checkpoint to resume from"):
+        train_on(ranks, config, resume_with=given, or_begin=True)
+    for checkpoint in (tmp_path / "run").glob("checkpoint-*"):
+        checkpoint.unlink()
+    with pytest.raises(RunError, match="already holds a run"):
+        train_on(ranks, config, resume_with=given, or_begin=True)
+
+
+def test_resume_auto_on_the_command_line(tmp_path: Path, runner: Runner) -> None:
+    data = write_data(tmp_path / "auto")
+    begin = ("--hidden", "6", "--out", "run", "--epochs")
+    for epochs, first, command in (
+        (1, "done      1 epochs", ("--resume", "auto", data, *begin)),
+        (2, "resuming run/", (data, *begin[:-1], "--resume", "auto", "--epochs")),
+        (3, "resuming run/", ("--resume", data, *begin)),
+        (4, "resuming run/", ("--resume=auto", "--out", "run", "--epochs")),
+    ):
+        done = runner.distbp("train", *command, f"{epochs}")
+        assert done.returncode == 0, done.stderr
+        assert first in done.stdout
+        assert f"done      {epochs} epochs" in done.stdout
+    check_error(runner.distbp("train", "--resume=yes", data), 2, "--resume")
+    check_error(runner.distbp("train", "--resume", "--out", "none"), 1, "no run to be found here")
+    check_error(runner.distbp("train", "--out", "new", "--", "auto", "--resume", "auto"), 1, "--resume: no such file")
+
+
+def test_threads_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the cores that SLURM gave, where nothing binds a rank to them."""
+    for name in threads.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda process: set(range(64)))
+    monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", "2(x4)")
+    assert threads.set_threads(OneProcess(), 0) == (2, "2 cores of the job for 1 rank")
+    monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", "64")
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda process: {3})  # bound
+    assert threads.set_threads(OneProcess(), 0) == (1, "1 core for 1 rank")
