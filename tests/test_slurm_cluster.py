@@ -45,7 +45,7 @@ def test_srun_without_mpi_is_refused_once(slurm: Slurm) -> None:
 
 
 def test_jobs_run_again(slurm: Slurm) -> None:
-    """At their own request, after a node that went down, and preempted by a job of a higher partition."""
+    """When asked to (scontrol requeue), after a node that went down, and preempted by a job of a higher partition."""
     script = '[ "$SLURM_RESTART_COUNT" ] || exec sleep 600; echo "restart $SLURM_RESTART_COUNT"'
     jobs = asked, broken, preempted = [slurm.submit(script, "--exclusive") for _ in range(3)]
     for job in jobs:
