@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")  # of MPICH, of Open MPI, of srun --mpi=pmix
 PLACES = {  # module, class, function, the call that goes wrong
     "reading": ("distbp.data.split", None, "_read_checked", 2),
     "loading": ("distbp.data.split", None, "_read_checked", 1),
@@ -61,7 +62,7 @@ def arrange(place: str, how: str) -> None:
 if __name__ == "__main__":
     place, rank, how = sys.argv[1:4]
     sys.argv[1:4] = []
-    if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0")) == rank or rank == "all":
+    if rank in ("all", next((os.environ[name] for name in RANKS if name in os.environ), "0")):
         arrange(place, how)
     from distbp.__main__ import main
 

@@ -218,7 +218,7 @@ def ranks_of(launcher: int) -> list[int]:
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"):
                 name, _, value = line.partition(b"=")
-                if name in (b"PMI_RANK", b"OMPI_COMM_WORLD_RANK"):
+                if name in (b"PMI_RANK", b"OMPI_COMM_WORLD_RANK", b"PMIX_RANK"):
                     found[int(value)] = process
     return [found[rank] for rank in sorted(found)]
 
