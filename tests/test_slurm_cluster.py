@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from cluster import Slurm, mpirun, srun
 from runs import BIN, write_data
-from slurm import Slurm, mpirun, srun
 
 pytestmark = pytest.mark.mpi
 

@@ -58,7 +58,7 @@ def _constants(findings: Findings) -> Iterator[str]:
                 *network,
             )
         )
-    yield from _aligned(cells)
+    yield from aligned(cells)
     for one in findings.measured if findings.nodes > 1 else ():
         times = ", ".join(f"{in_units(size)} {in_seconds(seconds)}" for size, seconds in one.exchange.items())
         largest = max(one.exchange)
@@ -86,7 +86,7 @@ def _checks(findings: Findings) -> Iterator[str]:
                     f"{100 * (whole.seconds / expected - 1):+.0f} %",
                 )
             )
-    yield from _aligned(cells)
+    yield from aligned(cells)
     if worst > FAR:
         yield f"  off by more than {100 * FAR:.0f} %: other work on these nodes or their network? try more --seconds"
 
@@ -111,7 +111,7 @@ def _predictions(findings: Findings, wanted: Wanted, rows: list[Row]) -> Iterato
                 f"{100 * share:.0f} % {PARTS[row.strong.largest]}",
             )
         )
-    yield from _aligned(cells)
+    yield from aligned(cells)
     if len(rows) == 1 and wanted.nodes > 1:
         yield (
             "  More nodes cannot be predicted from one: start it on two, or say what connects them, with "
@@ -157,7 +157,7 @@ def _advice(findings: Findings, rows: list[Row]) -> Iterator[str]:
         )
 
 
-def _aligned(cells: Sequence[tuple[str, ...]]) -> Iterator[str]:
+def aligned(cells: Sequence[tuple[str, ...]]) -> Iterator[str]:
     """Columns, each as wide as it must be; empty ones are left out."""
     columns = [column for column in zip(*cells, strict=True) if any(column[1:])]
     widths = [max(map(len, column)) for column in columns]

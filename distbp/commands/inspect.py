@@ -14,6 +14,11 @@ from distbp.ranks.launch import Launch, printable
 @click.argument("file", nargs=-1, required=True)
 @click.option("--digest", is_flag=True, help="print a hash of the parameters (SHA-256) of each checkpoint")
 @click.option("--diff", is_flag=True, help="say where two checkpoints differ, and by how many ulps; exit code 1 if so")
+@click.option(
+    "--rank",
+    type=click.Choice(["loss", "speed"]),
+    help="a table of run directories: by the lowest validation loss, or by ranks, with samples/s and efficiency",
+)
 @click.option("--x", default="x", show_default=True, help="of a data set: names of the inputs, with commas between")
 @click.option("--y", default="y", show_default=True, help="of a data set: names of the labels or targets")
 @click.option(
@@ -24,21 +29,26 @@ from distbp.ranks.launch import Launch, printable
 )
 @trust_links_option
 @click.pass_obj
-def inspect(launch: Launch, /, file: tuple[str, ...], digest: bool, diff: bool, **look: Any) -> None:
+def inspect(launch: Launch, /, file: tuple[str, ...], digest: bool, diff: bool, rank: str | None, **look: Any) -> None:
     """Says what is in each FILE: a data set, a checkpoint, or a run directory (then its best.h5).
 
     Of a data set: layout, statistics, what distbp train makes of it, and advice where its layout is slow to read.
     """
-    if digest and diff:
-        raise click.UsageError("--digest and --diff: expected one of them")
+    if digest + diff + bool(rank) > 1:
+        raise click.UsageError("--digest, --diff and --rank: expected one of them")
     if diff and len(file) != 2:
         raise click.UsageError(f"--diff: expected two checkpoints, got {len(file)}")
     if not launch.only_first():
         return
     from distbp.inspection.data_inspection import View
     from distbp.inspection.file_inspection import describe, describe_difference, describe_digest
+    from distbp.inspection.ranking import rank as ranked
     from distbp.progress import RowProgress
 
+    if rank:
+        for line in ranked(file, rank):
+            click.echo(printable(line))
+        return
     if diff:
         differences = list(describe_difference(*file))
         for line in differences:
