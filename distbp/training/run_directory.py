@@ -33,7 +33,8 @@ LEFTOVER = re.compile(
     r"\.(checkpoint-\d{10}\.h5|best\.h5|metrics\.csv|config\.toml)\.\d+\.tmp|\.run\.lock\.[0-9a-f]{16}\.tmp"
 )
 WHOLE = ("epoch", "step")
-SLOW_DISK = 50e6  # bytes/s, a guess for where nothing was written yet
+SLOW_DISK = 50e6  # bytes/s, a guess for where no checkpoint was written yet
+SYNCS = 4  # of a checkpoint, against the one of a line
 
 
 class RunDirectory:
@@ -43,7 +44,7 @@ class RunDirectory:
         self.path, self._dry = Path(path), dry
         self.best = self.path / "best.h5"
         self._lock = RunLock(self.path)
-        self._save_seconds = 0.0
+        self._save_seconds = self._start_seconds = 0.0
 
     def __enter__(self) -> RunDirectory:
         """To be locked by `create` or `lock`."""
@@ -196,13 +197,17 @@ class RunDirectory:
         return path
 
     def save_seconds(self) -> float:
-        """What a checkpoint takes at most, as far as can be told: measured; before that, by the size of the newest."""
+        """What a checkpoint takes at most, as far as can be told.
+
+        Measured; before that, from what a line of starts.csv took, and the size of the newest checkpoint.
+        """
         if self._save_seconds:
             return self._save_seconds
         try:
-            return 1.0 + sum(path.stat().st_size for path in self.checkpoints()[-1:]) / SLOW_DISK
+            size = sum(path.stat().st_size for path in self.checkpoints()[-1:])
         except (OSError, RunError):
-            return 1.0
+            size = 0
+        return SYNCS * self._start_seconds + size / SLOW_DISK
 
     def _cannot_save(self, path: Path, error: Exception) -> RunError:
         try:
@@ -253,9 +258,11 @@ class RunDirectory:
             text = path.read_text(encoding="utf-8", errors="replace") if os.path.lexists(path) else ""
         except OSError as error:
             raise self._cannot_write(error, "remove it, then start again", path) from None
+        begun = time.monotonic()
         starts.check_progress(starts.parse(text.splitlines()), job, step, str(self.path))
         header = [] if text else [list(starts.COLUMNS)]
         self._append("starts.csv", [*header, list(starts.start_of(job, step, ranks, nodes).values())])
+        self._start_seconds = time.monotonic() - begun
 
     def _append(self, name: str, rows: list[list[str]]) -> None:
         path = self.path / name

@@ -1,0 +1,173 @@
+"""The scripts of slurm/, and how jobs end and go on, on a real SLURM of several nodes (see scripts/slurm)."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cluster import Slurm, mpirun, srun
+from runs import BIN, write_data
+
+SCRIPTS = Path(__file__).parent.parent / "slurm"
+OPTIONS = ("--hidden", "6", "--reproducible", "--grain", "4", "--validation-split", "")
+
+pytestmark = pytest.mark.mpi
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    with Slurm(tmp_path_factory.mktemp("slurm"), nodes=4) as slurm:
+        write_data(slurm.directory / "d.h5", train=60)
+        yield slurm
+
+
+@pytest.fixture
+def slurm(cluster: Slurm) -> Iterator[Slurm]:
+    yield cluster
+    cluster.clear()
+
+
+def digest(log: str) -> str:
+    return next(line for line in log.splitlines() if line.startswith("digest"))
+
+
+def submit(slurm: Slurm, script: str, *options: str, arguments: tuple[str, ...] = (), **extra: str) -> str:
+    """As a user does; no more ranks than this machine can bear, which it may not be able to bind to cores."""
+    words = {"PRTE_MCA_hwloc_default_binding_policy": "none", **extra}
+    command = ("sbatch", "--parsable", "--ntasks-per-node=1", *options, str(SCRIPTS / script), *arguments)
+    return slurm.command(*command, **words).strip()
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def wait_for_epochs(slurm: Slurm, run: str, count: int) -> None:
+    end, path = time.monotonic() + 40, slurm.directory / run / "metrics.csv"
+    while not path.exists() or len(read(path)) < count:
+        assert time.monotonic() < end, f"{run} does not come on"
+        time.sleep(0.05)
+
+
+def test_train(slurm: Slurm) -> None:
+    """Two scripts, two launchers, two nodes: the result of one process."""
+    undisturbed = digest(slurm.command("distbp", "train", "d.h5", *OPTIONS, "--epochs", "3", "--out", "alone"))
+    mpi = srun().partition("=")[2]
+    arguments = ("d.h5", *OPTIONS, "--epochs", "3", "--out")
+    jobs = {
+        "by-mpirun": submit(slurm, "train.sbatch", arguments=(*arguments, "by-mpirun")),
+        "by-srun": submit(slurm, "train-srun.sbatch", arguments=(*arguments, "by-srun"), MPI=mpi),
+    }
+    for run, job in jobs.items():
+        slurm.wait(job, "COMPLETED")
+        assert digest(slurm.output(job)) == undisturbed
+        assert "exchange  of 2 nodes" in slurm.output(job)
+        (start,) = read(slurm.directory / run / "starts.csv")
+        launcher = srun() if run == "by-srun" else ("mpirun of Open MPI" if mpi == "pmix" else "mpiexec (Hydra)")
+        assert (start["job"], start["launcher"], start["ranks"], start["nodes"]) == (job, launcher, "2", "2")
+        said = f"SLURM job {job}, on {start['node_list']}, by {launcher}"
+        assert f"job       {said}; until 20" in slurm.output(job)
+        assert said in (slurm.directory / run / "config.toml").read_text()
+
+
+def test_srun_without_mpi_is_refused_once(slurm: Slurm) -> None:
+    job = slurm.submit(f"srun {BIN / 'distbp'} train d.h5 --out refused", "--nodes=2", "--ntasks-per-node=1")
+    slurm.wait(job, "FAILED")
+    assert slurm.output(job).count("distbp: error: ") == 1
+    assert "srun has to start them for that MPI: srun --mpi=pmix (Open MPI) or srun --mpi=pmi2" in slurm.output(job)
+    assert not (slurm.directory / "refused").exists()
+
+
+@pytest.mark.parametrize("launcher", [mpirun, srun])
+def test_what_slurm_stops_goes_on(slurm: Slurm, launcher: Callable[[], str]) -> None:
+    """Preempted; its node down; requeued; and out of time, by its own clock: the job comes to the result."""
+    jobs = {}
+    for event in ("preempted", "broken", "requeued", "late"):
+        run = f"{event}-{launcher.__name__}"
+        (slurm.directory / f"{run}.toml").write_text("epochs = 1000000\n")
+        late = ("--time-limit", "0.06") if event == "late" else ()
+        arguments = ("d.h5", "--config", f"{run}.toml", *OPTIONS, *late, "--out", run)
+        options = ("--nodes=1", "--exclusive", "--ntasks-per-node=2", f"--job-name={event}")
+        jobs[run] = submit(slurm, "preemptible.sbatch", *options, arguments=arguments, LAUNCHER=launcher())
+    preempted, broken, requeued, late_job = jobs.values()
+    for run in jobs:
+        wait_for_epochs(slurm, run, 3)
+    nodes = {job: slurm.show(job)["NodeList"] for job in jobs.values()}
+    slurm.break_node(nodes[broken])
+    slurm.scontrol("requeue", requeued)
+    slurm.submit("true", "--partition=high", "--exclusive", f"--nodelist={nodes[preempted]}")
+    wholes = {}
+    for run, job in jobs.items():
+        slurm.wait(job, "PENDING")
+        done = len(read(slurm.directory / run / "metrics.csv"))
+        (slurm.directory / f"{run}.toml").write_text(f"epochs = {done + 2}\n")
+        whole = slurm.command("distbp", "train", "d.h5", *OPTIONS, "--epochs", f"{done + 2}", "--out", f"{run}-whole")
+        wholes[run] = digest(whole)
+    for run, job in jobs.items():
+        slurm.wait(job, "COMPLETED")
+        assert digest(slurm.output(job)) == wholes[run]
+        assert slurm.output(job).count(f"resuming {run}/checkpoint-") == 1
+        epochs = [row["epoch"] for row in read(slurm.directory / run / "metrics.csv")]
+        assert epochs == [f"{epoch}" for epoch in range(1, len(epochs) + 1)]
+        first, second = read(slurm.directory / run / "starts.csv")
+        assert {first["job"], second["job"]} == {job}
+        assert (first["restarts"], second["restarts"]) == ("0", "1")
+        assert int(second["step"]) > 0
+        assert job != broken or second["node_list"] != nodes[job]
+    assert "before the end of --time-limit 0.06" in slurm.output(late_job)
+
+
+def test_a_job_that_is_cancelled_does_not_start_again(slurm: Slurm) -> None:
+    arguments = ("d.h5", "--hidden", "6", "--epochs", "1000000", "--out", "cancelled")
+    job = submit(slurm, "preemptible.sbatch", arguments=arguments, LAUNCHER=srun())
+    wait_for_epochs(slurm, "cancelled", 3)
+    slurm.command("scancel", job)
+    slurm.wait(job, "CANCELLED")
+    assert slurm.show(job)["Restarts"] == "0"
+    assert "distbp: stopped on request" in slurm.output(job)
+
+
+def test_a_sweep(slurm: Slurm) -> None:
+    (slurm.directory / "settings.txt").write_text("--seed 1\n--seed 2 --hidden 5,4\n--seed 3 --learning-rate 0.1\n")
+    arguments = ("settings.txt", "d.h5", "--epochs", "2", "--hidden", "6")
+    tasks = submit(slurm, "sweep.sbatch", "--array=1-4", "--ntasks=1", arguments=arguments)
+    words = (f"--dependency=afterany:{tasks}", "--ntasks=1")
+    summary = submit(slurm, "sweep.sbatch", *words, arguments=arguments[:1])
+    slurm.wait(summary, "COMPLETED")
+    losses = {
+        run: min(float(row["validation_loss"]) for row in read(slurm.directory / "sweep" / run / "metrics.csv"))
+        for run in ("1", "2", "3")
+    }
+    _, *lines = slurm.output(summary).splitlines()
+    assert [line.split()[1] for line in lines] == [f"sweep/{run}" for run in sorted(losses, key=losses.__getitem__)]
+    assert any(line.endswith("--hidden 5,4 --learning-rate 0.001 --seed 2") for line in lines)
+    assert slurm.state(f"{tasks}_4") == "FAILED"
+
+
+def test_scaling(slurm: Slurm) -> None:
+    arguments = ("d.h5", "--hidden", "6")
+    words = {"EPOCHS": "3", "SECONDS_OF_BENCH": "0.5", "OUT": "scaling"}
+    job = submit(slurm, "scaling.sbatch", "--nodes=2", arguments=arguments, **words)
+    slurm.wait(job, "COMPLETED")
+    assert "predicted samples/s" in slurm.output(job)
+    one, two = (line.split() for line in slurm.output(job).splitlines()[-2:])
+    assert (one[:3], two[:3]) == (["scaling/1", "1", "1"], ["scaling/2", "2", "2"])
+    assert one[-2:] == ["100", "%"]
+
+
+def test_a_killed_rank_ends_the_job(slurm: Slurm, tmp_path: Path) -> None:
+    """At once, under srun -K1, though the others wait for it."""
+    fault = Path(__file__).parent / "fault.py"
+    (tmp_path / "distbp").write_text(f'#!/bin/sh\nexec {sys.executable} {fault} update 1 SIGKILL "$@"\n')
+    (tmp_path / "distbp").chmod(0o755)
+    words = {"MPI": srun().partition("=")[2], "PATH": f"{tmp_path}:{BIN}:/usr/bin:/bin"}
+    arguments = ("d.h5", *OPTIONS, "--epochs", "15", "--out", "killed")
+    job = submit(slurm, "train-srun.sbatch", arguments=arguments, **words)
+    slurm.wait(job, "FAILED", limit=30)
+    job = submit(slurm, "train-srun.sbatch", arguments=arguments, MPI=words["MPI"])
+    slurm.wait(job, "COMPLETED")
