@@ -76,6 +76,13 @@ class Config:
     trust_links: bool = option(
         False, "follow links to other files, and virtual data sets: for data from a source you trust", group=DATA
     )
+    stage_to: str = option(
+        "",
+        "directory of each node, such as $TMPDIR, to copy the data files to, once a node, and to read them from there; "
+        "rank 0 alone reads the files themselves",
+        may_change=True,
+        group=DATA,
+    )
     scale: str = option(
         "standardize",
         "shift and scale inputs, and regression targets, by the statistics of the training split",
@@ -385,6 +392,11 @@ def check(config: Config) -> None:
     if config.wire != "full" and config.reproducible:
         raise UsageError(
             f"--wire {config.wire} does not go with --reproducible: what is rounded depends on who sends it; "
+            "leave one of them out"
+        )
+    if config.stage_to and config.trust_links:
+        raise UsageError(
+            f"--stage-to {config.stage_to} does not go with --trust-links: what links lead to is not copied; "
             "leave one of them out"
         )
     unknown = [name for name in config.stop_signals.split(",") if name and name not in STOP_SIGNALS]

@@ -117,6 +117,7 @@ def test_every_option_has_help_and_only_the_named_ones_may_change() -> None:
         "on_nan",
         "skip_limit",
         "stop_signals",
+        "stage_to",
         "time_limit",
         "grace",
         "stall_minutes",

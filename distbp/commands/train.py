@@ -72,7 +72,7 @@ def train(
     given, origin, notes = given_options(data, config_file, options)
     if resume == NEWEST:  # the rest of the configuration is the run's
         check_each(given, origin)
-        asked = ("out", "stop_signals", "time_limit", "grace", "stall_minutes")
+        asked = ("out", "stop_signals", "time_limit", "stage_to", "grace", "stall_minutes")
         config = merge({name: given[name] for name in asked if name in given}, origin)
     else:
         config = merge(given, origin)

@@ -16,7 +16,18 @@ from distbp.config import flag, read_toml
 from distbp.errors import RunError
 from distbp.training import starts
 
-MANNER = ("out", "stop_signals", "grace", "time_limit", "stall_minutes", "trace", "trace_steps", "keep", "epochs")
+MANNER = (
+    "out",
+    "stage_to",
+    "stop_signals",
+    "grace",
+    "time_limit",
+    "stall_minutes",
+    "trace",
+    "trace_steps",
+    "keep",
+    "epochs",
+)
 
 
 @dataclass(frozen=True)

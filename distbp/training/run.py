@@ -14,6 +14,7 @@ from distbp.data.loader import Loader
 from distbp.data.loading import choose_loader, held_bytes, make_loader, node_budget
 from distbp.data.problem import Problem, pose
 from distbp.data.split import Split, data_files, read_split
+from distbp.data.staging import Staging
 from distbp.errors import DataError, TooLargeError, UsageError
 from distbp.gradient.batch_gradient import has_overlap, sums_of_a_rank
 from distbp.gradient.step_memory import StepMemory
@@ -71,12 +72,14 @@ def prepare(
     *,
     or_begin: bool = False,
     job: Job = NO_JOB,
+    staging: Staging | None = None,
     dry_run: bool = False,
 ) -> Run:
     """Reads, checks and builds everything that a run needs, and writes its first files.  Raises DistbpError, agreed.
 
     `directory` is that of config.out, and is locked here; `note` tells the user; it is called on rank 0 only.  `pulse`
-    is called again and again.  `dry_run`: no file is written, no directory made.  For `or_begin` see `train`.
+    is called again and again.  `dry_run`: no file is written, no directory made.  For `or_begin` see `train`;
+    `staging`, where the data files are to be copied to.
     """
     check_alike(comm, config, resume_with)
     planner = MemoryPlanner(comm)
@@ -96,8 +99,11 @@ def prepare(
     check_trace(comm, config.trace)
     threads = set_threads(comm, config.threads, reproducible=config.reproducible)
     files = from_first(comm, lambda: data_files(config.data))
-    config = replace(config, data=files if config.data else [])
-    compare_files(comm, files, note)
+    config = replace(config, data=files if config.data else [], stage_to="", time_limit=0.0)  # those are of this start
+    if staging and config.data and not dry_run:
+        files = staging.stage(files, note, pulse)
+    else:
+        compare_files(comm, files, note)
     memory, optimizer = node_budget(comm, config.memory), optimizer_of(config)
     config = _with_validation_split(comm, config, files, note)
     foreseen = planner.foresee(config, files, stored.problem.network if stored else None, optimizer, memory)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.config import Config, trace_steps
+from distbp.data.staging import Staging
 from distbp.errors import DivergedError, Stopped
 from distbp.gradient.batch_gradient import BatchGradient, batch_gradient
 from distbp.gradient.diagnosis import first_not_finite
@@ -74,46 +76,43 @@ def train(
     Every rank calls this with the same arguments; only rank 0 has a reporter and writes.  `beat` is told, again and
     again, what this rank is doing.  Raises DistbpError.
     """
-    with RunDirectory(config.out, dry=dry_run) as directory:  # rank 0 holds its lock
+    with ExitStack() as stack:
+        directory = stack.enter_context(RunDirectory(config.out, dry=dry_run))  # rank 0 holds its lock
+        staging = stack.enter_context(Staging(comm, config.stage_to)) if config.stage_to else None
         if comm.rank == 0 and (end := end_of(job, config.time_limit)):
             job = replace(job, end=end[0])
             stop_requested = Deadline(job.started, *end, directory.save_seconds, stop_requested)
-        return _train(comm, config, directory, resume_with, or_begin, stop_requested, beat, reporter, job, dry_run)
-
-
-def _train(
-    comm: Communicator,
-    config: Config,
-    directory: RunDirectory,
-    resume_with: Mapping[str, Any] | None,
-    or_begin: bool,
-    stop_requested: Callable[[], str],
-    beat: Pulse,
-    reporter: Reporter | None,
-    job: Job,
-    dry_run: bool,
-) -> Run:
-    pulse = stopping_pulse(beat, stop_requested, "the first step")
-    note = reporter.note if reporter else lambda text: None
-    run = prepare(comm, config, directory, resume_with, note, pulse, or_begin=or_begin, job=job, dry_run=dry_run)
-    if reporter:
-        reporter.start(run)
-    if dry_run:
-        run.loader.close()
+        pulse = stopping_pulse(beat, stop_requested, "the first step")
+        run = prepare(
+            comm,
+            config,
+            directory,
+            resume_with,
+            reporter.note if reporter else lambda text: None,
+            pulse,
+            or_begin=or_begin,
+            job=job,
+            staging=staging,
+            dry_run=dry_run,
+        )
+        stack.callback(run.loader.close)
+        if reporter:
+            reporter.start(run)
+        if not dry_run:
+            _train(run, stop_requested, beat, pulse, reporter)
         return run
+
+
+def _train(run: Run, stop_requested: Callable[[], str], beat: Pulse, pulse: Pulse, reporter: Reporter | None) -> None:
     started = time.perf_counter()
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the loss is watched instead
+        training = _Training(run, stop_requested, beat, pulse, reporter)
         try:
-            training = _Training(run, stop_requested, beat, pulse, reporter)
-            try:
-                training.all_epochs()
-            finally:
-                training.close()
+            training.all_epochs()
         finally:
-            run.loader.close()
+            training.close()
     if reporter:
         reporter.finish(run, time.perf_counter() - started)
-    return run
 
 
 def make_schedule(config: Config, steps: int) -> Schedule:

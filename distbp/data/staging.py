@@ -1,0 +1,210 @@
+"""Data files copied to a directory of each node, where all its ranks read them: for shared file systems that are slow.
+
+Rank 0 alone reads the files; the first rank of each node gets what it has read, and writes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Self
+
+from distbp.data.data_file import check_is_file
+from distbp.errors import DataError
+from distbp.files.write_failure import why_not_written
+from distbp.ranks.communicator import Communicator, agree, from_first
+from distbp.ranks.node_memory import in_units
+from distbp.ranks.stop import Pulse
+
+PREFIX = "distbp-staged-"
+LOCK = "lock"  # held while the copies are read
+CHUNK = 16 * 2**20
+SPARE = 64 * 2**20  # bytes that stay free
+
+
+class Staging:
+    """Copies in a new directory below `parent`, which is removed at the end of the `with` block."""
+
+    def __init__(self, comm: Communicator, parent: str) -> None:
+        """All ranks."""
+        self._comm, self._parent = comm, Path(parent)
+        self._first = comm.node_ranks()[0]
+        self._is_first = comm.rank == self._first
+        self._directory: Path | None = None
+        self._lock = -1
+
+    def __enter__(self) -> Staging:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._directory:
+            shutil.rmtree(self._directory, ignore_errors=True)
+        if self._lock >= 0:
+            os.close(self._lock)
+
+    def stage(self, files: Sequence[str], note: Callable[[str], None], pulse: Pulse) -> list[str]:
+        """The names of the copies, as this rank has to read them.
+
+        `note` tells the user, on rank 0.  Raises DataError, and what `pulse` raises, agreed.
+        """
+        comm = self._comm
+        sizes = from_first(comm, lambda: [_size(file) for file in files])
+        agree(comm, lambda: self._make_room(sum(sizes)))
+        places = comm.allgather(str(self._directory or ""))
+        if comm.rank == 0:
+            nodes = sum(map(bool, places))
+            to = f"{nodes} nodes, there in {self._parent}" if nodes > 1 else str(self._parent)
+            note(f"staging   {in_units(sum(sizes))} to {to}")
+        firsts = comm.split(0 if self._is_first else 1)
+        copies = [f"{places[self._first]}/{i}-{Path(file).name}" for i, file in enumerate(files)]
+        for file, size, copy in zip(files, sizes, copies, strict=True):
+            self._copy(firsts, file, size, copy, pulse)
+        return copies
+
+    def _copy(self, firsts: Communicator, file: str, size: int, copy: str, pulse: Pulse) -> None:
+        comm = self._comm
+        with ExitStack() as opened:
+            source = opened.enter_context(_Source(file)) if comm.rank == 0 else None
+            target = opened.enter_context(_Target(copy)) if self._is_first else None
+            agree(comm, lambda: [one.open() for one in (source, target) if one])
+            for start in range(0, size, CHUNK):
+
+                def pass_on(count: int = min(CHUNK, size - start)) -> None:
+                    if target:
+                        target.write(from_first(firsts, lambda: source.read(count) if source else b""))
+                    pulse(f"staging {file}")
+
+                agree(comm, pass_on)
+            digest = from_first(comm, lambda: source.finish() if source else "")
+            agree(comm, lambda: target.check(digest, pulse) if target else None)
+
+    def _make_room(self, needed: int) -> None:
+        """On the first rank of each node."""
+        where = f"--stage-to {self._parent}"
+        if not self._is_first:
+            return
+        if not self._parent.is_dir():
+            raise DataError(f"{where}: expected a directory that is there on every node")
+        try:
+            _remove_abandoned(self._parent)
+            free = shutil.disk_usage(self._parent).free
+            if free < needed + SPARE:
+                raise DataError(
+                    f"{where}: has {in_units(free)} free, and the data need {in_units(needed)}; "
+                    "choose another directory, or leave it out"
+                )
+            self._directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._parent))
+            self._lock = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DataError(f"{where}: {why_not_written(error)}; choose another directory") from None
+
+
+class _File:
+    """A file, to be opened by `open`; what the system says against it becomes a DataError."""
+
+    def __init__(self, path: str, mode: str, cannot: str) -> None:
+        self._path, self._mode, self._cannot = path, mode, cannot
+        self._hash = hashlib.blake2b()
+        self._opened = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    def open(self) -> None:
+        """Without a buffer."""
+        with self._reported():
+            file = open(self._path, self._mode, buffering=0)  # noqa: SIM115
+            self._file = self._opened.enter_context(file)
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DataError(f"{self._path}: cannot be {self._cannot}: {why_not_written(error)}") from None
+
+
+class _Source(_File):
+    """What is read once, from its beginning to its end."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, "rb", "read")
+
+    def open(self) -> None:
+        super().open()
+        self._stamp = self._look()
+
+    def read(self, count: int) -> bytes:
+        with self._reported():
+            chunk = bytes(self._file.read(count))
+        if len(chunk) < count:
+            raise DataError(f"{self._path}: has become shorter while it was copied")
+        self._hash.update(chunk)
+        return chunk
+
+    def finish(self) -> str:
+        """The checksum of what was read."""
+        if self._look() != self._stamp:
+            raise DataError(f"{self._path}: has changed while it was copied; start again when it is complete")
+        return self._hash.hexdigest()
+
+    def _look(self) -> tuple[int, int]:
+        status = os.fstat(self._file.fileno())
+        return status.st_size, status.st_mtime_ns
+
+
+class _Target(_File):
+    """A copy."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, "xb+", "written")
+
+    def write(self, chunk: bytes) -> None:
+        with self._reported():
+            left = memoryview(chunk)
+            while left:
+                left = left[self._file.write(left) :]
+
+    def check(self, digest: str, pulse: Pulse) -> None:
+        """Reads it again, from the disk where that can be had.  Raises DataError where it is another."""
+        with self._reported():
+            os.fsync(self._file.fileno())
+            with suppress(OSError, AttributeError):
+                os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            self._file.seek(0)
+            while chunk := self._file.read(CHUNK):
+                self._hash.update(chunk)
+                pulse(f"checking {self._path}")
+        if self._hash.hexdigest() != digest:
+            raise DataError(f"{self._path}: does not hold what was written to it; choose another --stage-to")
+
+
+def _size(path: str) -> int:
+    check_is_file(path)
+    try:
+        with open(path, "rb") as file:
+            return os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """What runs that were killed have left here: nobody holds its lock."""
+    for directory in parent.glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            lock = os.open(directory / LOCK, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(directory)
+            finally:
+                os.close(lock)
