@@ -99,9 +99,11 @@ class Staging:
                     f"{where}: has {in_units(free)} free, and the data need {in_units(needed)}; "
                     "choose another directory, or leave it out"
                 )
-            self._directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._parent))
+            self._directory = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=self._parent))
             self._lock = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Under this name another run that starts here may find it, and sees that it is in use.
+            self._directory = self._directory.rename(self._parent / self._directory.name[1:])
         except OSError as error:
             raise DataError(f"{where}: {why_not_written(error)}; choose another directory") from None
 
