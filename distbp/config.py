@@ -7,10 +7,8 @@ the fields of `Config`.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -305,6 +303,8 @@ def check_each(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
 
 def suggestion(name: str) -> str:
     """' (did you mean ...?)', or ''"""
+    import difflib
+
     close = difflib.get_close_matches(name[:80].replace("-", "_"), FIELDS, n=1)
     return f" (did you mean {close[0]!r}?)" if close else f"; known are {', '.join(FIELDS)}"
 
@@ -423,6 +423,8 @@ def trace_steps(config: Config) -> tuple[int, int]:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The values of a configuration file, names with - or _.  Raises UsageError."""
+    import tomllib
+
     try:
         with open(path, "rb") as file:
             values = tomllib.load(file)

@@ -101,11 +101,14 @@ def _train(
     simulate_ranks: int | None,
 ) -> None:
     from distbp.ranks.communicator import Communicator, run_threads
-    from distbp.training.report import ConsoleReporter
     from distbp.training.train import train as train_network
 
     def on_rank(rank_comm: Communicator) -> None:
-        reporter = ConsoleReporter() if rank_comm.rank == 0 else None
+        reporter = None
+        if rank_comm.rank == 0:
+            from distbp.training.report import ConsoleReporter
+
+            reporter = ConsoleReporter()
         try:
             if reporter:
                 for note in notes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -136,7 +135,7 @@ def data_files(paths: Sequence[str]) -> list[str]:
 
 def digits_path() -> Path:
     """Where digits.h5 is: inside the installed package, or in datasets/ of a checkout."""
-    installed = Path(str(resources.files("distbp"))) / DIGITS
+    installed = Path(__file__).parent.parent / DIGITS
     return installed if installed.exists() else installed.parent.parent / "datasets" / DIGITS
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import calendar
 import os
 import re
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 ASK_SECONDS = 20.0  # for an answer of SLURM's controller, which may have much to do
 OPEN_MPI, HYDRA = "mpirun of Open MPI", "mpiexec (Hydra)"
@@ -88,6 +87,8 @@ def asked_end(job: Job, environ: Mapping[str, str] = os.environ) -> float | None
 
     One question to the controller: for one rank.
     """
+    import subprocess
+
     try:
         answer = subprocess.run(
             ["scontrol", "--oneliner", "show", "job", job.id],
@@ -100,4 +101,4 @@ def asked_end(job: Job, environ: Mapping[str, str] = os.environ) -> float | None
     except (OSError, subprocess.SubprocessError):
         return None
     found = re.search(r"\bEndTime=(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\b", answer.stdout)
-    return float(calendar.timegm(time.strptime(found[1], "%Y-%m-%dT%H:%M:%S"))) if found else None
+    return datetime.fromisoformat(found[1]).replace(tzinfo=UTC).timestamp() if found else None

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distbp.config import AUTO, Config, resume
 from distbp.data.data_file import split_names
@@ -14,7 +14,6 @@ from distbp.data.loader import Loader
 from distbp.data.loading import choose_loader, held_bytes, make_loader, node_budget
 from distbp.data.problem import Problem, pose
 from distbp.data.split import Split, data_files, read_split
-from distbp.data.staging import Staging
 from distbp.errors import DataError, TooLargeError, UsageError
 from distbp.gradient.batch_gradient import has_overlap, sums_of_a_rank
 from distbp.gradient.step_memory import StepMemory
@@ -33,6 +32,9 @@ from distbp.training.checkpoint import Checkpoint, Progress, history_columns
 from distbp.training.memory_plan import MemoryPlanner, Needs
 from distbp.training.phases import Phases, check_trace
 from distbp.training.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from distbp.data.staging import Staging
 
 
 @dataclass

@@ -15,7 +15,6 @@ import errno
 import fcntl
 import json
 import os
-import secrets
 import socket
 import threading
 import time
@@ -86,7 +85,7 @@ class RunLock:
         `pulse` is called again and again while the lock of another host is watched, and may raise.
         """
         here = this_process()
-        token = secrets.token_hex(8)  # two runs of one process differ in it
+        token = os.urandom(8).hex()  # two runs of one process differ in it
         self._mine = json.dumps({**asdict(here), "token": token}) + "\n"
         finished = self.path.with_name(f".{NAME}.{token}.tmp")
         try:

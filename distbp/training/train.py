@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.config import Config, trace_steps
-from distbp.data.staging import Staging
 from distbp.errors import DivergedError, Stopped
 from distbp.gradient.batch_gradient import BatchGradient, batch_gradient
 from distbp.gradient.diagnosis import first_not_finite
@@ -78,7 +77,11 @@ def train(
     """
     with ExitStack() as stack:
         directory = stack.enter_context(RunDirectory(config.out, dry=dry_run))  # rank 0 holds its lock
-        staging = stack.enter_context(Staging(comm, config.stage_to)) if config.stage_to else None
+        staging = None
+        if config.stage_to:
+            from distbp.data.staging import Staging
+
+            staging = stack.enter_context(Staging(comm, config.stage_to))
         if comm.rank == 0 and (end := end_of(job, config.time_limit)):
             job = replace(job, end=end[0])
             stop_requested = Deadline(job.started, *end, directory.save_seconds, stop_requested)
