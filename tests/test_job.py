@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -249,3 +250,40 @@ def test_threads_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", "64")
     monkeypatch.setattr(threads.os, "sched_getaffinity", lambda process: {3})  # bound
     assert threads.set_threads(OneProcess(), 0) == (1, "1 core for 1 rank")
+
+
+WATCHED = """
+import atexit, sys
+opened = []
+sys.addaudithook(lambda event, values: event == "open" and opened.append(str(values[0])))
+
+def tell():
+    import os
+    rank = os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK"))
+    text = "\\n".join([*opened, "", *sys.modules])
+    with open(f"rank-{rank}", "w") as file:
+        file.write(text)
+
+atexit.register(tell)
+from distbp.__main__ import main
+main()
+"""
+
+
+@pytest.mark.mpi
+def test_what_the_ranks_open(tmp_path: Path, runner: Runner) -> None:
+    """All but rank 0 leave the run directory alone, and nobody imports what he has no use for."""
+    data = write_data(tmp_path / "d.h5")
+    (tmp_path / "watched.py").write_text(WATCHED)
+    for arguments in (("train", data, "--epochs", "2"), ("train", "--resume", "--epochs", "3")):
+        done = runner.run(sys.executable, "watched.py", *arguments, "--out", str(tmp_path / "run"), ranks=3)
+        assert done.returncode == 0, done.stderr
+        for rank in range(3):
+            opened, modules = (tmp_path / f"rank-{rank}").read_text().split("\n\n")
+            of_run = [name for name in opened.splitlines() if str(tmp_path / "run") in name]
+            assert bool(of_run) == (rank == 0), of_run
+            packages = {name.partition(".")[0] for name in modules.splitlines()}
+            assert packages & {"tqdm", "matplotlib", "difflib", "email", "asyncio", "unittest"} == set()
+            assert ("distbp.training.report" in modules) == (rank == 0)
+            assert "distbp.doctor.doctor" not in modules
+            assert "distbp.bench.bench" not in modules
