@@ -268,6 +268,6 @@ def test_a_signal_while_it_validates(tmp_path: Path) -> None:
             train_on(ranks, config, stop_requested=lambda asked=asked: "on request" * bool(asked), beat=beat)
         assert error.value.agreed
         run = resumed(1, config)
-        assert [path.name for path in sorted(Path(config.out).glob("*.csv"))] == ["metrics.csv"]
+        assert [path.name for path in sorted(Path(config.out).glob("*.csv"))] == ["metrics.csv", "starts.csv"]
         assert run.state.history["validation_loss"] == pytest.approx(whole.state.history["validation_loss"], rel=1e-12)
         assert run.state.progress.epoch == 3

@@ -122,6 +122,16 @@ def test_what_slurm_stops_goes_on(slurm: Slurm, launcher: Callable[[], str]) -> 
     assert "before the end of --time-limit 0.06" in slurm.output(late_job)
 
 
+def test_a_stop_has_its_exit_code(slurm: Slurm) -> None:
+    """Though srun -K1 kills who is there when a rank has ended with another code than 0."""
+    arguments = ("d.h5", *OPTIONS, "--epochs", "1000000", "--time-limit", "0.03", "--out", "stopped")
+    options = ("--nodes=2", "--ntasks-per-node=2")
+    job = submit(slurm, "train-srun.sbatch", *options, arguments=arguments, MPI=srun().partition("=")[2])
+    slurm.wait(job, "FAILED")
+    assert slurm.show(job)["ExitCode"] == "75:0", slurm.output(job)
+    assert slurm.output(job).count("distbp: ") == 1
+
+
 def test_a_job_that_is_cancelled_does_not_start_again(slurm: Slurm) -> None:
     arguments = ("d.h5", "--hidden", "6", "--epochs", "1000000", "--out", "cancelled")
     job = submit(slurm, "preemptible.sbatch", arguments=arguments, LAUNCHER=srun())

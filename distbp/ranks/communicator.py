@@ -362,6 +362,7 @@ def on_first_patiently(
         if failure:
             raise failure
 
+    on_first(communicator, raise_failure)
     agree(communicator, raise_failure)
     return result
 

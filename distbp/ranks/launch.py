@@ -11,6 +11,7 @@ go wrong in silence, and do not here:
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import time
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "PMIX_RANK", "PALS_RANKID", "ALPS_APP_PE")
 INTERRUPTED = 130
+LINGER_SECONDS = 0.3  # for the other ranks to end: srun -K1 kills those that are there when one has failed
 LAST_WORDS_SECONDS = 0.2  # for the launcher to pass on what a rank has said: at an abort it throws the rest away
 
 
@@ -48,6 +50,7 @@ class Launch:
         self.launched = self.size != 1 and (by is not None or self.source is not None)
         self.rank = int(environ.get(by, "0")) if by else 0
         self.comm: Communicator | None = None
+        self._lingers = False
 
     def connect(self, failure: DistbpError | None = None) -> Communicator:
         """The communicator: starts MPI if a launcher started several ranks.
@@ -60,6 +63,7 @@ class Launch:
             if self.launched:
                 from distbp.ranks.mpi import MPIRank
 
+                atexit.register(self._linger)  # comes after what is registered later: the end of MPI
                 comm = MPIRank(lambda library: self._check(None, library))
                 self._check(comm.size, comm.library)
                 self.comm = comm
@@ -123,7 +127,14 @@ class Launch:
             say(f"distbp: {error}" if error.exit_code == 75 else f"distbp: error: {error}")
         elif isinstance(error, LaunchError):
             time.sleep(1.0)  # without MPI there is nobody to wait for, and a launcher ends all when the first one goes
+        if error.agreed and self.comm and self.comm.size > 1:  # one code for the job, from the last one to leave
+            self._lingers = self.rank == 0
+            return error.exit_code if self.rank == 0 else 0
         return error.exit_code
+
+    def _linger(self) -> None:
+        if self._lingers:
+            time.sleep(LINGER_SECONDS)
 
     def abort(self, text: str, code: int) -> int:
         """Ends the job, at once and on all ranks, where there are several."""

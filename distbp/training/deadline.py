@@ -37,7 +37,7 @@ class Deadline:
         left = self._end - now
         needed = CHECKPOINTS * self._save_seconds() + 2 * self._step + self._spare  # the next step may be slower
         if left <= needed and not self._why:
-            self._why = f"{max(0.0, left):.0f} s before the end of {self._whose}"
+            self._why = f"{max(0.0, left):.{1 if left < 10 else 0}f} s before the end of {self._whose}"
         return self._why
 
 
