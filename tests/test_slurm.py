@@ -79,7 +79,7 @@ def test_srun_without_mpi_is_refused_once(slurm: Slurm) -> None:
     job = slurm.submit(f"srun {BIN / 'distbp'} train d.h5 --out refused", "--nodes=2", "--ntasks-per-node=1")
     slurm.wait(job, "FAILED")
     assert slurm.output(job).count("distbp: error: ") == 1
-    assert "srun has to start them for that MPI: srun --mpi=pmix (Open MPI) or srun --mpi=pmi2" in slurm.output(job)
+    assert f"start it with\n  {srun()} -K1 distbp train d.h5 --out refused\n" in slurm.output(job)
     assert not (slurm.directory / "refused").exists()
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import shlex
 import sys
 import time
 import traceback
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distbp.errors import DistbpError, LaunchError, UsageError
+from distbp.ranks.job import job_of
 
 if TYPE_CHECKING:
     from distbp.ranks.communicator import Communicator
@@ -51,6 +53,7 @@ class Launch:
         self.rank = int(environ.get(by, "0")) if by else 0
         self.comm: Communicator | None = None
         self._lingers = False
+        self._by_srun = job_of(environ).launcher.startswith("srun")
 
     def connect(self, failure: DistbpError | None = None) -> Communicator:
         """The communicator: starts MPI if a launcher started several ranks.
@@ -99,14 +102,16 @@ class Launch:
             size = 1
         if self.size is None or size == self.size:
             return
-        beside = Path(sys.executable).parent / "mpirun"
-        if self.source == "SLURM_STEP_NUM_TASKS":
+        beside, command = Path(sys.executable).parent / "mpirun", shlex.join(["distbp", *sys.argv[1:]])
+        mpirun = str(beside) if beside.exists() else "mpirun"
+        if self._by_srun:
+            kind = "pmix" if library.startswith("Open MPI") else "pmi2"
             mend = (
-                "srun has to start them for that MPI: srun --mpi=pmix (Open MPI) or srun --mpi=pmi2 (MPICH), as "
-                "srun --mpi=list has it; or use the mpirun of that MPI inside sbatch"
+                f"start it with\n  srun --mpi={kind} -K1 {command}\n(srun --mpi=list shows what there is); or, in a "
+                f"batch script, with the mpirun of that MPI\n  {mpirun} {command}"
             )
         else:
-            mend = "use the mpirun of that MPI" + (f": {beside}" if beside.exists() else "")
+            mend = f"start it with the mpirun of that MPI\n  {mpirun} -n {self.size} {command}"
         raise LaunchError(
             f"the launcher started {self.size} ranks ({self.source}), but the MPI library of mpi4py, {library}, knows "
             f"of {size}: they belong to different MPIs. Nothing was done, because each rank would train for itself.\n"
