@@ -212,6 +212,7 @@ class Config:
         "minutes that this command may take: it stops in time for a checkpoint, exit code 75; 0: to the end of the "
         "SLURM job, where there is one",
         low=0,
+        below=1e6,
         may_change=True,
         group=RUN,
     )

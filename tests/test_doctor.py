@@ -64,7 +64,8 @@ def test_ranks_of_another_mpi(runner: Runner) -> None:
     result = runner.distbp("doctor", **step, SLURM_PROCID="0")
     assert result.returncode == 1
     assert levels(result)["MPI"] == "FAIL"
-    assert "srun --mpi=pmix" in result.stdout
+    assert "srun --mpi=pm" in result.stdout
+    assert "-K1 distbp doctor" in result.stdout
     assert levels(result)["directory"] == "ok"  # the other checks are made all the same
     other = runner.distbp("doctor", **step, SLURM_PROCID="1")
     assert (other.returncode, other.stdout) == (0, "")  # rank 0 says it

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from runs import Runner, check_error, configuration, train_on, write_data
+from runs import Runner, check_error, configuration, resumed, train_on, write_data
 
 from distbp.errors import RunError
 from distbp.inspection.ranking import rank
@@ -56,6 +56,19 @@ def test_by_speed(tmp_path: Path) -> None:
     ]
 
 
+def test_the_speed_is_that_of_the_last_ranks_that_came_on(tmp_path: Path) -> None:
+    config = configuration(write_data(tmp_path / "d.h5"), tmp_path / "run", epochs=4)
+    train_on(1, config)
+    resumed(3, config, epochs=6)
+    resumed(2, config, epochs=6)  # nothing to do
+    path = tmp_path / "run" / "metrics.csv"
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    for row, rate in zip(rows, (1, 2, 3, 4, 5, 60), strict=True):
+        row["samples_per_second"] = f"{rate}"
+    path.write_text("\n".join(",".join(line) for line in (rows[0], *(row.values() for row in rows))))
+    assert list(rank([config.out], "speed"))[1].split()[1:4] == ["1", "3", "60"]
+
+
 def test_without_validation_and_under_way(tmp_path: Path) -> None:
     config = configuration(write_data(tmp_path / "d.h5"), tmp_path / "run", validation_split="")
     run = train_on(1, config)
@@ -70,7 +83,9 @@ def test_without_validation_and_under_way(tmp_path: Path) -> None:
 def test_what_cannot_be_ranked(tmp_path: Path, runner: Runner) -> None:
     config = configuration(write_data(tmp_path / "d.h5"), tmp_path / "run")
     train_on(1, config)
-    check_error(runner.distbp("inspect", "--rank", "loss", "run", "d.h5"), 1, "d.h5: no run to be found here")
+    check_error(runner.distbp("inspect", "--rank", "loss", "d.h5"), 1, "d.h5: no run to be found here")
+    done = runner.distbp("inspect", "--rank", "loss", "run", "d.h5")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "d.h5: no run to be found here")
     check_error(runner.distbp("inspect", "--rank", "loss", "--digest", "run"), 2, "expected one of them")
     for damage in (b"\xff", b"epoch,train_loss\n1,x\n", b"epoch,train_loss\n1,2,3\n", b"\0"):
         (tmp_path / "run" / "metrics.csv").write_bytes(damage)

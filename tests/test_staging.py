@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def test_what_cannot_be_copied(parent: Path, files: list[str], monkeypatch: pyte
     assert "is a pipe or a device" in str(fails(parent, [pipe]))
     usage = shutil.disk_usage(parent)
     monkeypatch.setattr(staging.shutil, "disk_usage", lambda path: usage._replace(free=staging.SPARE + 3000))
-    assert "has 64 MiB free, and the data need 3.27 KiB; choose another directory" in str(fails(parent, files))
+    assert "has 64 MiB free; the data need 3.27 KiB, and 64 MiB are to stay free; choose" in str(fails(parent, files))
     assert list(parent.iterdir()) == []
 
 
@@ -102,7 +103,7 @@ def test_a_copy_that_is_wrong(parent: Path, files: list[str], monkeypatch: pytes
             super().write(bytes([chunk[0] ^ 1]) + chunk[1:])
 
     monkeypatch.setattr(staging, "_Target", Wrong)
-    assert "0-d.h5: does not hold what was written to it" in str(fails(parent, files))
+    assert f"{files[0]}: does not hold what was written to it" in str(fails(parent, files))
     assert list(parent.iterdir()) == []
 
 
@@ -128,15 +129,26 @@ def test_a_stop_meanwhile(parent: Path, files: list[str]) -> None:
 
 
 def test_what_killed_runs_have_left_is_removed(parent: Path, files: list[str]) -> None:
-    for name in ("distbp-staged-dead", "distbp-staged-alive", "distbp-staged-other", "mine"):
-        (parent / name).mkdir()
-        (parent / name / "0-d.h5").touch()
-    for name in ("distbp-staged-dead", "distbp-staged-alive"):
-        (parent / name / staging.LOCK).touch()
-    with open(parent / "distbp-staged-alive" / staging.LOCK) as lock:
+    host = socket.gethostname()
+    dead, half, alive, elsewhere, mine = (
+        parent / name
+        for name in (
+            f"distbp-staged-{host}-dead",
+            f"distbp-staged-{host}-half",
+            f"distbp-staged-{host}-live",
+            f"distbp-staged-not{host}-x",
+            "mine",
+        )
+    )
+    for directory in (dead, half, alive, elsewhere, mine):
+        directory.mkdir()
+        (directory / "0.h5").touch()
+    for directory in (dead, alive, elsewhere):
+        (directory / staging.LOCK).touch()
+    with open(alive / staging.LOCK) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         run_threads(1, lambda comm: staged(parent, files, comm))
-    assert sorted(path.name for path in parent.iterdir()) == ["distbp-staged-alive", "distbp-staged-other", "mine"]
+    assert sorted(parent.iterdir()) == sorted([alive, elsewhere, mine])
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
@@ -168,7 +180,7 @@ def test_real_ranks(tmp_path: Path, parent: Path, runner: Runner) -> None:
     assert f"KiB to {parent}\n" in again.stdout
     assert list(parent.iterdir()) == []
     failed = runner.distbp("train", data, "--x", "none", "--stage-to", str(parent), "--out", "failed", ranks=2)
-    check_error(failed, 1, "none")
+    check_error(failed, 1, f"{data}: no data set train/none")
     assert list(parent.iterdir()) == []
     check_error(
         runner.distbp("train", data, "--stage-to", "nowhere", "--out", "other", ranks=2), 1, "--stage-to nowhere"

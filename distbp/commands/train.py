@@ -27,8 +27,8 @@ class _Train(Grouped):
         words: list[str] = []
         end = args.index("--") if "--" in args else len(args)
         for i, word in enumerate(args):
-            if i > 0 and word == AUTO and args[i - 1] == "--resume" and i < end:
-                words[-1] = f"--resume={AUTO}"
+            if i > 0 and word in (AUTO, NEWEST) and args[i - 1] == "--resume" and i < end:
+                words[-1] = f"--resume={word}"
             else:
                 words.append(f"--resume={NEWEST}" if word == "--resume" and i < end else word)
         return super().parse_args(context, words)
@@ -67,7 +67,8 @@ def train(
     """Trains a network on DATA, HDF5 files with a group per split.
 
     Without DATA: as distbp.toml in this directory says; without that, on the digits data set that comes with distbp.
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped on request after a checkpoint (run again with --resume).
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped after a checkpoint, on request
+    or before the end of its time (run again with --resume).
     """
     given, origin, notes = given_options(data, config_file, options)
     if resume == NEWEST:  # the rest of the configuration is the run's

@@ -6,9 +6,11 @@ Rank 0 alone reads the files; the first rank of each node gets what it has read,
 from __future__ import annotations
 
 import fcntl
+import glob
 import hashlib
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from distbp.data.data_file import check_is_file
-from distbp.errors import DataError
+from distbp.errors import DataError, DistbpError
 from distbp.files.write_failure import why_not_written
 from distbp.ranks.communicator import Communicator, agree, from_first
 from distbp.ranks.node_memory import in_units
@@ -38,15 +40,22 @@ class Staging:
         self._is_first = comm.rank == self._first
         self._directory: Path | None = None
         self._lock = -1
+        self._originals: dict[str, str] = {}  # of the copies on all nodes
 
     def __enter__(self) -> Staging:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Errors speak of the files themselves: the copies are gone when they are read."""
+        if isinstance(error, DistbpError):
+            text = str(error)
+            for copy, file in self._originals.items():
+                text = text.replace(copy, file)
+            error.args = (text,)
         if self._directory:
             shutil.rmtree(self._directory, ignore_errors=True)
-        if self._lock >= 0:
             os.close(self._lock)
+            shutil.rmtree(self._directory, ignore_errors=True)  # NFS keeps what is open
 
     def stage(self, files: Sequence[str], note: Callable[[str], None], pulse: Pulse) -> list[str]:
         """The names of the copies, as this rank has to read them.
@@ -62,7 +71,8 @@ class Staging:
             to = f"{nodes} nodes, there in {self._parent}" if nodes > 1 else str(self._parent)
             note(f"staging   {in_units(sum(sizes))} to {to}")
         firsts = comm.split(0 if self._is_first else 1)
-        copies = [f"{places[self._first]}/{i}-{Path(file).name}" for i, file in enumerate(files)]
+        self._originals = {f"{place}/{i}.h5": file for place in places if place for i, file in enumerate(files)}
+        copies = [f"{places[self._first]}/{i}.h5" for i in range(len(files))]
         for file, size, copy in zip(files, sizes, copies, strict=True):
             self._copy(firsts, file, size, copy, pulse)
         return copies
@@ -96,14 +106,14 @@ class Staging:
             free = shutil.disk_usage(self._parent).free
             if free < needed + SPARE:
                 raise DataError(
-                    f"{where}: has {in_units(free)} free, and the data need {in_units(needed)}; "
-                    "choose another directory, or leave it out"
+                    f"{where}: has {in_units(free)} free; the data need {in_units(needed)}, and "
+                    f"{in_units(SPARE)} are to stay free; choose another directory, or leave it out"
                 )
-            self._directory = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=self._parent))
-            self._lock = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+            directory = Path(tempfile.mkdtemp(prefix=f".{_prefix()}", dir=self._parent))
+            self._lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Under this name another run that starts here may find it, and sees that it is in use.
-            self._directory = self._directory.rename(self._parent / self._directory.name[1:])
+            self._directory = directory.rename(self._parent / directory.name[1:])
         except OSError as error:
             raise DataError(f"{where}: {why_not_written(error)}; choose another directory") from None
 
@@ -147,12 +157,14 @@ class _Source(_File):
         self._stamp = self._look()
 
     def read(self, count: int) -> bytes:
+        read = bytearray()
         with self._reported():
-            chunk = bytes(self._file.read(count))
-        if len(chunk) < count:
+            while len(read) < count and (part := self._file.read(count - len(read))):
+                read += part
+        if len(read) < count:
             raise DataError(f"{self._path}: has become shorter while it was copied")
-        self._hash.update(chunk)
-        return chunk
+        self._hash.update(read)
+        return bytes(read)
 
     def finish(self) -> str:
         """The checksum of what was read."""
@@ -200,11 +212,20 @@ def _size(path: str) -> int:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 
 
+def _prefix() -> str:
+    """Locks may be those of one host only, so each has names of its own."""
+    return f"{PREFIX}{socket.gethostname()}-"
+
+
 def _remove_abandoned(parent: Path) -> None:
-    """What runs that were killed have left here: nobody holds its lock."""
-    for directory in parent.glob(f"{PREFIX}*"):
+    """What runs of this host that were killed have left here: nobody holds its lock, or it was removed already."""
+    for directory in parent.glob(f"{glob.escape(_prefix())}*"):
         with suppress(OSError):
-            lock = os.open(directory / LOCK, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                lock = os.open(directory / LOCK, os.O_RDWR | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                shutil.rmtree(directory)
+                continue
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(directory)

@@ -35,8 +35,9 @@ class _Run:
     name: str
     config: dict[str, Any]
     rows: list[dict[str, float]]  # of metrics.csv
-    nodes: int
+    nodes: int  # of the last start after which an epoch was done
     ranks: int
+    since: int  # the steps that were done then
 
     def values(self, column: str) -> list[float]:
         """Of each epoch; nan where there is none."""
@@ -54,21 +55,28 @@ class _Run:
 
     @property
     def rates(self) -> list[float]:
-        """Samples/s of each epoch, without the first one, which has to warm up, where there are more."""
-        rates = self.values("samples_per_second")
-        return rates[len(rates) > 1 :]
+        """Samples/s of each epoch on these ranks, without the first one, which has to warm up, where there are more."""
+        last = [row for row in self.rows if row.get("step", 0) > self.since]
+        rates = [row.get("samples_per_second", math.nan) for row in last]
+        return [rate for rate in rates[len(rates) > 1 :] if not math.isnan(rate)] or [math.nan]
 
 
 def rank(names: Sequence[str], by: str) -> Iterator[str]:
     """A line for each of these run directories, by "loss" or by "speed"; those without an epoch come last.
 
-    Raises RunError where one of them holds no run, or nothing that can be read.
+    Raises RunError where none of them holds a run, or one of them nothing that can be read.
     """
-    runs = [_read(Path(os.path.normpath(name))) for name in names]
+    found = {name: _read(Path(os.path.normpath(name))) for name in names}
+    runs = [run for run in found.values() if run]
+    if not runs:
+        raise RunError(f"{names[0]}: no run to be found here; expected directories that distbp train --out has made")
     yield from (_by_loss if by == "loss" else _by_speed)([run for run in runs if run.rows])
     for run in runs:
         if not run.rows:
             yield f"{run.name}: no epoch is done"
+    for name, one in found.items():
+        if one is None:
+            yield f"{name}: no run to be found here"
 
 
 def _by_loss(runs: list[_Run]) -> Iterator[str]:
@@ -123,19 +131,22 @@ def _written(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _read(path: Path) -> _Run:
+def _read(path: Path) -> _Run | None:
     """Of what rank 0 has written for people; a run may be under way."""
     if not (path / "metrics.csv").is_file() or not (path / "config.toml").is_file():
         if any((path / name).exists() for name in ("starts.csv", "run.lock")):
-            return _Run(str(path), {}, [], 1, 1)
-        raise RunError(f"{path}: no run to be found here; expected directories that distbp train --out has made")
+            return _Run(str(path), {}, [], 1, 1, 0)
+        return None
     try:
         lines = (path / "metrics.csv").read_text(encoding="utf-8").splitlines()
         log = (path / "starts.csv").read_text(encoding="utf-8").splitlines() if (path / "starts.csv").exists() else []
         rows = [
             {name: float(cell) if cell else math.nan for name, cell in row.items()} for row in csv.DictReader(lines)
         ]
-        last = (starts.parse(log) or [{"nodes": "1", "ranks": "1"}])[-1]
-        return _Run(str(path), read_toml(path / "config.toml"), rows, int(last["nodes"]), int(last["ranks"]))
-    except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
+        nodes = ranks = since = 0
+        for start in starts.parse(log):
+            if any(row["step"] > int(start["step"]) for row in rows):
+                nodes, ranks, since = int(start["nodes"]), int(start["ranks"]), int(start["step"])
+        return _Run(str(path), read_toml(path / "config.toml"), rows, max(1, nodes), max(1, ranks), since)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, csv.Error) as error:
         raise RunError(f"{path}: metrics.csv or starts.csv cannot be read: {error}") from None

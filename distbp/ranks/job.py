@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+EARLIEST, LATEST = 1e9, 1e11  # seconds since 1970 that may be the end of a job: 2001 to 5138
 ASK_SECONDS = 20.0  # for an answer of SLURM's controller, which may have much to do
 OPEN_MPI, HYDRA = "mpirun of Open MPI", "mpiexec (Hydra)"
 
@@ -46,18 +47,24 @@ NO_JOB = Job()
 
 def job_of(environ: Mapping[str, str]) -> Job:
     """What the environment says."""
-    array, index = (environ.get(f"SLURM_ARRAY_{name}", "") for name in ("JOB_ID", "TASK_ID"))
-    end = environ.get("SLURM_JOB_END_TIME", "")
+    array, index = (_text(environ, f"SLURM_ARRAY_{name}") for name in ("JOB_ID", "TASK_ID"))
+    end = _number(environ.get("SLURM_JOB_END_TIME", ""))
     return Job(
         _launcher(environ),
-        environ.get("SLURM_JOB_ID", ""),
+        _text(environ, "SLURM_JOB_ID"),
         f"{array}_{index}" if array and index else "",
         _number(environ.get("SLURM_RESTART_COUNT", "")) or 0,
-        environ.get("SLURM_JOB_NODELIST", ""),
+        _text(environ, "SLURM_JOB_NODELIST"),
         _fewest_cpus(environ.get("SLURM_JOB_CPUS_PER_NODE", "")),
-        _number(end),
+        end if end and EARLIEST < end < LATEST else None,
         time.time(),
     )
+
+
+def _text(environ: Mapping[str, str], name: str) -> str:
+    """ "" for what cannot be printed, or be written to a file."""
+    value = environ.get(name, "")
+    return value if value.isprintable() else ""
 
 
 def _number(text: str) -> int | None:
@@ -70,7 +77,7 @@ def _launcher(environ: Mapping[str, str]) -> str:
     if "MPI_LOCALNRANKS" in environ:
         return HYDRA
     step = environ.get("SLURM_STEP_ID", "").isdecimal()
-    kind = environ.get("SLURM_MPI_TYPE", "")
+    kind = _text(environ, "SLURM_MPI_TYPE")
     if not step:
         return HYDRA if "PMI_SIZE" in environ else ""
     return f"srun --mpi={kind}" if kind and kind != "none" else "srun"

@@ -31,9 +31,11 @@ def set_threads(comm: Communicator, asked: int, *, reproducible: bool = False) -
     elif reproducible:
         threads, source = 1, "--reproducible"
     else:
+        count, among, of_job = len(cores), sharing, ""
         cpus = job_of(os.environ).cpus
-        count, of_job = (cpus, " of the job") if cpus and cpus < len(cores) else (len(cores), "")
-        threads = max(1, count // sharing)
-        source = f"{count} core{'s' * (count > 1)}{of_job} for {sharing} rank{'s' * (sharing > 1)}"
+        if cpus and cpus // len(here) < count // among:  # nothing binds the processes of the job to its cpus
+            count, among, of_job = cpus, len(here), " of the job"
+        threads = max(1, count // among)
+        source = f"{count} core{'s' * (count > 1)}{of_job} for {among} rank{'s' * (among > 1)}"
     threadpool_limits(threads, user_api="blas")
     return threads, source

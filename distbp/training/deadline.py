@@ -26,12 +26,15 @@ class Deadline:
     ) -> None:
         self._end, self._whose, self._save_seconds, self._asked = end, whose, save_seconds, asked
         self._spare = min(SPARE_SECONDS, SPARE_SHARE * max(0.0, end - started))
-        self._step, self._at, self._why = 0.0, time.time(), ""
+        self._step = self._interval = 0.0
+        self._at, self._why = time.time(), ""
 
     def __call__(self) -> str:
         """To be called before each step, and again and again in long work; what it has said once, it says again."""
         now = time.time()
-        self._step, self._at = max(now - self._at, FADING * self._step), now
+        last, self._interval, self._at = self._interval, now - self._at, now
+        # One that stands alone is not a step: the process was suspended, or wrote a checkpoint.
+        self._step = max(min(last, self._interval), FADING * self._step)
         if reason := self._asked():
             return reason
         left = self._end - now

@@ -87,10 +87,12 @@ def prepare(
     planner = MemoryPlanner(comm)
     nodes = len(set(comm.allgather(comm.node_ranks()[0])))
 
+    # In a job before anything may go wrong, so that one which is requeued again and again is noticed.
+    started = partial(directory.append_start, job, ranks=comm.size, nodes=nodes)
+
     def open_directory(beat: Callable[[], None]) -> Checkpoint | None:
         is_resumed = resume_with is not None and not (or_begin and not directory.has_checkpoints())
-        started = partial(directory.append_start, job, ranks=comm.size, nodes=nodes)
-        return _open(directory, is_resumed, started, note, beat)
+        return _open(directory, is_resumed, started if job.id else lambda step: None, note, beat)
 
     stored = comm.broadcast(on_first_patiently(comm, open_directory, partial(pulse, "waiting for run.lock")))
     if stored:
@@ -182,6 +184,8 @@ def prepare(
     )
 
     def first_files() -> None:
+        if not job.id:
+            started(state.progress.step)
         if not stored:
             directory.save(state, config.keep)
             directory.write_metrics(state.history)

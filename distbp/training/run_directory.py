@@ -13,6 +13,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class RunDirectory:
         self.path, self._dry = Path(path), dry
         self.best = self.path / "best.h5"
         self._lock = RunLock(self.path)
-        self._save_seconds = self._start_seconds = 0.0
+        self._save_seconds, self._is_measured = 0.0, False
 
     def __enter__(self) -> RunDirectory:
         """To be locked by `create` or `lock`."""
@@ -189,7 +190,9 @@ class RunDirectory:
         begun = time.monotonic()
         try:
             checkpoint.write(path, state)
-            self._save_seconds = max(self._save_seconds, time.monotonic() - begun)
+            seconds = time.monotonic() - begun
+            self._save_seconds = max(self._save_seconds, seconds) if self._is_measured else seconds
+            self._is_measured = True
             if not best:
                 self._remove_old(keep)
         except (OSError, RuntimeError, ValueError) as error:  # h5py tells of a full disk in many ways
@@ -197,17 +200,8 @@ class RunDirectory:
         return path
 
     def save_seconds(self) -> float:
-        """What a checkpoint takes at most, as far as can be told.
-
-        Measured; before that, from what a line of starts.csv took, and the size of the newest checkpoint.
-        """
-        if self._save_seconds:
-            return self._save_seconds
-        try:
-            size = sum(path.stat().st_size for path in self.checkpoints()[-1:])
-        except (OSError, RunError):
-            size = 0
-        return SYNCS * self._start_seconds + size / SLOW_DISK
+        """What a checkpoint takes at most: measured; before that, from what a line of starts.csv took, and its size."""
+        return self._save_seconds
 
     def _cannot_save(self, path: Path, error: Exception) -> RunError:
         try:
@@ -258,11 +252,16 @@ class RunDirectory:
             text = path.read_text(encoding="utf-8", errors="replace") if os.path.lexists(path) else ""
         except OSError as error:
             raise self._cannot_write(error, "remove it, then start again", path) from None
-        begun = time.monotonic()
         starts.check_progress(starts.parse(text.splitlines()), job, step, str(self.path))
-        header = [] if text else [list(starts.COLUMNS)]
-        self._append("starts.csv", [*header, list(starts.start_of(job, step, ranks, nodes).values())])
-        self._start_seconds = time.monotonic() - begun
+        begun = time.monotonic()
+        header = [] if text.startswith(",".join(starts.COLUMNS)) else [list(starts.COLUMNS)]
+        broken: list[list[str]] = (
+            [[]] if text and not text.endswith("\n") else []
+        )  # a line that was not written to its end
+        self._append("starts.csv", [*broken, *header, list(starts.start_of(job, step, ranks, nodes).values())])
+        self._save_seconds = SYNCS * (time.monotonic() - begun)
+        with suppress(OSError, RunError):
+            self._save_seconds += sum(file.stat().st_size for file in self.checkpoints()[-1:]) / SLOW_DISK
 
     def _append(self, name: str, rows: list[list[str]]) -> None:
         path = self.path / name

@@ -22,9 +22,9 @@ def start_of(job: Job, step: int, ranks: int, nodes: int) -> dict[str, str]:
 
 
 def parse(lines: Sequence[str]) -> list[dict[str, str]]:
-    """The lines of the file; what does not have all columns is left out."""
-    rows = csv.DictReader(lines)
-    return [row for row in rows if None not in row and all(isinstance(row.get(name), str) for name in COLUMNS)]
+    """The lines of the file, but for those that are not whole."""
+    rows = [row for row in csv.reader(lines) if len(row) == len(COLUMNS) and row != list(COLUMNS)]
+    return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
 
 
 def check_progress(starts: Sequence[dict[str, str]], job: Job, step: int, where: str) -> None:

@@ -85,6 +85,8 @@ def train(
         if comm.rank == 0 and (end := end_of(job, config.time_limit)):
             job = replace(job, end=end[0])
             stop_requested = Deadline(job.started, *end, directory.save_seconds, stop_requested)
+        elif job.id and reporter:
+            reporter.note(f"note      the end of {job.name} is not known; --time-limit MINUTES sets one")
         pulse = stopping_pulse(beat, stop_requested, "the first step")
         run = prepare(
             comm,
