@@ -62,7 +62,7 @@ def job_of(environ: Mapping[str, str]) -> Job:
 
 
 def _text(environ: Mapping[str, str], name: str) -> str:
-    """ "" for what cannot be printed, or be written to a file."""
+    """Nothing in the place of what cannot be printed, or be written to a file."""
     value = environ.get(name, "")
     return value if value.isprintable() else ""
 

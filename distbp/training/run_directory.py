@@ -255,10 +255,9 @@ class RunDirectory:
         starts.check_progress(starts.parse(text.splitlines()), job, step, str(self.path))
         begun = time.monotonic()
         header = [] if text.startswith(",".join(starts.COLUMNS)) else [list(starts.COLUMNS)]
-        broken: list[list[str]] = (
-            [[]] if text and not text.endswith("\n") else []
-        )  # a line that was not written to its end
-        self._append("starts.csv", [*broken, *header, list(starts.start_of(job, step, ranks, nodes).values())])
+        is_cut = text != "" and not text.endswith("\n")  # a line that was not written to its end
+        line = list(starts.start_of(job, step, ranks, nodes).values())
+        self._append("starts.csv", [*([[]] if is_cut else []), *header, line])
         self._save_seconds = SYNCS * (time.monotonic() - begun)
         with suppress(OSError, RunError):
             self._save_seconds += sum(file.stat().st_size for file in self.checkpoints()[-1:]) / SLOW_DISK
