@@ -184,11 +184,11 @@ def prepare(
     )
 
     def first_files() -> None:
-        if not job.id:
-            started(state.progress.step)
         if not stored:
             directory.save(state, config.keep)
             directory.write_metrics(state.history)
+        if not job.id:
+            started(state.progress.step)
         facts = [f"{name.replace('_', ' ')}: {fact}" for name, fact in state.machines[-1].items() if name != "step"]
         where = f", {job.describe()}" if job.describe() else ""
         directory.write_config(config, [f"last started on {comm.describe()}{where}; the bits depend on", *facts])

@@ -258,6 +258,8 @@ class RunDirectory:
         is_cut = text != "" and not text.endswith("\n")  # a line that was not written to its end
         line = list(starts.start_of(job, step, ranks, nodes).values())
         self._append("starts.csv", [*([[]] if is_cut else []), *header, line])
+        if self._is_measured:
+            return
         self._save_seconds = SYNCS * (time.monotonic() - begun)
         with suppress(OSError, RunError):
             self._save_seconds += sum(file.stat().st_size for file in self.checkpoints()[-1:]) / SLOW_DISK
