@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -83,11 +83,14 @@ def test_srun_without_mpi_is_refused_once(slurm: Slurm) -> None:
     assert not (slurm.directory / "refused").exists()
 
 
-@pytest.mark.parametrize("launcher", [mpirun, srun])
-def test_what_slurm_stops_goes_on(slurm: Slurm, launcher: Callable[[], str]) -> None:
-    """Preempted; its node down; requeued; and out of time, by its own clock: the job comes to the result."""
+def test_what_slurm_stops_goes_on(slurm: Slurm) -> None:
+    """Preempted; its node down; requeued; and out of time, by its own clock: the job comes to the result.
+
+    Each started by mpirun with one MPI, and by srun with the other (scripts/slurm_matrix has all with all).
+    """
     jobs = {}
-    for event in ("preempted", "broken", "requeued", "late"):
+    for i, event in enumerate(("preempted", "broken", "requeued", "late")):
+        launcher = (mpirun, srun)[(i + ("pmix" in srun())) % 2]
         run = f"{event}-{launcher.__name__}"
         (slurm.directory / f"{run}.toml").write_text("epochs = 1000000\n")
         late = ("--time-limit", "0.08") if event == "late" else ()
