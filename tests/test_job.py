@@ -19,7 +19,7 @@ from distbp.ranks import threads
 from distbp.ranks.communicator import OneProcess
 from distbp.ranks.job import Job, asked_end, job_of
 from distbp.training import deadline
-from distbp.training.deadline import Deadline, end_of
+from distbp.training.deadline import Deadline, first_end
 from distbp.training.starts import parse
 
 STEP = {"SLURM_JOB_ID": "12", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_JOB_NODELIST": "n[1-2]"}
@@ -88,10 +88,11 @@ def test_slurm_is_asked_for_the_end_of_a_job(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     job = Job(id="12", started=1_800_000_000 - 600)
     assert asked_end(job) == end
-    assert end_of(job, 0) == ((end, "the time of SLURM job 12") if end else None)
-    assert end_of(job, 5) == (1_800_000_000 - 300, "--time-limit 5")
-    assert end_of(job, 20) == ((end, "the time of SLURM job 12") if end else (1_800_000_600, "--time-limit 20"))
-    assert end_of(replace(job, end=1_800_000_060), 0) == (1_800_000_060, "the time of SLURM job 12")  # nobody is asked
+    assert first_end(job, 0) == ((end, "the time of SLURM job 12") if end else None)
+    assert first_end(job, 5) == (1_800_000_000 - 300, "--time-limit 5")
+    assert first_end(job, 20) == ((end, "the time of SLURM job 12") if end else (1_800_000_600, "--time-limit 20"))
+    told = replace(job, end=1_800_000_060)  # nobody is asked
+    assert first_end(told, 0) == (1_800_000_060, "the time of SLURM job 12")
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     assert asked_end(job) is None
 

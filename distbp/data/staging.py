@@ -19,6 +19,7 @@ from typing import Self
 
 from distbp.data.data_file import check_is_file
 from distbp.errors import DataError, DistbpError
+from distbp.files.new_file import sync
 from distbp.files.write_failure import why_not_written
 from distbp.ranks.communicator import Communicator, agree, from_first
 from distbp.ranks.node_memory import in_units
@@ -192,7 +193,7 @@ class _Target(_File):
     def check(self, digest: str, pulse: Pulse) -> None:
         """Reads it again, from the disk where that can be had.  Raises DataError where it is another."""
         with self._reported():
-            os.fsync(self._file.fileno())
+            sync(self._file.fileno())
             with suppress(OSError, AttributeError):
                 os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             self._file.seek(0)

@@ -27,7 +27,7 @@ from distbp.doctor.directory_check import check_directory
 from distbp.doctor.findings import FAIL, LEVELS, OK, WARN, Finding, merged
 from distbp.errors import DistbpError, LaunchError
 from distbp.ranks.communicator import Communicator, OneProcess
-from distbp.ranks.job import Job, asked_end, job_of
+from distbp.ranks.job import Job, end_of, job_of
 from distbp.ranks.launch import Launch, is_of_other_mpi
 from distbp.ranks.machine_record import machine
 from distbp.ranks.mpi import MARGIN_BYTES, SHARED_MEMORY, free_shared_bytes, library
@@ -268,7 +268,7 @@ def check_slurm(job: Job, now: float) -> list[Finding]:
     if not job.id:
         return []
     said = job.describe() + (f", {job.cpus} cpus a node" if job.cpus else "")
-    end = asked_end(job) if job.end is None else job.end
+    end = end_of(job)
     if end is None:
         mend = "--time-limit MINUTES, so that a run stops in time, or sbatch --signal=USR1@120"
         return [Finding(WARN, "SLURM", f"{said}; it does not say when the job ends, nor does scontrol", mend)]

@@ -43,6 +43,10 @@ class _Run:
         """Of each epoch; nan where there is none."""
         return [row.get(column, math.nan) for row in self.rows]
 
+    def settings(self, names: Sequence[str]) -> str:
+        """As on a command line."""
+        return " ".join(f"{flag(name)} {_written(self.config.get(name))}" for name in names)
+
     @property
     def loss(self) -> tuple[float, int]:
         """The lowest validation loss, or without validation training loss; and its epoch."""
@@ -87,7 +91,7 @@ def _by_loss(runs: list[_Run]) -> Iterator[str]:
         loss, epoch = run.loss
         validated = epoch and not math.isnan(run.values("validation_loss")[epoch - 1])
         value = run.values(f"validation_{metric}")[epoch - 1] if validated else math.nan
-        settings = " ".join(f"{flag(name)} {_written(run.config.get(name))}" for name in shown)
+        settings = run.settings(shown)
         cells.append(
             (
                 f"{place}",
@@ -110,7 +114,7 @@ def _by_speed(runs: list[_Run]) -> Iterator[str]:
         rate = median(run.rates)
         efficiency = rate / run.ranks / (median(runs[0].rates) / runs[0].ranks)
         spread = f"({min(run.rates):,.0f} – {max(run.rates):,.0f})"
-        settings = " ".join(f"{flag(name)} {_written(run.config.get(name))}" for name in shown)
+        settings = run.settings(shown)
         cells.append(
             (run.name, f"{run.nodes}", f"{run.ranks}", f"{rate:,.0f}", spread, f"{100 * efficiency:.0f} %", settings)
         )

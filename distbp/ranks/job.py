@@ -89,6 +89,11 @@ def _fewest_cpus(text: str) -> int | None:
     return min((count for count in found if count), default=None)
 
 
+def end_of(job: Job) -> float | None:
+    """When it ends, in seconds since 1970, as it was told or as its controller says; None where nobody says."""
+    return asked_end(job) if job.end is None else job.end
+
+
 def asked_end(job: Job, environ: Mapping[str, str] = os.environ) -> float | None:
     """The end of a job that did not tell it to its processes, from SLURM's controller; None where it does not say.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from distbp.ranks.job import Job, asked_end
+from distbp.ranks.job import Job, end_of
 
 SPARE_SHARE, SPARE_SECONDS = 0.05, 60.0  # of the time that there was: to end all ranks, and for who requeues the job
 CHECKPOINTS = 3  # an epoch may end before the clock is looked at again: best.h5, a checkpoint, and that of the stop
@@ -44,7 +44,7 @@ class Deadline:
         return self._why
 
 
-def end_of(job: Job, time_limit: float) -> tuple[float, str] | None:
+def first_end(job: Job, time_limit: float) -> tuple[float, str] | None:
     """When the run has to be over, and who says so: SLURM or --time-limit, `time_limit` minutes; None: nobody does.
 
     May ask SLURM's controller: for rank 0.
@@ -53,7 +53,7 @@ def end_of(job: Job, time_limit: float) -> tuple[float, str] | None:
     if time_limit:
         ends.append((job.started + 60 * time_limit, f"--time-limit {time_limit:g}"))
     if job.id:
-        end = asked_end(job) if job.end is None else job.end
+        end = end_of(job)
         if end is not None:
             ends.append((end, f"the time of {job.name}"))
     return min(ends, default=None)

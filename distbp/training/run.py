@@ -16,7 +16,7 @@ from distbp.data.problem import Problem, pose
 from distbp.data.split import Split, data_files, read_split
 from distbp.errors import DataError, TooLargeError, UsageError
 from distbp.gradient.batch_gradient import has_overlap, sums_of_a_rank
-from distbp.gradient.step_memory import StepMemory
+from distbp.gradient.step_memory import StepMemory, all_nodes
 from distbp.mathematics.batches import batch_samples, steps_per_epoch
 from distbp.mathematics.grains import default_grain, grain_count
 from distbp.mathematics.network import initialize
@@ -85,7 +85,7 @@ def prepare(
     """
     check_alike(comm, config, resume_with)
     planner = MemoryPlanner(comm)
-    nodes = len(set(comm.allgather(comm.node_ranks()[0])))
+    nodes = len(all_nodes(comm, comm.node_ranks()))
 
     # In a job before anything may go wrong, so that one which is requeued again and again is noticed.
     started = partial(directory.append_start, job, ranks=comm.size, nodes=nodes)

@@ -256,7 +256,7 @@ class RunDirectory:
         begun = time.monotonic()
         header = [] if text.startswith(",".join(starts.COLUMNS)) else [list(starts.COLUMNS)]
         is_cut = text != "" and not text.endswith("\n")  # a line that was not written to its end
-        line = list(starts.start_of(job, step, ranks, nodes).values())
+        line = starts.start_of(job, step, ranks, nodes)
         self._append("starts.csv", [*([[]] if is_cut else []), *header, line])
         if self._is_measured:
             return

@@ -14,11 +14,11 @@ COLUMNS = ("time", "step", "ranks", "nodes", "launcher", "job", "task", "restart
 LOOP = 5  # starts of a job in a row that came no further
 
 
-def start_of(job: Job, step: int, ranks: int, nodes: int) -> dict[str, str]:
+def start_of(job: Job, step: int, ranks: int, nodes: int) -> list[str]:
     """A line: time in UTC, updates done before, ranks, nodes, and the job (see `Job`)."""
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     values = (now, step, ranks, nodes, job.launcher, job.id, job.task, job.restarts, job.nodes, __version__)
-    return dict(zip(COLUMNS, map(str, values), strict=True))
+    return list(map(str, values))
 
 
 def parse(lines: Sequence[str]) -> list[dict[str, str]]:

@@ -28,7 +28,7 @@ from distbp.ranks.drift import DriftGuard
 from distbp.ranks.job import NO_JOB, Job
 from distbp.ranks.stop import ON_REQUEST, Pulse, stopping_pulse
 from distbp.training.checkpoint import Progress
-from distbp.training.deadline import Deadline, end_of
+from distbp.training.deadline import Deadline, first_end
 from distbp.training.phases import Trace
 from distbp.training.run import Run, optimizer_of, prepare
 from distbp.training.run_directory import RunDirectory
@@ -82,7 +82,7 @@ def train(
             from distbp.data.staging import Staging
 
             staging = stack.enter_context(Staging(comm, config.stage_to))
-        if comm.rank == 0 and (end := end_of(job, config.time_limit)):
+        if comm.rank == 0 and (end := first_end(job, config.time_limit)):
             job = replace(job, end=end[0])
             stop_requested = Deadline(job.started, *end, directory.save_seconds, stop_requested)
         elif job.id and reporter:
