@@ -12,6 +12,7 @@ BENCHMARK = Path(__file__).parent.parent / "scripts" / "benchmark"
 
 
 @pytest.mark.mpi
+@pytest.mark.one_mpi
 def test_a_round_of_the_smallest_network(runner: Runner) -> None:
     mpirun_command()  # skips where there is none
     some = "distbp-ranks,distbp-reproducible,numpy-loop,limit"  # those that start at once
@@ -35,6 +36,7 @@ def test_a_round_of_the_smallest_network(runner: Runner) -> None:
 
 
 @pytest.mark.mpi
+@pytest.mark.one_mpi
 def test_all_compute_the_same(runner: Runner) -> None:
     """Other programs, from the same weights, come to the losses that distbp has."""
     mpirun_command()

@@ -116,6 +116,7 @@ def check_stalled(result: Any, advice: str) -> list[str]:
 
 
 @pytest.mark.mpi
+@pytest.mark.one_mpi
 def test_a_rank_that_stops_responding_is_noticed(runner: Runner, run: str) -> None:
     prepare(runner, "p.h5")
     arguments = [*command(run, "p.h5"), "--stall-minutes", "0.03"]
@@ -146,6 +147,7 @@ def interrupt_twice(process: int) -> None:
 
 
 @pytest.mark.mpi
+@pytest.mark.one_mpi
 def test_a_second_ctrl_c_ends_at_once(runner: Runner, run: str) -> None:
     """Also where the other rank never comes."""
     prepare(runner, "p.h5")

@@ -135,6 +135,7 @@ def digest(said: str) -> str:
 
 
 @pytest.mark.mpi
+@pytest.mark.one_mpi
 def test_a_time_limit(tmp_path: Path, runner: Runner) -> None:
     """It stops without a signal, and comes to the result of a run that was not stopped."""
     data = write_data(tmp_path / "d.h5")

@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from runs import BIN, Runner, check_error, mpirun_command, write_data
+from runs import BIN, Runner, check_error, write_data
 
 from distbp.training import checkpoint
 
@@ -129,7 +129,7 @@ def digests(runner: Runner, *runs: str) -> list[str]:
     return [line.split()[0] for line in lines]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.one_mpi)])
 def test_reproducible_runs_have_the_same_digest(runner: Runner, dtype: str) -> None:
     """On one process, threads, and ranks of this MPI; together with the tests on the other MPI: on both."""
     data = write_data(runner.directory / "d.h5", train=300, test=100)
@@ -149,11 +149,9 @@ def test_reproducible_runs_have_the_same_digest(runner: Runner, dtype: str) -> N
     assert len(evaluated) == 1
 
 
+@pytest.mark.one_mpi  # most of its time is the start of 64 Pythons on a few cores
 @pytest.mark.timeout(180)
 def test_64_ranks_have_the_same_digest(runner: Runner) -> None:
-    """Most of its time is the start of 64 Pythons on a few cores, so one of the two MPIs must do."""
-    if "--oversubscribe" in mpirun_command():
-        pytest.skip("with MPICH only")
     options = ("--reproducible", "--grain", "4", "--batch-size", "256", "--hidden", "20", "--epochs", "1")
     for name, ranks in {"one": 0, "many": 64}.items():
         command = (str(BIN / "distbp"), "train", *options, "--out", name)

@@ -32,6 +32,7 @@ SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "PMIX_RANK", "PALS_RANKID", "ALPS_APP_PE")
 INTERRUPTED = 130
 LINGER_SECONDS = 0.3  # for the other ranks to end: srun -K1 kills those that are there when one has failed
+LATE_SECONDS = 0.3  # for all ranks to leave MPI_Init of Open MPI 5 by srun: one that meets a message there crashes
 LAST_WORDS_SECONDS = 0.2  # for the launcher to pass on what a rank has said: at an abort it throws the rest away
 
 
@@ -69,6 +70,8 @@ class Launch:
                 atexit.register(self._linger)  # comes after what is registered later: the end of MPI
                 comm = MPIRank(lambda library: self._check(None, library))
                 self._check(comm.size, comm.library)
+                if self._by_srun and comm.library.startswith("Open MPI"):
+                    time.sleep(LATE_SECONDS)
                 self.comm = comm
             else:
                 self.comm = OneProcess()
