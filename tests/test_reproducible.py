@@ -32,7 +32,7 @@ from distbp.training.phases import Phases, columns
 from distbp.training.run import Run
 from distbp.training.train import train
 
-RANKS = (1, 2, 3, 4, 5, 7, 8)
+RANKS = ((1, 2, 4, 7), (1, 3, 5, 8))  # for one case, and for the next
 CLOCKS = ("samples_per_second", "seconds", *columns())
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd": dict(optimizer="sgd", momentum=0.9, learning_rate=0.02, weight_decay=1e-3),
@@ -63,22 +63,24 @@ def results(run: Run) -> tuple[str, bytes, dict[str, list[float]]]:
 
 
 CASES = [  # each value of one with each value of another
-    (optimizer, list(LOSSES)[(i + k) % 2], ("float32", "float64")[(i + k // 2) % 2], batches)
+    (optimizer, list(LOSSES)[(i + k) % 2], ("float32", "float64")[(i + k // 2) % 2], batches, RANKS[(i + k // 3) % 2])
     for i, optimizer in enumerate(OPTIMIZERS)
     for k, batches in enumerate(BATCHES)
 ]
 
 
-@pytest.mark.parametrize(("optimizer", "loss", "dtype", "batches"), CASES)
-def test_any_number_of_ranks(tmp_path: Path, optimizer: str, loss: str, dtype: str, batches: str) -> None:
+@pytest.mark.parametrize(("optimizer", "loss", "dtype", "batches", "all_ranks"), CASES)
+def test_any_number_of_ranks(
+    tmp_path: Path, optimizer: str, loss: str, dtype: str, batches: str, all_ranks: tuple[int, ...]
+) -> None:
     kind, options = LOSSES[loss]
     data = write_data(tmp_path / "d.h5", kind=kind)
     options = {**options, **OPTIMIZERS[optimizer], **BATCHES[batches], "dtype": dtype, "reproducible": True}
     runs = {
         ranks: results(train_on(ranks, configuration(data, tmp_path / str(ranks), hidden=[6, 5], epochs=2, **options)))
-        for ranks in RANKS
+        for ranks in all_ranks
     }
-    for ranks in RANKS:
+    for ranks in all_ranks:
         assert runs[ranks] == runs[1]
 
 
@@ -93,7 +95,7 @@ def test_any_number_of_ranks(tmp_path: Path, optimizer: str, loss: str, dtype: s
     dtype=st.sampled_from(["float32", "float64"]),
     kind=st.sampled_from(["classes", "targets"]),
 )
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_any_network_and_batch(
     tmp_path_factory: pytest.TempPathFactory, ranks: int, kind: str, samples: int, n: int, **options: Any
 ) -> None:
@@ -149,7 +151,7 @@ def test_any_number_of_ranks_with_small_tiles(tmp_path: Path, monkeypatch: pytes
     data = write_data(tmp_path / "d.h5", train=90)
     for dtype in ("float32", "float64"):
         options = dict(hidden=[9, 7], batch_size=44, grain=4, reproducible=True, dtype=dtype)
-        runs = [results(train_on(r, configuration(data, tmp_path / f"{r}-{dtype}", **options))) for r in RANKS]
+        runs = [results(train_on(r, configuration(data, tmp_path / f"{r}-{dtype}", **options))) for r in RANKS[0]]
         assert all(run == runs[0] for run in runs)
 
 
