@@ -182,14 +182,14 @@ def test_gradcheck(runner: Runner) -> None:
     assert "networks agree with finite differences to 1e-07" in result.stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_stops_with_a_checkpoint_and_resume_ends_alike(runner: Runner, data_file: str, number: int) -> None:
+def test_a_signal_stops_with_a_checkpoint_and_resume_ends_alike(runner: Runner, data_file: str) -> None:
+    """Also where nothing is reproducible but what one process does; other signals: test_faults."""
     options = ("--hidden", "6", "--batch-size", "7", "--epochs", "40", "--keep", "1", "--threads", "1")
     distbp = str(Path(os.sys.executable).parent / "distbp")  # type: ignore[attr-defined]
     process = runner.start(distbp, "train", data_file, *options, "--out", "stopped")
     while not list((runner.directory / "stopped").glob("metrics.csv")):
         assert process.poll() is None, process.communicate()
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     result = runner.finish(process)
     assert result.returncode in (75, 0), result.stderr
     if result.returncode == 75:

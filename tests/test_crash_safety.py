@@ -254,7 +254,7 @@ def test_a_full_disk(runner: Runner, data_file: str) -> None:
         assert runner.distbp("train", "--resume").returncode == 0, size
 
 
-@pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=pytest.mark.mpi)])
+@pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=[pytest.mark.mpi, pytest.mark.one_mpi])])
 @pytest.mark.parametrize("what", ["removed", "read-only"])
 def test_a_directory_that_is_taken_away_in_mid_run(runner: Runner, data_file: str, ranks: int, what: str) -> None:
     rights = WITHOUT_ROOTS_RIGHTS if os.getuid() == 0 else ()

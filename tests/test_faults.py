@@ -131,6 +131,7 @@ def check_stopped(runner: Runner, process: Any, ranks: int) -> None:
     assert "steps done" in again.stdout
 
 
+@pytest.mark.one_mpi
 @pytest.mark.parametrize("name", ["INT", "TERM", "USR1", "USR2"])
 def test_a_signal_stops_one_process(runner: Runner, undisturbed: tuple[Path, str], name: str) -> None:
     process = start(runner, undisturbed[0], ranks=0)
@@ -186,6 +187,7 @@ def test_a_signal_while_a_checkpoint_is_written(runner: Runner, undisturbed: tup
     assert digest_of(runner, "run") == digest
 
 
+@pytest.mark.one_mpi
 def test_the_signals_are_an_option(runner: Runner, undisturbed: tuple[Path, str]) -> None:
     process = start(runner, undisturbed[0], "--stop-signals", "HUP", ranks=2)
     os.kill(ranks_of(process.pid)[0], signal.SIGHUP)
@@ -233,7 +235,7 @@ def test_a_rank_that_stops_responding_is_noticed(runner: Runner, undisturbed: tu
     assert again.returncode == 0, again.stderr
 
 
-@pytest.mark.parametrize("ranks", [0, 2])
+@pytest.mark.parametrize("ranks", [pytest.param(0, marks=pytest.mark.one_mpi), 2])
 def test_a_signal_while_data_are_read(runner: Runner, ranks: int) -> None:
     """Nothing was done, so the same command starts again."""
     data = runner.directory / "large.h5"
@@ -252,6 +254,7 @@ def test_a_signal_while_data_are_read(runner: Runner, ranks: int) -> None:
     assert "before the first step; run the same command again" in result.stderr
 
 
+@pytest.mark.one_mpi
 def test_a_signal_while_it_validates(tmp_path: Path) -> None:
     """The checkpoint before the validation is one that a resume goes on from, to the same result."""
     data = write_data(tmp_path / "data.h5")

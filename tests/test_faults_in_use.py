@@ -39,6 +39,9 @@ def prepare(runner: Runner, name: str) -> None:
         (runner.directory / name).write_text("mine")
 
 
+RANKS = [pytest.mark.mpi, pytest.mark.one_mpi]
+
+
 def check_untouched(runner: Runner, name: str) -> None:
     """The old file is as it was, and there is no other."""
     there = {path.name: path.read_text() for path in runner.directory.iterdir() if path.name != "hangs"}
@@ -48,8 +51,7 @@ def check_untouched(runner: Runner, name: str) -> None:
 def cases(*found: tuple[Any, ...]) -> list[Any]:
     """Of command, place, rank, ranks, what, words: without mpirun, or marked."""
     return [
-        pytest.param(*case, id="{}-{}-{}-of-{}-{}".format(*case[:5]), marks=[pytest.mark.mpi] if case[3] else [])
-        for case in found
+        pytest.param(*case, id="{}-{}-{}-of-{}-{}".format(*case[:5]), marks=RANKS if case[3] else []) for case in found
     ]
 
 

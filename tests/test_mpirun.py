@@ -39,7 +39,7 @@ def only_checkpoint(run: Path) -> checkpoint.Checkpoint:
     return checkpoint.read(sorted(run.glob("checkpoint-*.h5"))[-1])
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.one_mpi)])
 def test_train_resume_evaluate_predict(runner: Runner, data_file: str, ranks: int) -> None:
     trained = runner.distbp("train", data_file, *SMALL, "--epochs", "2", ranks=ranks)
     assert trained.returncode == 0, trained.stderr
