@@ -93,6 +93,8 @@ def test_slurm_is_asked_for_the_end_of_a_job(
     assert first_end(job, 20) == ((end, "the time of SLURM job 12") if end else (1_800_000_600, "--time-limit 20"))
     told = replace(job, end=1_800_000_060)  # nobody is asked
     assert first_end(told, 0) == (1_800_000_060, "the time of SLURM job 12")
+    assert first_end(told, 0, again=True) == (end or 1_800_000_060, "the time of SLURM job 12")
+    assert first_end(told, 20, again=True) == (end or 1_800_000_060, "the time of SLURM job 12")
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     assert asked_end(job) is None
 
@@ -112,6 +114,22 @@ def test_a_run_stops_before_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(said[first:]) == {said[first]}
     asked[0] = "on request"
     assert stop() == "on request"
+
+
+def test_a_job_that_gets_more_time_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The controller is asked when the end is near, and at that one again."""
+    clock, ends = [0.0], [(1800.0, "the job"), (1800.0, "the job")]
+    monkeypatch.setattr(deadline.time, "time", lambda: clock[0])
+    stop = Deadline(0.0, 1000.0, "the job", lambda: 20.0, lambda: "", lambda: ends.pop(0))
+    clock[0] = 800.0
+    assert (stop(), len(ends)) == ("", 2)
+    clock[0] = 900.0
+    assert (stop(), len(ends)) == ("", 1)
+    for clock[0] in range(910, 1670, 10):
+        assert not stop()
+    clock[0] = 1670.0
+    assert (stop(), len(ends)) == ("130 s before the end of the job", 0)
+    assert stop() == "130 s before the end of the job"
 
 
 def test_one_slow_step_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

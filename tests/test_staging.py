@@ -170,6 +170,15 @@ def test_training_from_copies(tmp_path: Path, parent: Path, ranks: int) -> None:
     assert resumed(1, replace(config, stage_to=""), epochs=5).state.progress.epoch == 5
 
 
+def test_a_dry_run_looks_at_the_directory(tmp_path: Path, parent: Path) -> None:
+    config = configuration(write_data(tmp_path / "d.h5"), tmp_path / "run", stage_to=str(parent))
+    train_on(3, config, nodes=2, dry_run=True)
+    assert list(parent.iterdir()) == []
+    with pytest.raises(DistbpError, match="nowhere: expected a directory that is there on every node"):
+        train_on(3, replace(config, stage_to=str(parent / "nowhere")), nodes=2, dry_run=True)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.mpi
 def test_real_ranks(tmp_path: Path, parent: Path, runner: Runner) -> None:
     data = write_data(tmp_path / "d.h5", train=2000)

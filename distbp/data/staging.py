@@ -37,6 +37,7 @@ class Staging:
     def __init__(self, comm: Communicator, parent: str) -> None:
         """All ranks."""
         self._comm, self._parent = comm, Path(parent)
+        self._where = f"--stage-to {parent}"
         self._first = comm.node_ranks()[0]
         self._is_first = comm.rank == self._first
         self._directory: Path | None = None
@@ -57,6 +58,11 @@ class Staging:
             shutil.rmtree(self._directory, ignore_errors=True)
             os.close(self._lock)
             shutil.rmtree(self._directory, ignore_errors=True)  # NFS keeps what is open
+
+    def check(self, files: Sequence[str]) -> None:
+        """Raises DataError, agreed, where `stage` would before it copies; nothing is written."""
+        needed = from_first(self._comm, lambda: sum(map(_size, files)))
+        agree(self._comm, lambda: self._check_room(needed))
 
     def stage(self, files: Sequence[str], note: Callable[[str], None], pulse: Pulse) -> list[str]:
         """The names of the copies, as this rank has to read them.
@@ -95,28 +101,42 @@ class Staging:
             digest = from_first(comm, lambda: source.finish() if source else "")
             agree(comm, lambda: target.check(digest, pulse) if target else None)
 
-    def _make_room(self, needed: int) -> None:
+    def _check_room(self, needed: int) -> None:
         """On the first rank of each node."""
-        where = f"--stage-to {self._parent}"
         if not self._is_first:
             return
         if not self._parent.is_dir():
-            raise DataError(f"{where}: expected a directory that is there on every node")
-        try:
-            _remove_abandoned(self._parent)
+            raise DataError(f"{self._where}: expected a directory that is there on every node")
+        if not os.access(self._parent, os.W_OK | os.X_OK):
+            raise DataError(f"{self._where}: nothing may be written there; choose another directory")
+        with self._reported():
             free = shutil.disk_usage(self._parent).free
-            if free < needed + SPARE:
-                raise DataError(
-                    f"{where}: has {in_units(free)} free; the data need {in_units(needed)}, and "
-                    f"{in_units(SPARE)} are to stay free; choose another directory, or leave it out"
-                )
+        if free < needed + SPARE:
+            raise DataError(
+                f"{self._where}: has {in_units(free)} free; the data need {in_units(needed)}, and "
+                f"{in_units(SPARE)} are to stay free; choose another directory, or leave it out"
+            )
+
+    def _make_room(self, needed: int) -> None:
+        """On the first rank of each node."""
+        if not self._is_first:
+            return
+        with self._reported():
+            _remove_abandoned(self._parent)
+        self._check_room(needed)
+        with self._reported():
             directory = Path(tempfile.mkdtemp(prefix=f".{_prefix()}", dir=self._parent))
             self._lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Under this name another run that starts here may find it, and sees that it is in use.
             self._directory = directory.rename(self._parent / directory.name[1:])
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
-            raise DataError(f"{where}: {why_not_written(error)}; choose another directory") from None
+            raise DataError(f"{self._where}: {why_not_written(error)}; choose another directory") from None
 
 
 class _File:

@@ -94,8 +94,8 @@ def end_of(job: Job) -> float | None:
     return asked_end(job) if job.end is None else job.end
 
 
-def asked_end(job: Job, environ: Mapping[str, str] = os.environ) -> float | None:
-    """The end of a job that did not tell it to its processes, from SLURM's controller; None where it does not say.
+def asked_end(job: Job, environ: Mapping[str, str] = os.environ, seconds: float = ASK_SECONDS) -> float | None:
+    """The end of a job, from SLURM's controller; None where it does not say, or not within so many seconds.
 
     One question to the controller: for one rank.
     """
@@ -107,7 +107,7 @@ def asked_end(job: Job, environ: Mapping[str, str] = os.environ) -> float | None
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=ASK_SECONDS,
+            timeout=seconds,
             env={**environ, "TZ": "UTC0", "SLURM_TIME_FORMAT": "standard"},  # it prints times of its own zone
         )
     except (OSError, subprocess.SubprocessError):

@@ -107,6 +107,8 @@ def prepare(
     if staging and config.data and not dry_run:
         files = staging.stage(files, note, pulse)
     else:
+        if staging and config.data:
+            staging.check(files)
         compare_files(comm, files, note)
     memory, optimizer = node_budget(comm, config.memory), optimizer_of(config)
     config = _with_validation_split(comm, config, files, note)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -84,7 +85,8 @@ def train(
             staging = stack.enter_context(Staging(comm, config.stage_to))
         if comm.rank == 0 and (end := first_end(job, config.time_limit)):
             job = replace(job, end=end[0])
-            stop_requested = Deadline(job.started, *end, directory.save_seconds, stop_requested)
+            later = partial(first_end, job, config.time_limit, again=True)
+            stop_requested = Deadline(job.started, *end, directory.save_seconds, stop_requested, later)
         elif job.id and reporter:
             reporter.note(f"note      the end of {job.name} is not known; --time-limit MINUTES sets one")
         pulse = stopping_pulse(beat, stop_requested, "the first step")
