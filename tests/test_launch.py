@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from runs import Runner, check_error
 
 from distbp.errors import LaunchError
+from distbp.ranks.communicator import OneProcess
 from distbp.ranks.launch import Launch
 
 SLURM_STEP = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_NTASKS": "4"}
@@ -52,6 +56,36 @@ def test_ranks_that_do_not_find_each_other_are_refused() -> None:
         Launch(wrong)._check(1, "Open MPI 5.0.11")
     with pytest.raises(LaunchError, match="different MPIs"):  # MPICH would end the process: refused before it starts
         Launch({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"})._check(None, "MPICH 5.0.2")
+
+
+@pytest.mark.parametrize(
+    ("environ", "library", "first"),
+    [
+        ({**SLURM_STEP, "PMIX_RANK": "3", "SLURM_MPI_TYPE": "pmix"}, "Open MPI 5.0.11", "waits"),
+        ({"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "3"}, "Open MPI 5.0.11", "speaks"),
+        ({**SLURM_STEP, "PMI_SIZE": "4", "PMI_RANK": "3", "SLURM_MPI_TYPE": "pmi2"}, "MPICH 5.0.2", "speaks"),
+    ],
+)
+def test_no_message_reaches_a_rank_that_starts(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], library: str, first: str
+) -> None:
+    """By srun, Open MPI 5 crashes where one does."""
+    did = []
+
+    class Rank(OneProcess):
+        rank, size = 3, 4
+
+        def __init__(self, check: Callable[[str], None]) -> None:
+            self.library = library
+
+        def allgather(self, value: Any) -> list[Any]:
+            did.append("speaks")
+            return [value] * 4
+
+    monkeypatch.setattr("distbp.ranks.mpi.MPIRank", Rank)
+    monkeypatch.setattr("distbp.ranks.launch.time.sleep", lambda seconds: did.append("waits"))
+    Launch(environ).connect()
+    assert did[0] == first
 
 
 @pytest.mark.mpi

@@ -6,6 +6,7 @@ import csv
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -169,6 +170,7 @@ def test_scaling(slurm: Slurm) -> None:
     job = submit(slurm, "scaling.sbatch", "--nodes=2", arguments=arguments, **words)
     slurm.wait(job, "COMPLETED")
     assert "predicted samples/s" in slurm.output(job)
+    assert (slurm.directory / "scaling" / "predicted.png").exists() == (find_spec("matplotlib") is not None)
     one, two = (line.split() for line in slurm.output(job).splitlines()[-2:])
     assert (one[:3], two[:3]) == (["scaling/1", "1", "1"], ["scaling/2", "2", "2"])
     assert one[-2:] == ["100", "%"]
@@ -177,11 +179,14 @@ def test_scaling(slurm: Slurm) -> None:
 def test_a_killed_rank_ends_the_job(slurm: Slurm, tmp_path: Path) -> None:
     """At once, under srun -K1, though the others wait for it."""
     fault = Path(__file__).parent / "fault.py"
-    (tmp_path / "distbp").write_text(f'#!/bin/sh\nexec {sys.executable} {fault} update 1 SIGKILL "$@"\n')
+    text = f'#!/bin/sh\necho "by $MPIR_CVAR_CH4_NETMOD"\nexec {sys.executable} {fault} update 1 SIGKILL "$@"\n'
+    (tmp_path / "distbp").write_text(text)
     (tmp_path / "distbp").chmod(0o755)
     words = {"MPI": srun().partition("=")[2], "PATH": f"{tmp_path}:{BIN}:/usr/bin:/bin"}
     arguments = ("d.h5", *OPTIONS, "--epochs", "15", "--out", "killed")
     job = submit(slurm, "train-srun.sbatch", arguments=arguments, **words)
     slurm.wait(job, "FAILED", limit=30)
+    # Addresses of UCX may be longer than what SLURM takes from MPICH by way of PMI2.
+    assert f"by {'ofi' if words['MPI'] == 'pmi2' else ''}\n" in slurm.output(job)
     job = submit(slurm, "train-srun.sbatch", arguments=arguments, MPI=words["MPI"])
     slurm.wait(job, "COMPLETED")
