@@ -8,6 +8,7 @@ wait for it runs into the time limit, which ends the job.  Rank 0 alone prints.
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ from distbp.ranks.communicator import Communicator
 from distbp.ranks.launch import Launch
 
 LAUNCH = Launch(os.environ)
+
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # under nohup: what the tests start is not to ignore it, too
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 hypothesis.settings.register_profile("distbp", database=None, deadline=None)  # no files, no clocks
 hypothesis.settings.load_profile("distbp")
