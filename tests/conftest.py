@@ -45,6 +45,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.get_plugin("terminalreporter")._tw._file = open(os.devnull, "w")  # noqa: SIM115
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if item.get_closest_marker("one_mpi"):
+        item.add_marker(pytest.mark.mpi)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     failure = None

@@ -18,7 +18,7 @@ from runs import BIN, Runner, check_error, mpirun_command, write_data
 
 from distbp.training import checkpoint
 
-pytestmark = [pytest.mark.mpi, pytest.mark.one_mpi]
+pytestmark = pytest.mark.one_mpi
 DISTBP = str(BIN / "distbp")
 SECONDS = 30  # a limit for one job, its start included
 QUICK = ("--hidden", "4", "--epochs", "2", "--validation-split", "")

@@ -11,7 +11,6 @@ from runs import Runner, mpirun_command
 BENCHMARK = Path(__file__).parent.parent / "scripts" / "benchmark"
 
 
-@pytest.mark.mpi
 @pytest.mark.one_mpi
 def test_a_round_of_the_smallest_network(runner: Runner) -> None:
     mpirun_command()  # skips where there is none
@@ -35,7 +34,6 @@ def test_a_round_of_the_smallest_network(runner: Runner) -> None:
     assert list(runner.scratch.iterdir()) == []
 
 
-@pytest.mark.mpi
 @pytest.mark.one_mpi
 def test_all_compute_the_same(runner: Runner) -> None:
     """Other programs, from the same weights, come to the losses that distbp has."""

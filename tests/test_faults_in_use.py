@@ -39,9 +39,6 @@ def prepare(runner: Runner, name: str) -> None:
         (runner.directory / name).write_text("mine")
 
 
-RANKS = [pytest.mark.mpi, pytest.mark.one_mpi]
-
-
 def check_untouched(runner: Runner, name: str) -> None:
     """The old file is as it was, and there is no other."""
     there = {path.name: path.read_text() for path in runner.directory.iterdir() if path.name != "hangs"}
@@ -51,7 +48,8 @@ def check_untouched(runner: Runner, name: str) -> None:
 def cases(*found: tuple[Any, ...]) -> list[Any]:
     """Of command, place, rank, ranks, what, words: without mpirun, or marked."""
     return [
-        pytest.param(*case, id="{}-{}-{}-of-{}-{}".format(*case[:5]), marks=RANKS if case[3] else []) for case in found
+        pytest.param(*case, id="{}-{}-{}-of-{}-{}".format(*case[:5]), marks=[pytest.mark.one_mpi] if case[3] else [])
+        for case in found
     ]
 
 
@@ -117,7 +115,6 @@ def check_stalled(result: Any, advice: str) -> list[str]:
     return [line.split("error: ")[1].split(" (")[0] for line in said]
 
 
-@pytest.mark.mpi
 @pytest.mark.one_mpi
 def test_a_rank_that_stops_responding_is_noticed(runner: Runner, run: str) -> None:
     prepare(runner, "p.h5")
@@ -148,7 +145,6 @@ def interrupt_twice(process: int) -> None:
     os.kill(process, signal.SIGINT)
 
 
-@pytest.mark.mpi
 @pytest.mark.one_mpi
 def test_a_second_ctrl_c_ends_at_once(runner: Runner, run: str) -> None:
     """Also where the other rank never comes."""

@@ -152,7 +152,6 @@ def digest(said: str) -> str:
     return next(line for line in said.splitlines() if line.startswith("digest"))
 
 
-@pytest.mark.mpi
 @pytest.mark.one_mpi
 def test_a_time_limit(tmp_path: Path, runner: Runner) -> None:
     """It stops without a signal, and comes to the result of a run that was not stopped."""

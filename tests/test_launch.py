@@ -40,19 +40,20 @@ def test_what_launchers_say(environ: dict[str, str], launched: bool, size: int |
     assert (launch.launched, launch.size, launch.rank) == (launched, size, rank)
 
 
-def test_ranks_that_do_not_find_each_other_are_refused() -> None:
+def test_ranks_that_do_not_find_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["distbp", "train", "a b.h5"])
     launch = Launch({"PMI_SIZE": "4", "PMI_RANK": "0"})
     with pytest.raises(LaunchError, match=r"started 4 ranks \(PMI_SIZE\).*Open MPI 5\.0\.11, knows of 1"):
         launch._check(1, "Open MPI 5.0.11")
     launch._check(4, "MPICH 5.0.2")
-    with pytest.raises(LaunchError, match=r"\n  .*mpirun -n 4 distbp"):
+    with pytest.raises(LaunchError, match=r"\n  .*mpirun -n 4 distbp train 'a b\.h5'$"):
         launch._check(1, "Open MPI 5.0.11")
-    with pytest.raises(LaunchError, match=r"\n  srun --mpi=pmix -K1 distbp"):
+    with pytest.raises(LaunchError, match=r"\n  srun --mpi=pmix -K1 distbp train 'a b\.h5'\n"):
         Launch(SLURM_STEP)._check(1, "Open MPI 5.0.11")
-    with pytest.raises(LaunchError, match=r"\n  srun --mpi=pmi2 -K1 distbp"):
+    with pytest.raises(LaunchError, match=r"\n  srun --mpi=pmi2 -K1 distbp train 'a b\.h5'\n"):
         Launch(SLURM_STEP)._check(1, "MPICH 5.0.2")
     wrong = {**SLURM_STEP, "PMI_SIZE": "4", "PMI_RANK": "0", "SLURM_MPI_TYPE": "pmi2"}
-    with pytest.raises(LaunchError, match=r"\(PMI_SIZE\)(.|\n)*\n  srun --mpi=pmix -K1 distbp"):
+    with pytest.raises(LaunchError, match=r"\(PMI_SIZE\)(.|\n)*\n  srun --mpi=pmix -K1 distbp train 'a b\.h5'\n"):
         Launch(wrong)._check(1, "Open MPI 5.0.11")
     with pytest.raises(LaunchError, match="different MPIs"):  # MPICH would end the process: refused before it starts
         Launch({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"})._check(None, "MPICH 5.0.2")

@@ -35,7 +35,6 @@ from distbp.training.run import optimizer_of, prepare
 from distbp.training.run_directory import RunDirectory
 
 MIB = 2**20
-RANKS = [pytest.mark.mpi, pytest.mark.one_mpi]
 
 START = """
 import json, os, sys, threading
@@ -223,8 +222,8 @@ def trained(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         (0, "evaluate", "small", "train", 0),
         (0, "evaluate", "small", "train", 0.01),
         (0, "p.csv", "outputs", "test", 0),
-        pytest.param(2, "evaluate", "wide", "few", 0, marks=RANKS),
-        pytest.param(2, "p.h5", "outputs", "test", 0.001, marks=RANKS),
+        pytest.param(2, "evaluate", "wide", "few", 0, marks=pytest.mark.one_mpi),
+        pytest.param(2, "p.h5", "outputs", "test", 0.001, marks=pytest.mark.one_mpi),
     ],
 )
 def test_the_estimate_is_near_the_measured_peak_in_use(
@@ -275,7 +274,7 @@ def test_what_predictions_take(trained: dict[str, str], checkpoint: str, ranks: 
     run_threads(ranks, on_rank)
 
 
-@pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=RANKS)])
+@pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=pytest.mark.one_mpi)])
 def test_data_that_cannot_fit_are_refused_before_they_are_read(
     runner: Runner, trained: dict[str, str], ranks: int
 ) -> None:
@@ -297,7 +296,6 @@ def test_data_that_cannot_fit_are_refused_before_they_are_read(
     assert [path.name for path in runner.directory.iterdir()] == ["d.h5"]
 
 
-@pytest.mark.mpi
 @pytest.mark.one_mpi
 @pytest.mark.parametrize("ranks", [0, 2])
 def test_a_network_that_cannot_fit_is_refused_at_once(runner: Runner, data_file: str, ranks: int) -> None:
@@ -348,7 +346,6 @@ def test_classes_make_a_network_too_large(tmp_path: Path, monkeypatch: pytest.Mo
         prepare(OneProcess(), config, RunDirectory(config.out), None, lambda text: None)
 
 
-@pytest.mark.mpi
 @pytest.mark.one_mpi
 def test_dry_run_writes_nothing(runner: Runner, data_file: str) -> None:
     before = sorted(runner.directory.iterdir())

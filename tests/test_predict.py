@@ -208,7 +208,7 @@ def on_small_disk(runner: Runner, options: str, command: str) -> Any:
 
 
 @pytest.mark.parametrize("name", ["p.csv", "p.h5"])
-@pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=[pytest.mark.mpi, pytest.mark.one_mpi])])
+@pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=pytest.mark.one_mpi)])
 def test_a_full_disk_leaves_nothing_half_written(runner: Runner, name: str, ranks: int) -> None:
     data = write_data(runner.directory / "d.h5", test=6000)
     runner.distbp("train", data, "--epochs", "1", "--validation-split", "")

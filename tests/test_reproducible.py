@@ -95,7 +95,7 @@ def test_any_number_of_ranks(
     dtype=st.sampled_from(["float32", "float64"]),
     kind=st.sampled_from(["classes", "targets"]),
 )
-@settings(max_examples=25)
+@settings(max_examples=40)
 def test_any_network_and_batch(
     tmp_path_factory: pytest.TempPathFactory, ranks: int, kind: str, samples: int, n: int, **options: Any
 ) -> None:
@@ -151,7 +151,8 @@ def test_any_number_of_ranks_with_small_tiles(tmp_path: Path, monkeypatch: pytes
     data = write_data(tmp_path / "d.h5", train=90)
     for dtype in ("float32", "float64"):
         options = dict(hidden=[9, 7], batch_size=44, grain=4, reproducible=True, dtype=dtype)
-        runs = [results(train_on(r, configuration(data, tmp_path / f"{r}-{dtype}", **options))) for r in RANKS[0]]
+        every = sorted({*RANKS[0], *RANKS[1]})
+        runs = [results(train_on(r, configuration(data, tmp_path / f"{r}-{dtype}", **options))) for r in every]
         assert all(run == runs[0] for run in runs)
 
 

@@ -385,7 +385,7 @@ def test_a_run_that_cannot_see_its_lock_says_so(data_file: str, tmp_path: Path, 
         train_on(1, configuration(data_file, run), beat=hide)
 
 
-@pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=[pytest.mark.mpi, pytest.mark.one_mpi])])
+@pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=pytest.mark.one_mpi)])
 def test_a_second_run_is_refused_and_a_killed_one_succeeded(runner: Runner, data_file: str, ranks: int) -> None:
     run = runner.directory / "run"
     process = runner.start(str(BIN / "distbp"), "train", data_file, *LONG, ranks=ranks)

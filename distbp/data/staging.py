@@ -28,6 +28,7 @@ from distbp.ranks.stop import Pulse
 PREFIX = "distbp-staged-"
 LOCK = "lock"  # held while the copies are read
 CHUNK = 16 * 2**20
+CHOOSE = "; choose another directory"
 SPARE = 64 * 2**20  # bytes that stay free
 
 
@@ -109,7 +110,7 @@ class Staging:
             raise DataError(f"{self._where}: expected a directory that is there on every node")
         if not os.access(self._parent, os.W_OK | os.X_OK):
             raise DataError(f"{self._where}: nothing may be written there; choose another directory")
-        with self._reported():
+        with _reported(self._where, CHOOSE):
             free = shutil.disk_usage(self._parent).free
         if free < needed + SPARE:
             raise DataError(
@@ -121,29 +122,31 @@ class Staging:
         """On the first rank of each node."""
         if not self._is_first:
             return
-        with self._reported():
+        with _reported(self._where, CHOOSE):
             _remove_abandoned(self._parent)
         self._check_room(needed)
-        with self._reported():
+        with _reported(self._where, CHOOSE):
             directory = Path(tempfile.mkdtemp(prefix=f".{_prefix()}", dir=self._parent))
             self._lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Under this name another run that starts here may find it, and sees that it is in use.
             self._directory = directory.rename(self._parent / directory.name[1:])
 
-    @contextmanager
-    def _reported(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise DataError(f"{self._where}: {why_not_written(error)}; choose another directory") from None
+
+@contextmanager
+def _reported(what: str, mend: str = "") -> Iterator[None]:
+    """What the system says against it becomes a DataError: what was to be done, why not, and how to mend it."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{what}: {why_not_written(error)}{mend}") from None
 
 
 class _File:
     """A file, to be opened by `open`; what the system says against it becomes a DataError."""
 
     def __init__(self, path: str, mode: str, cannot: str) -> None:
-        self._path, self._mode, self._cannot = path, mode, cannot
+        self._path, self._mode, self._cannot = path, mode, f"{path}: cannot be {cannot}"
         self._hash = hashlib.blake2b()
         self._opened = ExitStack()
 
@@ -155,16 +158,9 @@ class _File:
 
     def open(self) -> None:
         """Without a buffer."""
-        with self._reported():
+        with _reported(self._cannot):
             file = open(self._path, self._mode, buffering=0)  # noqa: SIM115
             self._file = self._opened.enter_context(file)
-
-    @contextmanager
-    def _reported(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise DataError(f"{self._path}: cannot be {self._cannot}: {why_not_written(error)}") from None
 
 
 class _Source(_File):
@@ -179,7 +175,7 @@ class _Source(_File):
 
     def read(self, count: int) -> bytes:
         read = bytearray()
-        with self._reported():
+        with _reported(self._cannot):
             while len(read) < count and (part := self._file.read(count - len(read))):
                 read += part
         if len(read) < count:
@@ -205,14 +201,14 @@ class _Target(_File):
         super().__init__(path, "xb+", "written")
 
     def write(self, chunk: bytes) -> None:
-        with self._reported():
+        with _reported(self._cannot):
             left = memoryview(chunk)
             while left:
                 left = left[self._file.write(left) :]
 
     def check(self, digest: str, pulse: Pulse) -> None:
         """Reads it again, from the disk where that can be had.  Raises DataError where it is another."""
-        with self._reported():
+        with _reported(self._cannot):
             sync(self._file.fileno())
             with suppress(OSError, AttributeError):
                 os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -15,8 +15,8 @@ def set_threads(comm: Communicator, asked: int, *, reproducible: bool = False) -
 
     A reproducible run has one, unless the user has said otherwise: products on another number of threads may have
     other bits, and the cores for each rank depend on the number of ranks.  A rank that is bound to cores of its own
-    counts those; ranks that may run on the same cores share them.  Where nothing
-    binds the processes of a job to its cpus, they are divided by all ranks of the node.
+    counts those; ranks that may run on the same cores share them.  Where nothing binds the processes of a job to its
+    cpus, they are divided by all ranks of the node.
     """
     from threadpoolctl import threadpool_info, threadpool_limits
 

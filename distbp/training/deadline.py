@@ -35,7 +35,7 @@ class Deadline:
         self._end, self._whose, self._save_seconds, self._asked, self._later = end, whose, save_seconds, asked, later
         self._spare = min(SPARE_SECONDS, SPARE_SHARE * max(0.0, end - started))
         self._step = self._interval = 0.0
-        self._at, self._why = time.time(), ""
+        self._at, self._why, self._may_be_later = time.time(), "", True
 
     def __call__(self) -> str:
         """To be called before each step, and again and again in long work; what it has said once, it says again."""
@@ -46,12 +46,14 @@ class Deadline:
         if reason := self._asked():
             return reason
         needed = CHECKPOINTS * self._save_seconds() + 2 * self._step + self._spare  # the next step may be slower
-        if self._why or self._end - now > needed:
-            return self._why
-        if (end := self._later()) and end[0] > self._end + 1:
-            self._end, self._whose = end
         left = self._end - now
-        if left <= needed:
+        if self._may_be_later and left <= needed + AGAIN_SECONDS:  # so early that there is time to wait for the answer
+            end = self._later()
+            self._may_be_later = end is not None and end[0] > self._end + 1
+            if end and self._may_be_later:
+                self._end, self._whose = end
+                left = self._end - now
+        if left <= needed and not self._why:
             self._why = f"{max(0.0, left):.{1 if left < 10 else 0}f} s before the end of {self._whose}"
         return self._why
 
