@@ -1,0 +1,40 @@
+"""What stands behind a name of an HDF5 file, as the values that its author meant: a data set, or a group that is a column.
+
+`open_stored` knows the conventions by which libraries write what HDF5 has no type for (`distbp.data.conventions`,
+`distbp.data.coded_groups`); everything above it sees an array of numbers or strings, with missing values marked.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Stored(Protocol):
+    """An array in a file.  What describes it is known without reading values.
+
+    shape, chunks: of the array as it is read, its axes in the order of `dimensions`.
+    dtype: of what `read` gives, in this machine's byte order; object for strings.
+    dimensions: names of the axes, "" where the file has none.
+    columns: names of the numbers of a row where the file has them (attribute `columns`), else ().
+    notes: what was decided, in words for the user ("unpacked: 0.01 x stored + 280").
+    is_plain: whether the values are those that HDF5 gives, with nothing decoded and nothing missing.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: tuple[int, ...] | None
+    dimensions: tuple[str, ...]
+    units: str
+    columns: tuple[str, ...]
+    notes: tuple[str, ...]
+    is_plain: bool
+
+    def read(self, index: tuple[int | slice, ...]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """The values at an index, one entry for each axis (numbers, and slices with a step above 0), as NumPy has it.
+
+        The second array is True where a value is missing, None where none of them is.  What stands at a missing place
+        is NaN for floats, and means nothing otherwise.  Raises DataError, or what h5py raises about a damaged file.
+        """
