@@ -1,4 +1,4 @@
-"""Names of columns, as a user writes them for --x, --y and the like: with commas between them, quoted where they must be.
+"""Names of columns, as a user writes them for --x, --y and the like: commas between them, quotes where they must be.
 
     pressure,velocity            two data sets, or columns
     "mass, dry",b                a name with a comma in it, in double or single quotes: all of it is the name

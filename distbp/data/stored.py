@@ -1,4 +1,4 @@
-"""What stands behind a name of an HDF5 file, as the values that its author meant: a data set, or a group that is a column.
+"""What stands behind a name of an HDF5 file, as the values that its author meant: a data set, or a coded group.
 
 `open_stored` knows the conventions by which libraries write what HDF5 has no type for (`distbp.data.conventions`,
 `distbp.data.coded_groups`); everything above it sees an array of numbers or strings, with missing values marked.
