@@ -16,8 +16,9 @@ import numpy as np
 from distbp.config import Config
 from distbp.data.data_file import follow, member, opened, split_names
 from distbp.data.labels import Labels, in_words, union
-from distbp.data.layout import Column, Layout, check_kinds, find
+from distbp.data.layout import Column, Layout
 from distbp.data.loading import default_window
+from distbp.data.locate import check_kinds, find
 from distbp.data.problem import network_for
 from distbp.data.reader import Reader
 from distbp.data.split import NOTHING, Split
