@@ -50,8 +50,8 @@ class ConsoleReporter:
         self.note(f"data      {files}")
         axis = f" (axis {data.layout.axis})" if data.layout.axis else ""
         self.note(
-            f"          {len(data)} samples{axis} to train on ({data.name}){validation}, {data.layout.width('x')} inputs "
-            f"({data.layout.dtype('x')}), {kind}; scale: {config.scale}"
+            f"          {len(data)} samples{axis} to train on ({data.name}){validation}, "
+            f"{data.layout.width('x')} inputs ({data.layout.dtype('x')}), {kind}; scale: {config.scale}"
         )
         self.note(
             f"network   {problem.network.describe()}; {problem.network.parameter_count} parameters, {config.dtype}"
