@@ -120,8 +120,9 @@ def _with_names(config: Config, path: str, notes: list[str]) -> Config:
     drop = tuple(map(str, parse(config.drop, "--drop"))) if config.drop else ()
     where = f"{path}: {config.split}"
     found = choose(where, candidates(path, config.split, config.trust_links), given["x"], given["y"], drop)
-    if found.left_out and not given["x"]:
-        notes.append(f"inputs    {words(found.x)}; left out: {found.left_out_in_words()}")
+    if not given["x"] and (found.left_out or found.x != ("x",)):
+        left_out = f"; left out: {found.left_out_in_words()}" if found.left_out else ""
+        notes.append(f"columns   {words(found.y)} from {words(found.x)}{left_out}")
     return replace(
         config,
         x=",".join(map(quoted, found.x)) if config.x == AUTO else config.x,
