@@ -1,0 +1,56 @@
+"""Missing values: refused, left out with their rows, or replaced by the mean of the training rows; for all formats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from distbp.data.names import quoted
+from distbp.errors import DataError
+from distbp.tables.choice import few
+from distbp.tables.survey import ColumnSurvey
+
+POLICIES = ("refuse", "drop", "mean")
+
+
+def check_finite(surveys: Sequence[ColumnSurvey]) -> None:
+    """Raises DataError where a value is infinite, whatever the policy."""
+    for survey in surveys:
+        if survey.infinite is not None:
+            raise DataError(
+                f"{survey.infinite}: not finite: column {survey.name!r} is infinite there; remove or replace such rows"
+            )
+
+
+def check_missing(inputs: Sequence[ColumnSurvey], others: Sequence[ColumnSurvey], policy: str) -> None:
+    """Raises DataError where values are missing that the policy does not allow to be.
+
+    inputs: of all splits; `others`: of labels, targets, and columns that say which rows are for testing.
+    """
+    if policy == "drop":
+        return
+    ways = "leave out such rows with --on-missing drop, or such a column with --drop NAME"
+    if policy == "refuse":
+        columns = [*inputs, *others]
+        ways += ", or take the mean of the column with --on-missing mean"
+    else:
+        columns = list(others)
+        ways = "a label, a target or a mark of a test row has no mean: leave out such rows with --on-missing drop"
+    found = [survey for survey in columns if survey.missing]
+    if found:
+        raise DataError(f"values are missing: {'; '.join(_counted(survey) for survey in found[:10])}; {ways}")
+
+
+def _counted(survey: ColumnSurvey) -> str:
+    places = ", ".join(map(str, survey.places))
+    values = "value" if survey.missing == 1 else "values"
+    return f"{quoted(survey.name)}: {survey.missing} {values} ({'first ' * (survey.missing > 1)}{places})"
+
+
+def dropped(rows: Mapping[str, int], surveys: Sequence[ColumnSurvey]) -> str:
+    """How many rows of each split are left out, in words; "" if none is."""
+    some = {split: count for split, count in rows.items() if count}
+    if not some:
+        return ""
+    names = list(dict.fromkeys(quoted(survey.name) for survey in surveys if survey.missing))
+    counts = ", ".join(f"{count} rows of {split}" for split, count in some.items())
+    return f"left out for missing values: {counts} (in {few(names)})"
