@@ -1,0 +1,141 @@
+"""The sources of `distbp import` as tables, and which split each of them belongs to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from distbp.data.data_file import check_is_file
+from distbp.errors import DataError, UsageError
+from distbp.tables.formats import format_of
+from distbp.tables.idx_file import idx
+from distbp.tables.numpy_file import npy
+from distbp.tables.row_table import RowTable, few
+from distbp.tables.stored_array import StoredArray, array_columns
+from distbp.tables.table import Table
+
+READ = (
+    "text (CSV, TSV, LibSVM, ARFF, …), NPY, NPZ, IDX, HDF5, Parquet, Arrow, netCDF, ROOT, FITS, MATLAB, or a directory "
+    "of Parquet or Zarr"
+)
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How sources are read.  `text`: a TextOptions.  `splits`: those to take of files that have some; (): all."""
+
+    text: Any = None
+    splits: tuple[str, ...] = ()
+    trust_links: bool = False
+
+
+@dataclass
+class _Found:
+    """The tables of each split, and arrays that are files of their own."""
+
+    tables: dict[str, list[Table]] = field(default_factory=dict)
+    arrays: list[StoredArray] = field(default_factory=list)
+
+
+def open_sources(
+    train: Sequence[str], test: Sequence[str], options: SourceOptions, *, arrays: str = "pair"
+) -> dict[str, list[Table]]:
+    """The tables of each split: "train" (or what a file calls its parts), and "test" of the sources `test`.
+
+    `arrays`: what NPY and IDX files are, which have no names of columns: two of them a "pair" of x and y, or each of
+    them a table with one column of that name ("x", and "y" for labels that are in sources of their own).
+    Raises DataError, UsageError.
+    """
+    found: dict[str, list[Table]] = {}
+    for split, paths in (("train", train), ("test", test)):
+        if paths and split in found:
+            raise UsageError(f"--test: {found[split][0].name} is a split for testing already (see --split)")
+        opened = _Found(found)
+        for path in paths:
+            _open(path, split, options, opened)
+        if opened.arrays:
+            found.setdefault(split, []).extend(_array_tables(opened.arrays, arrays))
+    return found
+
+
+def _open(path: str, split: str, options: SourceOptions, found: _Found) -> None:
+    if not os.path.exists(path):
+        raise DataError(f"{path}: no such file")
+    if not os.path.isdir(path):
+        check_is_file(path)
+    form = format_of(path)
+    if form in ("npy", "idx"):
+        found.arrays.append(npy(path) if form == "npy" else idx(path))
+        return
+    if form == "hdf5":
+        from distbp.tables.hdf5_table import hdf5_tables
+
+        parts: Mapping[str, Any] = hdf5_tables(path, split, options.splits, trust_links=options.trust_links)
+        parts = {name: [table] for name, table in parts.items()}
+    else:
+        parts = _chosen(path, _tables(path, form, options), split, options.splits)
+    for name, tables in parts.items():
+        found.tables.setdefault(name, []).extend(tables)
+
+
+def _tables(path: str, form: str, options: SourceOptions) -> Mapping[str, Sequence[Table]]:
+    """The tables of a file by part, "" for a file that has none."""
+    if form == "npz":
+        from distbp.tables.npz_table import npz_tables
+
+        return {part: [table] for part, table in npz_tables(path).items()}
+    if form in ("parquet", "directory"):
+        from distbp.tables.parquet_files import parquet_tables
+
+        return parquet_tables(path)
+    if form == "arrow":
+        from distbp.tables.arrow_table import arrow_table
+
+        return {"": [arrow_table(path)]}
+    from distbp.tables.text_table import is_text, open_text  # type: ignore[import-untyped]
+
+    if not is_text(path):
+        raise DataError(f"{path}: of no known format; expected {READ}")
+    return {"": [open_text(path, options.text)]}
+
+
+def _chosen(
+    path: str, parts: Mapping[str, Sequence[Table]], split: str, wanted: Sequence[str]
+) -> dict[str, Sequence[Table]]:
+    """The parts of a file that are taken, as the splits they become: all for training, or the one for testing."""
+    if "" in parts:
+        return {split: parts[""]}
+    missing = [name for name in wanted if name not in parts]
+    if missing:
+        raise DataError(f"{path}: no split {missing[0]!r} (--split); it has {few(list(parts))}")
+    if split == "train":
+        return {name: parts[name] for name in wanted or parts}
+    names = list(wanted) or [name for name in parts if name == "test"]
+    if len(names) != 1:
+        raise DataError(f"{path}: which split is for testing? It has {few(list(parts))}; name it with --split")
+    return {split: parts[names[0]]}
+
+
+def _array_tables(arrays: Sequence[StoredArray], kind: str) -> list[RowTable]:
+    """Arrays without names as tables."""
+    names = ", ".join(array.name for array in arrays)
+    if kind != "pair":
+        return [RowTable(array.name, array_columns(_own_name(array, kind), array)) for array in arrays]
+    if len(arrays) == 1:
+        return [RowTable(names, array_columns(_own_name(arrays[0], "x"), arrays[0]))]
+    if len(arrays) > 2:
+        raise DataError(
+            f"{names}: expected two files of arrays, inputs and labels or targets; for more, name the inputs, and "
+            "those with labels or targets with --y-from"
+        )
+    x, y = sorted(arrays, key=lambda array: -len(array.shape))
+    if x.rows != y.rows:
+        raise DataError(f"{names}: {x.name} has {x.rows} rows, and {y.name} has {y.rows}; each sample has one of both")
+    return [RowTable(names, [*array_columns("x", x), *array_columns("y", y)])]
+
+
+def _own_name(array: StoredArray, name: str) -> str:
+    """What the column of a lone array is called; a structure brings names of its own."""
+    return "" if array.dtype.names else name
