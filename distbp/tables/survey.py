@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.errors import DataError
+from distbp.errors import DataError, TooLargeError
+from distbp.ranks.node_memory import in_units
 from distbp.tables.digits import Digits
 from distbp.tables.distinct import Distinct
 from distbp.tables.row_numbers import RowNumbers
@@ -27,6 +29,7 @@ class Wanted:
 
     `text`: those wanted as they are written; `coded`: those whose distinct values matter though they are numbers, and
     for each row which of them it has; `words`: texts that mean "missing"; `gaps`: whether to keep which rows have them.
+    `memory`: bytes that may be taken for what is kept of each row.
     """
 
     names: tuple[str, ...]
@@ -34,6 +37,7 @@ class Wanted:
     coded: frozenset[str] = frozenset()
     words: frozenset[str] = frozenset()
     gaps: bool = False
+    memory: float = inf
 
 
 class ColumnSurvey:
@@ -46,6 +50,7 @@ class ColumnSurvey:
         self.infinite: Place | None = None
         self.fraction: tuple[Place, float] | None = None  # a number that is not whole, in a column that is coded
         self.has_text = self.has_numbers = self.is_written = False
+        self.is_flag = True  # 0 and 1 only, in a column that is coded
         self.types: dict[np.dtype[Any], str] = {}  # of numbers that have one, each with the first table
         self.lowest, self.highest = 2**63, -(2**63)  # of integers of 64 bits, and of coded ones
         self.distinct = Distinct(MOST_TEXTS, written=False)
@@ -95,6 +100,7 @@ class ColumnSurvey:
         else:
             self.types.setdefault(array.dtype, first.table.name)
         there = array if missing is None else array[~missing]
+        self.is_flag = self.is_flag and self._coded and bool(((there == 0) | (there == 1)).all())
         if array.dtype.kind == "f":
             self._add_floats(first, array, there)
         elif array.dtype.itemsize == 8 or self._coded:
@@ -144,7 +150,7 @@ def survey(tables: Sequence[Table], wanted: Wanted, progress: Progress) -> Table
     found = _survey(tables, wanted, progress)
     mixed = tuple(name for name, column in found.columns.items() if column.is_mixed and name not in wanted.text)
     if mixed:
-        again = _survey(tables, Wanted(mixed, frozenset(mixed), wanted.coded, wanted.words), progress)
+        again = _survey(tables, replace(wanted, names=mixed, text=frozenset(mixed), gaps=False), progress)
         found.columns.update(again.columns)
     return found
 
@@ -166,6 +172,11 @@ def _survey(tables: Sequence[Table], wanted: Wanted, progress: Progress) -> Tabl
         if wanted.gaps:
             gaps.append(bad)
         rows += len(block)
+        if rows * (wanted.gaps + 4 * len(wanted.coded)) > wanted.memory:
+            raise TooLargeError(
+                f"{block.first.table.name}: what is kept of {rows} rows, to know which of them are for testing or left "
+                f"out, takes more than the {in_units(wanted.memory)} of --memory"
+            )
         progress("looking", len(block))
     if not rows:
         raise DataError(f"{', '.join(t.name for t in tables[:3])}: has no rows; a split needs at least one sample")

@@ -61,21 +61,29 @@ class TestRows:
         return (*((name, "--test-where") for name in self.where or ()), *group)
 
     def draw(
-        self, rows: int, columns: Mapping[str, ColumnSurvey], classes: NDArray[np.int32] | None
+        self, kept: NDArray[np.bool_], columns: Mapping[str, ColumnSurvey], classes: NDArray[np.int32] | None
     ) -> NDArray[np.bool_]:
-        """Which of the rows are for testing, shape (rows,).
+        """Which of the rows that are `kept` are for testing; all arrays have shape (rows,).
 
-        columns: those named in `columns`; `classes`: shape (rows,), the class of each row, None where there are none.
+        columns: those named in `columns`; `classes`: the class of each row, None where there are none.
         Raises UsageError where a split would have no rows.
         """
+        test = np.zeros(len(kept), np.bool_)
+        test[kept] = self._of_kept(kept, columns, classes)
+        return test
+
+    def _of_kept(
+        self, kept: NDArray[np.bool_], columns: Mapping[str, ColumnSurvey], classes: NDArray[np.int32] | None
+    ) -> NDArray[np.bool_]:
+        rows = int(np.count_nonzero(kept))
         if self.where:
-            chosen = self._where(rows, self.where, columns)
+            chosen = self._where(kept, self.where, columns)
         elif self.last:
             chosen = np.arange(rows) >= rows - round(self.last * rows)
         elif self.group:
-            chosen = self._groups(_codes(columns[self.group], self.group))
+            chosen = self._groups(_codes(columns[self.group], self.group)[kept])
         else:
-            chosen = self._drawn(rows, classes)
+            chosen = self._drawn(rows, None if classes is None else classes[kept])
         if chosen.all() or not chosen.any():
             part = "train" if chosen.all() else "test"
             raise UsageError(f"{self._words()}: of {rows} rows, a split would have none: {part}")
@@ -108,9 +116,9 @@ class TestRows:
         return chosen[codes]
 
     def _where(
-        self, rows: int, where: Mapping[str, tuple[str, ...]], columns: Mapping[str, ColumnSurvey]
+        self, kept: NDArray[np.bool_], where: Mapping[str, tuple[str, ...]], columns: Mapping[str, ColumnSurvey]
     ) -> NDArray[np.bool_]:
-        chosen = np.ones(rows, np.bool_)
+        chosen = np.ones(np.count_nonzero(kept), np.bool_)
         for name, values in where.items():
             distinct = columns[name].distinct
             known = list(distinct.numbers)
@@ -122,7 +130,7 @@ class TestRows:
                 raise UsageError(
                     f"--test-where {quoted(name)}={absent[0]}: no row has that value; there are {shown_values}"
                 )
-            chosen &= np.append(np.array(fits, np.bool_), False)[_codes(columns[name], name)]
+            chosen &= np.append(np.array(fits, np.bool_), False)[_codes(columns[name], name)[kept]]
         return chosen
 
 
