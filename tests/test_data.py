@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from runs import configuration, train_on, write_data
 
-from distbp.data.layout import find
+from distbp.data.locate import find
 from distbp.data.reader import Reader
 from distbp.data.split import check_classes, data_files, digits_path, read_split
 from distbp.errors import DataError, DistbpError

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from runs import BIN, LIMIT, environment
 
-from distbp.data.layout import find
+from distbp.data.locate import find
 from distbp.data.reader import Reader
 from distbp.tables.hdf5_table import hdf5_tables
 

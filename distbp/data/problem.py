@@ -9,6 +9,7 @@ import numpy as np
 
 from distbp.config import AUTO, Config, check
 from distbp.data.labels import Labels
+from distbp.data.layout import CLASSES, TARGETS, Layout
 from distbp.data.scaling import Scaling, measure
 from distbp.data.split import Split, check_classes
 from distbp.errors import DataError
@@ -24,6 +25,25 @@ CHECK_ROWS = 65536
 
 
 @dataclass(frozen=True)
+class Names:
+    """What the columns of x and y are called, and their units; () where the data do not say it."""
+
+    x: tuple[str, ...] = ()
+    y: tuple[str, ...] = ()
+    x_units: tuple[str, ...] = ()
+    y_units: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, layout: Layout) -> Names:
+        """Those of a split; labels are one column, whatever they were made of."""
+        y, units = (layout.names("y"), layout.units("y")) if layout.y_name else ((), ())
+        labels_of_several = layout.is_labelled and len(y) > 1
+        return cls(
+            layout.names("x"), () if labels_of_several else y, layout.units("x"), () if labels_of_several else units
+        )
+
+
+@dataclass(frozen=True)
 class Problem:
     """The network with how its inputs and outputs are to be read; `labels` of the classes 0 … K-1, where there are."""
 
@@ -31,6 +51,7 @@ class Problem:
     input: Scaling
     target: Scaling
     labels: Labels | None
+    columns: Names = Names()
 
     @property
     def classes(self) -> int | None:
@@ -56,6 +77,13 @@ class Problem:
     def metric_value(self, total: float, n: int) -> float:
         """The metric of n samples from the sum over them."""
         return float(np.sqrt(total / n)) if self.metric == "rmse" else total / n
+
+    def in_order(self, layout: Layout) -> Layout:
+        """The layout with its columns in the order in which the network knows them.  Raises DataError."""
+        layout = layout.ordered_as("x", self.columns.x, "the network was trained on")
+        if not layout.y_name or self.labels is not None:
+            return layout
+        return layout.ordered_as("y", self.columns.y, "the network was trained on the targets")
 
     def check(self, comm: Communicator, data: Split, pulse: Pulse = lambda phase: None) -> None:
         """Raises DataError, agreed by all ranks, where data do not fit this network."""
@@ -107,7 +135,7 @@ def pose(comm: Communicator, config: Config, data: Split, pulse: Pulse = lambda 
         _check_range(data, "y", target, config.dtype)
 
     agree(comm, check_ranges)
-    return config, Problem(network, input_scaling, target, data.labels)
+    return config, Problem(network, input_scaling, target, data.labels, Names.of(data.layout))
 
 
 def network_for(config: Config, data: Split) -> tuple[Config, Network]:
@@ -125,7 +153,8 @@ def _resolve(config: Config, data: Split) -> tuple[Config, int]:
     if loss == AUTO:
         loss = "cross_entropy" if data.is_labelled else "mse"
     output = LOSSES[loss].output_activation if config.output_activation == AUTO else config.output_activation
-    config = dataclasses.replace(config, loss=loss, output_activation=output)
+    task = CLASSES if data.is_labelled else TARGETS
+    config = dataclasses.replace(config, loss=loss, output_activation=output, task=task)
     check(config)
     if data.is_labelled:
         check_classes(data)
@@ -142,7 +171,8 @@ def _resolve(config: Config, data: Split) -> tuple[Config, int]:
     if loss == "cross_entropy":
         raise DataError(
             f"{data.where('y')} is of type {data.layout.dtype('y')}; --loss cross_entropy needs "
-            "class labels, which are integers or strings; for regression use --loss mse"
+            "class labels, which are integers or strings; for regression use --loss mse, and for columns of 0 with one "
+            "1 in each row --task classes"
         )
     return config, data.layout.width("y")
 

@@ -38,3 +38,46 @@ class Stored(Protocol):
         The second array is True where a value is missing, None where none of them is.  What stands at a missing place
         is NaN for floats, and means nothing otherwise.  Raises DataError, or what h5py raises about a damaged file.
         """
+
+
+class _Plain:
+    def __init__(self, dataset: Any, field: str | None, where: str) -> None:
+        import h5py
+
+        from distbp.errors import DataError
+
+        self._dataset, self._field, self._where = dataset, field, where
+        dtype = dataset.dtype if field is None else dataset.dtype[field]
+        self.shape = (*dataset.shape, *dtype.shape)
+        dtype = dtype.base
+        if h5py.check_string_dtype(dtype) is not None:
+            dtype = np.dtype("O")
+        elif dtype.kind not in "biuf" or dtype.itemsize > 8:
+            raise DataError(f"{where} is of type {dtype}; expected integers or real numbers")
+        self.dtype = dtype.newbyteorder("=")
+        self.chunks = dataset.chunks
+        self.dimensions = ("",) * len(self.shape)
+        self.units = ""
+        columns = dataset.attrs.get("columns")
+        self.columns = tuple(c.decode() for c in columns.tolist()) if columns is not None else ()
+        self.notes: tuple[str, ...] = ()
+        self.is_plain = True
+
+    def read(self, index: Any) -> Any:
+        source = self._dataset if self._field is None else self._dataset.fields(self._field)
+        return np.asarray(source[index]), None
+
+
+def open_stored(file: Any, path: str, item: Any, field: str | None = None) -> Stored:
+    """Opens."""
+    return _Plain(item, field, f"{path}: {item.name.lstrip('/')}{'.' + field if field else ''}")
+
+
+def is_column(item: Any) -> bool:
+    """Whether."""
+    return False
+
+
+def why_not_data(item: Any, name: str) -> str:
+    """Why."""
+    return ""
