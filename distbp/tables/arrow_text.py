@@ -29,7 +29,7 @@ class ArrowText:
         self._names = [str(i) for i in range(width)]
         self._numbers = TextNumbers(options)
         self._refused = 0
-        self._csv = _pyarrow_csv() if not options.thousands and dialect.split is None else None
+        self._csv = _pyarrow_csv() if not options.thousands else None
 
     def values(self, data: bytes, chosen: Sequence[int], as_text: frozenset[int]) -> list[Values] | None:
         """The values of these columns; None: not read.  `as_text`: columns that are wanted as they are written."""
@@ -45,7 +45,9 @@ class ArrowText:
             (self._words.add if value.is_text else self._words.discard)(column)
 
     def _values(self, data: bytes, chosen: Sequence[int], as_text: frozenset[int]) -> list[Values] | None:
-        if self._dialect.by_lines:
+        if any(mark in data for mark in self._dialect.special):
+            return None
+        if self._dialect.delimiter == " ":
             if end_of_rows(data + b"\n", b" \t") != len(data) + 1:
                 return None
             data = single_blanks(data)
@@ -75,7 +77,7 @@ class ArrowText:
         return values
 
     def _read(self, pyarrow: Any, data: bytes, chosen: Sequence[int], as_text: frozenset[int]) -> Any:
-        csv = self._csv
+        csv: Any = self._csv
         text = {i for i in chosen if i in as_text or i in self._words}
         return csv.read_csv(
             pyarrow.BufferReader(data),
@@ -123,7 +125,8 @@ def single_blanks(data: bytes) -> bytes:
     letters = np.where(blank, np.uint8(ord(" ")), letters)[kept]
     last = np.empty_like(letters, np.bool_)
     last[-1:], last[:-1] = True, letters[1:] == LINE_END
-    return letters[~(blank[kept] & last)].tobytes()
+    single: bytes = letters[~(blank[kept] & last)].tobytes()
+    return single
 
 
 def _pyarrow_csv() -> Any:

@@ -80,11 +80,12 @@ def named_columns(where: str, names: Sequence[str]) -> tuple[TableColumn, ...]:
                 else "",
             )
         )
-    _check_different(where, [column.name for column in columns])
+    check_different(where, [column.name for column in columns])
     return tuple(columns)
 
 
-def _check_different(where: str, names: Sequence[str]) -> None:
+def check_different(where: str, names: Sequence[str]) -> None:
+    """Raises DataError where two columns have the same name; `where` speaks."""
     name, count = Counter(names).most_common(1)[0]
     if count > 1:
         first = names.index(name)

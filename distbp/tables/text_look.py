@@ -54,7 +54,10 @@ class _Start:
 
 
 def look(path: str, options: TextOptions) -> TextLook:
-    """Looks at a text file.  Raises DataError where it has no data, or where it cannot be said what its first row is."""
+    """Looks at a text file.
+
+    Raises DataError where it has no data, or where it cannot be said whether its first row holds names.
+    """
     start = _start(path, options)
     marks = "".join({line.lstrip(BLANK)[:1] for line in start.lines[: start.comments]} & set(COMMENTS))
     dialect = Dialect(_delimiter(start, options), marks)
@@ -183,7 +186,7 @@ class _Columns:
         comments = self._start.lines[: self._start.comments]
         if not comments or not comments[0].startswith("# %ECSV"):
             return columns
-        units = dict(found.groups() for line in comments for found in _UNIT.finditer(line))
+        units = {found[1]: found[2] for line in comments for found in _UNIT.finditer(line)}
         return tuple(replace(column, units=units.get(column.name, "").strip("'\" ")) for column in columns)
 
     def _has_words(self, cells: list[str]) -> bool:

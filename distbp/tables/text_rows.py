@@ -21,12 +21,13 @@ class Dialect:
     """How the cells of a row stand in a line.
 
     `delimiter`: a character; a blank stands for one or more blanks or tabs.  `comments`: marks of lines that are
-    skipped.  `split`: takes a line apart where rows are written in another way than these.
+    skipped.  `split`: takes a line apart where rows are written in another way than these, with bytes from `special`.
     """
 
     delimiter: str = ","
     comments: str = ""
     split: Callable[[str], list[str]] | None = None
+    special: bytes = b""
 
     @property
     def by_lines(self) -> bool:
@@ -138,7 +139,7 @@ def _refuse(name: str, lines: Sequence[str], number: int, dialect: Dialect, erro
     """Says what is wrong with the row that begins with these lines; `error` is "" where it does not end."""
     if error:
         raise DataError(
-            f"{name}, line {number}: a quote is not followed by {dialect.delimiter!r} or by the end of the row ({error}); "
+            f"{name}, line {number}: a quote with neither {dialect.delimiter!r} nor the row's end behind it ({error}); "
             f"quotes in a cell are doubled; the row begins {shown(lines[0])}"
         )
     opened = max(i for i, line in enumerate(lines) if '"' in line)  # what opens last is not closed
