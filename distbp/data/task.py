@@ -13,9 +13,9 @@ Integers look like quantities if there are more than 2 distinct ones, and one of
 
 At most 10 that count from 0 or 1 without a gap are labels, however few samples there are.  Floats look like labels if
 there are at most 20 distinct ones, all of them whole, between -100 and 100.  So iris (3 classes of 50), digits (10 of
-about 180), wine quality (7, from 3 to 9), letters (26 from 0) and CIFAR-100 are labels; the rings of abalone (28 values,
-7 of them of one or two samples), ages from 17 to 90, years, and house values in hundreds of dollars are asked about.
-Ages from 0 that all occur often cannot be told from 100 classes: they are taken for labels.
+about 180), wine quality (7, from 3 to 9), letters (26 from 0) and CIFAR-100 are labels; the rings of abalone (28
+values, 7 of them of one or two samples), ages from 17 to 90, years, and house values in hundreds of dollars are asked
+about.  Ages from 0 that all occur often cannot be told from 100 classes: they are taken for labels.
 """
 
 from __future__ import annotations

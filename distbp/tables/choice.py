@@ -84,8 +84,8 @@ def choose(table: Table, labels: Table | None, asked: Asked) -> Choice:
     if stray:
         raise UsageError(f"--categorical {quoted(stray[0])}: is not among the inputs; take it out, or name it in --x")
     return Choice(
-        x,
-        y,
+        tuple(table.column(column.name) for column in x),
+        tuple((labels or table).column(column.name) for column in y),
         tuple(dict.fromkeys(name for name, _ in asked.tests)),
         frozenset(column.name for column in categorical),
         tuple((name, why) for name, why in left.items() if name not in taken and name not in {c.name for c in own}),
@@ -183,8 +183,8 @@ def _default(
         candidates = [column for column in candidates if column not in unclear]
     elif unclear and separate:
         raise UsageError(
-            f"{table.name}: has {few([quoted(column.name) for column in unclear])}, and --y-from is there too; if it is "
-            "an input, name all of them with --x, if not, leave it out with --drop"
+            f"{table.name}: has {few([quoted(column.name) for column in unclear])}, and --y-from is there too; if it "
+            "is an input, name all of them with --x, if not, leave it out with --drop"
         )
     return tuple(candidates), ""
 
@@ -208,7 +208,7 @@ def is_array(table: Table, column: TableColumn) -> bool:
     first = next(iter(table.blocks([column.name])), None)
     if first is None:
         raise DataError(f"{table.name}: has no rows; a split needs at least one sample")
-    return first[0].array.shape[1] > 1
+    return bool(first[0].array.shape[1] > 1)
 
 
 def words(text: str, option: str) -> tuple[Name, ...]:

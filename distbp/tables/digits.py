@@ -3,8 +3,8 @@
 Decimals do: they are rounded to 24 bits, which is finer than what most are measured to.  Not so
 
     - whole numbers that become others: time stamps, identifiers above 2²⁴ = 16,777,216;
-    - columns whose values lie so close together, for their size, that their differences are lost: all values of a column
-      within 4096 steps of float32 (days of Julian date), or values of a sample that become equal;
+    - columns whose values lie so close together, for their size, that their differences are lost: all values of a
+      column within 4096 steps of float32 (days of Julian date), or values of a sample that become equal;
     - columns of numbers below 1e-30, which float32 rounds coarsely or to zero.
 """
 

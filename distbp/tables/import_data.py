@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.data.data_file import matching
-from distbp.data.names import Name
 from distbp.errors import DataError, RunError, TooLargeError, UsageError
 from distbp.files.new_file import FAILURES, check_out, replace_synced, temporary_name
 from distbp.files.write_failure import why_not_written
@@ -48,7 +46,8 @@ class ImportOptions:
 
     x, y, drop, categorical: names of columns; a `Name` that is quoted is taken literally.  `y_from`: sources of labels
     or targets.  `like`: a checkpoint or run directory.  `splits`: of files that have some; (): all.
-    `header`: None: found by looking.  `memory`: GiB for what is kept while the sources are read; 0: half of what is free.
+    `header`: None: found by looking.  `memory`: GiB for what is kept while the sources are read; 0: half of what is
+    free.
     """
 
     x: tuple[Word, ...] = ()
@@ -92,7 +91,13 @@ class ImportOptions:
             missing_words=self.missing_words,
             format=self.format,
         )
-        return SourceOptions(text=text, splits=self.splits, trust_links=self.trust_links)
+        return SourceOptions(
+            text=text,
+            splits=self.splits,
+            trust_links=self.trust_links,
+            names=tuple(map(str, (*self.x, *(() if self.y_from else self.y)))),
+            each=self.each,
+        )
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,9 @@ def _check_options(test: Sequence[str], options: ImportOptions) -> None:
         if value not in allowed:
             raise UsageError(f"{name} {value}: expected one of {', '.join(allowed)}")
     if options.unlabelled and (options.y or options.y_from):
-        raise UsageError("--unlabelled: there is --y or --y-from too, which name labels or targets; take one of them away")
+        raise UsageError(
+            "--unlabelled: there is --y or --y-from too, which name labels or targets; take one of them away"
+        )
     if options.like and options.categorical:
         raise UsageError("--categorical: the categories are those of --like; leave one of them out")
     given = [o for o, v in (("--test-where", options.test_where), ("--test-last", options.test_last)) if v]
@@ -167,7 +174,8 @@ def _with_labels(
             f"--y-from: {len(y_from)} sources of labels or targets, and {len(train)} for training and {len(test)} for "
             "testing; name one for each of these, in their order"
         )
-    labels = open_sources(of_train, of_test, options.sources, arrays="y")
+    names = tuple(map(str, options.y))
+    labels = open_sources(of_train, of_test, replace(options.sources, names=names), arrays="y")
     if labels.keys() != tables.keys():
         raise UsageError(
             f"--y-from: has the splits {', '.join(labels)}, and the inputs have {', '.join(tables)}; expected the same"
@@ -365,11 +373,3 @@ class _Writing:
 
 def _of(rows: Rows) -> tuple[Any, Any]:
     return rows.first, rows.values
-
-
-def unquoted(names: Sequence[Name | str]) -> tuple[str, ...]:
-    """The texts of names."""
-    return tuple(map(str, names))
-
-
-__all__ = ["ImportOptions", "Imported", "import_data", "import_tables", "inf", "replace"]

@@ -153,13 +153,19 @@ class _Planner:
         targets = self._targets()
         columns = [(one, [self._of_x[split].columns[one.about.name] for split in self._sources]) for one in inputs]
         for tables in self._sources.values():
-            check_written(tables.inputs, [s for one, found in columns if isinstance(one, Plain) for s in found], self._policies.words)
+            check_written(
+                tables.inputs,
+                [s for one, found in columns if isinstance(one, Plain) for s in found],
+                self._policies.words,
+            )
         dtype, of_type = stored_type(columns, self._policies.dtype, self._first)
         parts = self._parts(kept, targets)
         order = self._order(inputs)
         plan = Plan(self._choice, inputs, order, targets, dtype, parts, [])
         check_different(plan.names)
-        plan.notes = [note for note in (*notes, *words, *of_type, targets.note, *self._of_rows(inputs), *self._told()) if note]
+        plan.notes = [
+            note for note in (*notes, *words, *of_type, targets.note, *self._of_rows(inputs), *self._told()) if note
+        ]
         self._fill(plan)
         return plan
 
@@ -338,7 +344,9 @@ class _Planner:
 
     def _told(self) -> list[str]:
         """What the readers have decided."""
-        notes = [f"{quoted(column.name)}: {note}" for column in (*self._choice.x, *self._choice.y) for note in column.notes]
+        notes = [
+            f"{quoted(column.name)}: {note}" for column in (*self._choice.x, *self._choice.y) for note in column.notes
+        ]
         tables = [table for one in self._sources.values() for table in (*one.inputs, *(one.labels or ()))]
         for table in tables:
             notes += [f"{table.name}: {note}" for note in getattr(table, "notes", ())]

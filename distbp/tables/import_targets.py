@@ -72,7 +72,9 @@ class ClassLabels:
     def __init__(self, about: TableColumn, values: Mapping[Value, int], *, are_texts: bool) -> None:
         self.about, self._are_texts = about, are_texts
         self.dtype = np.dtype(object if are_texts else np.int64)
-        self.as_text, self.names, self.units = frozenset((about.name,)), (about.name,), (about.units,)
+        self.as_text = frozenset((about.name,))
+        self.names: tuple[str, ...] = (about.name,)
+        self.units: tuple[str, ...] = (about.units,)
         self._known: dict[tuple[bool, str], int | str] = {}
         self._numbers: dict[int | str, int] = {}
         for value in values:
@@ -124,7 +126,8 @@ class OneHotClasses:
         self._columns = columns
         self._classes = np.array([name for column in columns for name in column.names], object)
         self.as_text = frozenset(column.about.name for column in columns if column.as_text)
-        self.names, self.units = (), ()
+        self.names: tuple[str, ...] = ()
+        self.units: tuple[str, ...] = ()
 
     def codes(self, first: Place, values: Sequence[Values]) -> NDArray[np.int32]:
         """Which column each row has its 1 in.  Raises DataError."""
@@ -248,7 +251,7 @@ def _one_column(question: Question, task: str) -> Targets | None:
         return None
     if not texts:
         if is_float:
-            if looks_like_labels(values):
+            if looks_like_labels(float(value) for value in values):
                 raise question.ask(f"is of a floating-point type, and has whole numbers only: {_some(values)}")
             return None
         why = looks_like_quantities({int(value): count for value, count in values.items()})
@@ -300,7 +303,7 @@ def _labels(
 
 
 def _some(values: Mapping[Value, int]) -> str:
-    shown_values = [f"{value:g}" for value in sorted(values)]  # type: ignore[type-var]
+    shown_values = [f"{value:g}" for value in sorted(map(float, values))]
     return ", ".join(shown_values if len(shown_values) <= 8 else [*shown_values[:6], "…", shown_values[-1]])
 
 
@@ -361,8 +364,8 @@ def _check_exact(question: Question, surveys: Sequence[ColumnSurvey]) -> None:
         if survey.lowest < -(2**53) or survey.highest > 2**53:
             raise DataError(
                 f"{question.tables[0].name}: {survey.name!r} has whole numbers up to "
-                f"{max(abs(survey.lowest), abs(survey.highest))}, which floating-point targets would round; expected at "
-                "most 2^53"
+                f"{max(abs(survey.lowest), abs(survey.highest))}, which floating-point targets would round; expected "
+                "at most 2^53"
             )
 
 

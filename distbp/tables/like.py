@@ -54,7 +54,8 @@ class Like:
         if missing:
             raise DataError(
                 f"{table.name}: {self.name} has the target {quoted(missing[0])}, which is not there; the columns are "
-                f"{_few([column.name for column in table.columns])}; for a table without labels or targets: --unlabelled"
+                f"{_few([column.name for column in table.columns])}; for a table without labels or targets: "
+                "--unlabelled"
             )
         return tuple(dict.fromkeys(source[0] for source in sources.values() if source))
 

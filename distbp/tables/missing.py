@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from distbp.data.names import quoted
+from distbp.data.names import parse, quoted
 from distbp.errors import DataError
 from distbp.tables.choice import few
 from distbp.tables.survey import ColumnSurvey
@@ -54,3 +54,8 @@ def dropped(rows: Mapping[str, int], surveys: Sequence[ColumnSurvey]) -> str:
     names = list(dict.fromkeys(quoted(survey.name) for survey in surveys if survey.missing))
     counts = ", ".join(f"{count} rows of {split}" for split, count in some.items())
     return f"left out for missing values: {counts} (in {few(names)})"
+
+
+def words_of(option: str) -> tuple[str, ...]:
+    """The value of --missing-words: words with commas between, in quotes where they have one; nothing is one too."""
+    return ("", *(str(name) for name in parse(option, "--missing-words"))) if option.strip(" ,") else ("",)

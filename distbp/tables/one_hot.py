@@ -73,7 +73,9 @@ class TrueFalse:
     is_named = as_text = True
 
     def __init__(self, about: TableColumn) -> None:
-        self.about, self.names, self.units = about, (about.name,), ("",)
+        self.about = about
+        self.names: tuple[str, ...] = (about.name,)
+        self.units: tuple[str, ...] = ("",)
 
     def encode(self, first: Place, values: Values) -> NDArray[Any]:
         """See `Encoder`."""

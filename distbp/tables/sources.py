@@ -24,11 +24,17 @@ READ = (
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """How sources are read.  `text`: a TextOptions.  `splits`: those to take of files that have some; (): all."""
+    """How sources are read.  `text`: a TextOptions.  `splits`: those to take of files that have some; (): all.
+
+    `names`: of columns that are needed, by which the groups of an HDF5 file are known that are splits.
+    `each`: a group of an HDF5 file is one sample.
+    """
 
     text: Any = None
     splits: tuple[str, ...] = ()
     trust_links: bool = False
+    names: tuple[str, ...] = ()
+    each: bool = False
 
 
 @dataclass
@@ -72,7 +78,9 @@ def _open(path: str, split: str, options: SourceOptions, found: _Found) -> None:
     if form == "hdf5":
         from distbp.tables.hdf5_table import hdf5_tables
 
-        parts: Mapping[str, Any] = hdf5_tables(path, split, options.splits, trust_links=options.trust_links)
+        parts: Mapping[str, Any] = hdf5_tables(
+            path, split, options.splits, names=options.names, trust_links=options.trust_links, each=options.each
+        )
         parts = {name: [table] for name, table in parts.items()}
     else:
         parts = _chosen(path, _tables(path, form, options), split, options.splits)
@@ -94,10 +102,8 @@ def _tables(path: str, form: str, options: SourceOptions) -> Mapping[str, Sequen
         from distbp.tables.arrow_table import arrow_table
 
         return {"": [arrow_table(path)]}
-    from distbp.tables.text_table import is_text, open_text  # type: ignore[import-untyped]
+    from distbp.tables.open_text import open_text
 
-    if not is_text(path):
-        raise DataError(f"{path}: of no known format; expected {READ}")
     return {"": [open_text(path, options.text)]}
 
 

@@ -1,4 +1,4 @@
-"""The type that inputs are stored in: that of the sources; float32 for text, float64 where float32 would lose digits."""
+"""The type that inputs are stored in: that of the sources; for text float32, or float64 where digits would be lost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def stored_type(columns: Columns, wanted: str, first: Table) -> tuple[DType, lis
 
     wanted: "auto", "float32" or "float64"; `first`: the table whose types the others have to fit.  Raises DataError.
     """
-    numbers = [(encoder.about.name, survey) for encoder, found in columns if isinstance(encoder, Plain) for survey in found]
+    numbers = [
+        (encoder.about.name, survey) for encoder, found in columns if isinstance(encoder, Plain) for survey in found
+    ]
     if wanted != "auto":
         dtype = np.dtype(wanted)
         return dtype, _explicit(numbers, dtype)

@@ -135,7 +135,7 @@ class ColumnSurvey:
 
 @dataclass(frozen=True)
 class TableSurvey:
-    """What was found in the tables of a split.  `gaps`: rows with a missing value, shape (rows,); None if not wanted."""
+    """What was found in the tables of a split.  `gaps`: which rows have a missing value; None if not wanted."""
 
     rows: int
     columns: dict[str, ColumnSurvey]

@@ -44,7 +44,9 @@ class TestRows:
         if len(given) > 1:
             raise UsageError(f"{given[0]} and {given[1]}: expected one of them; each says which rows are for testing")
         if self.group and not self.fraction:
-            raise UsageError("--test-group: goes with --test-fraction, which says how much of the groups is for testing")
+            raise UsageError(
+                "--test-group: goes with --test-fraction, which says how much of the groups is for testing"
+            )
 
     def __bool__(self) -> bool:
         return bool(self.fraction or self.where or self.last)
@@ -150,7 +152,7 @@ def _is_same(value: Value, text: str) -> bool:
 
 
 def parse_where(option: str, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """COLUMN=VALUE,… by column: the longest name that is one of `columns` and has an = behind it.  Raises UsageError."""
+    """COLUMN=VALUE,… by column: the longest name of `columns` that has an = behind it.  Raises UsageError."""
     found: dict[str, tuple[str, ...]] = {}
     for entry in parse(option, "--test-where") if option else ():
         column, value = _pair(entry, columns)
