@@ -96,7 +96,8 @@ def _columns(field: Any, above: list[str], indices: set[str], source: ArrowSourc
     metadata = field.metadata or {}
     units = (metadata.get(b"units") or metadata.get(b"unit") or b"").decode("utf-8", "replace")
     about = TableColumn(".".join(path), units, not_data=not_data)
-    yield RowColumn(about, source, "\0".join(path), shape_of(field.type), bytes_of(field.type), wrong)
+    key, shape, size = "\0".join(path), shape_of(field.type), bytes_of(field.type)
+    yield RowColumn(about, source, key, shape, size, wrong, nan_is_missing=False)
 
 
 def _indices(schema: Any) -> set[str]:

@@ -20,7 +20,7 @@ from distbp.tables.table import TableColumn
 MAGIC = b"PAR1"
 NO_KEY = "__HIVE_DEFAULT_PARTITION__"
 LOGS = {"_delta_log": "Delta Lake", ".hoodie": "Hudi"}
-READ_AHEAD = 2**18  # bytes of a column
+READ_AHEAD = 2**16  # bytes of a column
 WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 
 
@@ -58,7 +58,7 @@ def _open(path: str) -> Any:
     from pyarrow.parquet import ParquetFile
 
     try:
-        return ParquetFile(path, buffer_size=READ_AHEAD)
+        return ParquetFile(path, buffer_size=READ_AHEAD, pre_buffer=False)
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot be opened by PyArrow: {error}") from None
 

@@ -46,6 +46,7 @@ class RowColumn:
     row.  `problem`: why it cannot be read, or "".  `dimensions`: names of the axes, the first of which has the samples.
     `take`: what of each row is wanted, an entry for each axis of `shape`.
     `along`: gives the column with its samples along other axes, where the format allows that.
+    `nan_is_missing`: whether the format has no other way to say that there is no value.
     """
 
     about: TableColumn
@@ -57,6 +58,7 @@ class RowColumn:
     dimensions: tuple[str, ...] = ()
     take: tuple[int | slice, ...] | None = None
     along: Callable[[tuple[Index, ...], str], RowColumn] | None = None
+    nan_is_missing: bool = True
 
 
 class RowTable:
@@ -134,6 +136,9 @@ class RowTable:
                 raise DataError(
                     f"{self.name}: {column.about.name}: its rows have the shape {array.shape[1:]}"
                 ) from None
+        if column.nan_is_missing and array.dtype.kind == "f":
+            nan = np.isnan(array)
+            missing = nan if missing is None else missing | nan
         return Values(_flat(array), None if missing is None or not missing.any() else _flat(missing))
 
 

@@ -98,6 +98,14 @@ def _tables(path: str, form: str, options: SourceOptions) -> Mapping[str, Sequen
         from distbp.tables.parquet_files import parquet_tables
 
         return parquet_tables(path)
+    if form == "fits":
+        from distbp.tables.fits_table import fits_table
+
+        return {"": [fits_table(path)]}
+    if form == "netcdf":
+        from distbp.tables.netcdf_table import netcdf_table
+
+        return {"": [netcdf_table(path)]}
     if form == "arrow":
         from distbp.tables.arrow_table import arrow_table
 
