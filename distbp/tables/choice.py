@@ -70,6 +70,7 @@ def choose(table: Table, labels: Table | None, asked: Asked) -> Choice:
 
     Raises UsageError where the user has to say more, DataError where a column is not there.
     """
+    _found(table, asked.x, "--x")  # what is wrong with these is said first
     drop = _found(table, asked.drop, "--drop")
     categorical = _found(table, asked.categorical, "--categorical")
     left = {column.name: "--drop" for column in drop}
@@ -130,9 +131,14 @@ def _labels(table: Table, labels: Table | None, asked: Asked, left: dict[str, st
     if len(named) != 1:
         raise UsageError(
             f"{table.name}: which column has the labels or targets? Name it with --y; there are "
-            f"{few([quoted(column.name) for column in table.columns])}"
+            f"{few([_with_reason(column) for column in table.columns])}"
         )
     return tuple(named)
+
+
+def _with_reason(column: TableColumn) -> str:
+    """A column, and why it is not data."""
+    return f"{quoted(column.name)} ({column.not_data})" if column.not_data else quoted(column.name)
 
 
 def _coordinates(table: Table, others: Sequence[str]) -> UsageError:

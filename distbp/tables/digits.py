@@ -72,7 +72,8 @@ class Digits:
 def _become_equal(values: NDArray[Any]) -> str:
     """Two values that float32 makes one, where it does that to more than one in twenty of some."""
     found = np.unique(values)
-    single = found.astype(np.float32)
+    with np.errstate(over="ignore"):
+        single = found.astype(np.float32)
     same = np.flatnonzero(single[1:] == single[:-1])
     if 20 * len(same) <= len(found):
         return ""

@@ -119,9 +119,9 @@ def import_data(
     progress: Progress = lambda stage, rows: None,
 ) -> Imported:
     """Writes `out`.  `test`: sources of a split "test".  Raises DataError, UsageError, RunError or TooLargeError."""
-    check_ending(str(out))
     train, test, y_from = matching(train), matching(test), matching(options.y_from)
     check_out(out, [*train, *test, *y_from], overwrite=options.overwrite)
+    check_ending(str(out))
     _check_options(test, options)
     check_once(train)
     check_once(test)

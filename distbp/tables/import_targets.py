@@ -297,7 +297,7 @@ def _labels(
             if not isinstance(value, str) and not texts and not -LARGEST - 1 <= value <= LARGEST:
                 place = survey.place(survey.distinct.first[number])
                 raise DataError(
-                    f"{place}: {about.name} is {value}, which is too large for a label; a target? --task targets"
+                    f"{place}: {about.name} is {value}, too large for a label; a target? --task targets"
                 )
     return ClassLabels(about, values, are_texts=bool(texts))
 

@@ -28,14 +28,12 @@ def check_missing(inputs: Sequence[ColumnSurvey], others: Sequence[ColumnSurvey]
     """
     if policy == "drop":
         return
-    ways = "leave out such rows with --on-missing drop, or such a column with --drop NAME"
-    if policy == "refuse":
-        columns = [*inputs, *others]
-        ways += ", or take the mean of the column with --on-missing mean"
-    else:
-        columns = list(others)
-        ways = "a label, a target or a mark of a test row has no mean: leave out such rows with --on-missing drop"
-    found = [survey for survey in columns if survey.missing]
+    found = [survey for survey in ([*inputs, *others] if policy == "refuse" else others) if survey.missing]
+    ways = "leave out such rows with --on-missing drop"
+    if any(survey in inputs for survey in found):
+        ways += ", or such a column with --drop NAME, or take the mean of the column with --on-missing mean"
+    elif policy == "mean":
+        ways = f"a label, a target or a mark of a test row has no mean: {ways}"
     if found:
         raise DataError(f"values are missing: {'; '.join(_counted(survey) for survey in found[:10])}; {ways}")
 

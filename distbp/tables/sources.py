@@ -71,13 +71,13 @@ def _open(path: str, split: str, options: SourceOptions, found: _Found) -> None:
         raise DataError(f"{path}: no such file")
     if not os.path.isdir(path):
         check_is_file(path)
-    form = format_of(path)
+    from distbp.tables.hdf5_table import hdf5_tables, is_hdf5
+
+    form = "hdf5" if not os.path.isdir(path) and is_hdf5(path) else format_of(path)
     if form in ("npy", "idx"):
         found.arrays.append(npy(path) if form == "npy" else idx(path))
         return
     if form == "hdf5":
-        from distbp.tables.hdf5_table import hdf5_tables
-
         parts: Mapping[str, Any] = hdf5_tables(
             path, split, options.splits, names=options.names, trust_links=options.trust_links, each=options.each
         )
@@ -126,7 +126,7 @@ def _chosen(
         raise DataError(f"{path}: no split {missing[0]!r} (--split); it has {few(list(parts))}")
     if split == "train":
         return {name: parts[name] for name in wanted or parts}
-    names = list(wanted) or [name for name in parts if name == "test"]
+    names = ["test"] if "test" in parts else list(wanted)
     if len(names) != 1:
         raise DataError(f"{path}: which split is for testing? It has {few(list(parts))}; name it with --split")
     return {split: parts[names[0]]}
