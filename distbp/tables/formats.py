@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
+import zipfile
 
 from distbp.errors import DataError
 from distbp.tables.idx_file import is_idx
-from distbp.tables.packed_file import unpacked
+from distbp.tables.packed_file import is_packed, unpacked
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 MAGIC = {
+    HDF5: "hdf5",
     b"\x93NUMPY": "npy",
+    b"\xff\xff\xff\xff": "arrow",
     b"PAR1": "parquet",
-    b"ARROW1": "arrow",
-    b"root": "root",
+    b"ARROW1\0": "arrow",
+    b"root\0": "root",
     b"SIMPLE  =": "fits",
     b"CDF\x01": "netcdf",
     b"CDF\x02": "netcdf",
@@ -34,13 +38,17 @@ REFUSED = {  # what is no table of numbers that anybody should read without its 
     b"\x89PNG": "a picture; distbp reads arrays of pictures, as NPY or HDF5",
     b"\xff\xd8\xff": "a picture; distbp reads arrays of pictures, as NPY or HDF5",
 }
+LETTERS = (b"PAR1", b"PARE", b"FEA1", b"ORC")  # with which names of columns may begin
+TEXT = bytes({*range(32, 256), *b"\t\n\v\f\r"})
 R = "a file of R; write it with write.csv(…, row.names = FALSE) or arrow::write_parquet(…)"
-R_BEGIN = (b"RDX2\n", b"RDX3\n", b"RDA2\n", b"RDA3\n", b"X\n\0\0\0\2", b"X\n\0\0\0\3", b"A\n2\n", b"A\n3\n")
+_R = re.compile(rb"RD[AX][23]\n|X\n\0\0\0[\2\3]|A\n[23]\n[0-9]{6}\n[0-9]{5,6}\n")
+_PICKLE = re.compile(rb"\x80[\2-\5][^\0]", re.DOTALL)
 PICKLE = "a pickle, which could run code; save the arrays with numpy.savez, or the frame as Parquet"
+PACKED_TOO = ("npy", "idx", "fits", "")  # what is read when it is packed as a whole
 
 
 def format_of(path: str) -> str:
-    """ "hdf5", "npz", "zip", "parquet", … or "" where the first bytes say nothing, as those of text.
+    """ "hdf5", "npz", "parquet", … or "" where the first bytes say nothing, as those of text.
 
     Packed files (gzip, bzip2, xz) are looked into.  Raises DataError for a format that is refused, by its name.
     """
@@ -48,30 +56,45 @@ def format_of(path: str) -> str:
         return "zarr" if any(os.path.exists(os.path.join(path, name)) for name in ZARR) else "directory"
     with unpacked(path) as file:
         begin = file.read(512)
-    if begin.startswith(b"PK\x03\x04") or begin.startswith(b"PK\x05\x06"):
-        return _zip(path, begin)
+    found = _zip(path) if begin.startswith((b"PK\3\4", b"PK\5\6")) else _known(path, begin)
+    if found not in PACKED_TOO and is_packed(path):
+        raise DataError(f"{path}: {found} that is packed as a whole; unpack it first")
+    if not found and _has_hdf5(path):
+        return "hdf5"
+    return found
+
+
+def _known(path: str, begin: bytes) -> str:
+    if begin.startswith(LETTERS) and not begin[:64].translate(None, TEXT):
+        return ""  # a name in the first line of a text
     found = next((name for magic, name in MAGIC.items() if begin.startswith(magic)), "")
-    if found:
-        return found
     refused = next((what for magic, what in REFUSED.items() if begin.startswith(magic)), "")
-    if begin.startswith(R_BEGIN):
+    if _R.match(begin):
         refused = R
-    elif begin[:1] == b"\x80" and begin[1:2] in b"\2\3\4\5" and len(begin) > 2:
+    elif _PICKLE.match(begin):
         refused = PICKLE
     if refused:
         raise DataError(f"{path}: {refused}")
-    if begin.startswith(b"\xff\xff\xff\xff"):
-        return "arrow"
-    return "idx" if is_idx(begin) else ""
+    return found or ("idx" if is_idx(begin) else "")
+
+
+def _has_hdf5(path: str) -> bool:
+    """Whether HDF5 begins behind a block of other things, as in MATLAB's files of version 7.3."""
+    at, size = 512, os.path.getsize(path)
+    with open(path, "rb") as file:
+        while at < size:
+            file.seek(at)
+            if file.read(len(HDF5)) == HDF5:
+                return True
+            at *= 2
+    return False
 
 
 ZARR = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 
 
-def _zip(path: str, begin: bytes) -> str:
-    """What a ZIP archive holds: "npz", or "zip" of anything else."""
-    import zipfile
-
+def _zip(path: str) -> str:
+    """What a ZIP archive holds: "npz", or "" for anything else, which may be text."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -81,4 +104,4 @@ def _zip(path: str, begin: bytes) -> str:
         raise DataError(f"{path}: an Excel workbook (.xlsx); save it as CSV")
     if any(name.endswith("/data.pkl") or name.endswith(".pkl") for name in names):
         raise DataError(f"{path}: {PICKLE}")
-    return "npz" if any(name.endswith(".npy") for name in names) or path.endswith(".npz") else "zip"
+    return "npz" if any(name.endswith(".npy") for name in names) or path.endswith(".npz") else ""

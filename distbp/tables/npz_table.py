@@ -6,27 +6,13 @@ from distbp.errors import DataError
 from distbp.tables.numpy_file import npz
 from distbp.tables.row_table import RowColumn, RowTable
 from distbp.tables.sparse_rows import PARTS, SparseRows
-from distbp.tables.split_names import by_part, in_no_part
+from distbp.tables.split_names import split_columns
 from distbp.tables.stored_array import StoredArray, array_columns
-from distbp.tables.table import TableColumn
 
 
 def npz_tables(path: str) -> dict[str, RowTable]:
     """The parts of a file by name: "train", "val", "test"; or "" and all of it.  Raises DataError."""
-    arrays = npz(path)
-    parts = by_part([name for name, array in arrays.items() if array.shape])
-    if not parts:
-        return {"": RowTable(path, _columns(path, arrays))}
-    rest = [_left_out(name, arrays[name]) for name in in_no_part(list(arrays), parts)]
-    return {
-        part: RowTable(f"{path}: {part}", [*_columns(path, {new: arrays[old] for new, old in names.items()}), *rest])
-        for part, names in parts.items()
-    }
-
-
-def _left_out(name: str, array: StoredArray) -> RowColumn:
-    about = TableColumn(name, not_data="belongs to no part of the file by its name")
-    return RowColumn(about, array, "", problem="belongs to no part of the file by its name")
+    return split_columns(path, _columns(path, npz(path)))
 
 
 def _columns(path: str, arrays: dict[str, StoredArray]) -> list[RowColumn]:

@@ -24,10 +24,15 @@ TIMES = (" since ",)
 
 @dataclass(frozen=True)
 class Packed:
-    """How the values of a variable are meant; `dtype`: as they are stored."""
+    """How the values of a variable are meant.
+
+    `dtype`: as they are stored.  `has_default_fill`: whether netCDF's library wrote them, which has values of its own
+    for what was never written.
+    """
 
     attributes: Mapping[str, Any]
     dtype: np.dtype[Any]
+    has_default_fill: bool = True
 
     @property
     def units(self) -> str:
@@ -87,8 +92,9 @@ class Packed:
     def _missing(self, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
         """Where a stored value says that there is none."""
         marks = [*self._marks("_FillValue"), *self._marks("missing_value")]
-        if "_FillValue" not in self.attributes and f"{self.dtype.kind}{self.dtype.itemsize}" in DEFAULT_FILL:
-            marks.append(self.dtype.type(DEFAULT_FILL[f"{self.dtype.kind}{self.dtype.itemsize}"]))
+        default = DEFAULT_FILL.get(f"{self.dtype.kind}{self.dtype.itemsize}")
+        if "_FillValue" not in self.attributes and self.has_default_fill and default is not None:
+            marks.append(self.dtype.type(default))
         if self.dtype == np.int64 and any(word in self.units for word in TIMES):
             marks.append(np.iinfo(np.int64).min)  # what xarray writes for a time that is missing
         found = np.zeros(stored.shape, bool)

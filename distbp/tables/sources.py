@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from distbp.data.data_file import check_is_file
@@ -15,22 +16,35 @@ from distbp.tables.numpy_file import npy
 from distbp.tables.row_table import RowTable, few
 from distbp.tables.stored_array import StoredArray, array_columns
 from distbp.tables.table import Table
+from distbp.tables.text_options import TextOptions
 
 READ = (
     "text (CSV, TSV, LibSVM, ARFF, …), NPY, NPZ, IDX, HDF5, Parquet, Arrow, netCDF, ROOT, FITS, MATLAB, or a directory "
     "of Parquet or Zarr"
 )
 
+READERS = {  # each imported where it is needed: the modules and functions that give tables, by part or as one
+    "npz": ("npz_table", "npz_tables"),
+    "parquet": ("parquet_files", "parquet_tables"),
+    "directory": ("parquet_files", "parquet_tables"),
+    "arrow": ("arrow_table", "arrow_table"),
+    "root": ("root_table", "root_table"),
+    "fits": ("fits_table", "fits_table"),
+    "netcdf": ("netcdf_table", "netcdf_table"),
+    "matlab": ("matlab_table", "matlab_tables"),
+    "zarr": ("zarr_table", "zarr_tables"),
+}
+
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """How sources are read.  `text`: a TextOptions.  `splits`: those to take of files that have some; (): all.
+    """How sources are read.  `splits`: those to take of files that have some; (): all.
 
     `names`: of columns that are needed, by which the groups of an HDF5 file are known that are splits.
     `each`: a group of an HDF5 file is one sample.
     """
 
-    text: Any = None
+    text: TextOptions = TextOptions()
     splits: tuple[str, ...] = ()
     trust_links: bool = False
     names: tuple[str, ...] = ()
@@ -90,27 +104,14 @@ def _open(path: str, split: str, options: SourceOptions, found: _Found) -> None:
 
 def _tables(path: str, form: str, options: SourceOptions) -> Mapping[str, Sequence[Table]]:
     """The tables of a file by part, "" for a file that has none."""
-    if form == "npz":
-        from distbp.tables.npz_table import npz_tables
-
-        return {part: [table] for part, table in npz_tables(path).items()}
-    if form in ("parquet", "directory"):
-        from distbp.tables.parquet_files import parquet_tables
-
-        return parquet_tables(path)
-    if form == "fits":
-        from distbp.tables.fits_table import fits_table
-
-        return {"": [fits_table(path)]}
-    if form == "netcdf":
-        from distbp.tables.netcdf_table import netcdf_table
-
-        return {"": [netcdf_table(path)]}
-    if form == "arrow":
-        from distbp.tables.arrow_table import arrow_table
-
-        return {"": [arrow_table(path)]}
+    if form in READERS:
+        module, function = READERS[form]
+        found = getattr(import_module(f"distbp.tables.{module}"), function)(path)
+        if not isinstance(found, dict):
+            return {"": [found]}
+        return {part: table if isinstance(table, list) else [table] for part, table in found.items()}
     from distbp.tables.open_text import open_text
+    from distbp.tables.text_file import is_text
 
     return {"": [open_text(path, options.text)]}
 

@@ -1,9 +1,12 @@
-"""The parts of a file of arrays that is split by the names in it: x_train, x_val, x_test; train_images, test_images."""
+"""The parts of a file that is split by the names in it: x_train, x_val, x_test; train_images, test_images; test/x."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+
+from distbp.tables.row_table import RowColumn, RowTable
 
 PARTS = {
     "train": "train",
@@ -14,8 +17,9 @@ PARTS = {
     "test": "test",
     "testing": "test",
 }
+NO_PART = "belongs to no part of the file by its name"
 _WORDS = "|".join(sorted(PARTS, key=len, reverse=True))
-_BEFORE = re.compile(rf"(?P<part>{_WORDS})[_\-./](?P<base>.+)", re.IGNORECASE)
+_BEFORE = re.compile(rf"(?:.*[./])?(?P<part>{_WORDS})[_\-./](?P<base>.+)", re.IGNORECASE)
 _BEHIND = re.compile(rf"(?P<base>.+)[_\-./](?P<part>{_WORDS})", re.IGNORECASE)
 
 
@@ -29,8 +33,9 @@ def by_part(names: Sequence[str]) -> dict[str, dict[str, str]]:
     bare = []
     for name in names:
         match = _BEHIND.fullmatch(name) or _BEFORE.fullmatch(name)
-        if match:
-            found.setdefault(PARTS[match["part"].lower()], {})[match["base"]] = name
+        part = found.setdefault(PARTS[match["part"].lower()], {}) if match else {}
+        if match and match["base"] not in part:
+            part[match["base"]] = name
         else:
             bare.append(name)
     bases = {base for columns in found.values() for base in columns}
@@ -38,13 +43,29 @@ def by_part(names: Sequence[str]) -> dict[str, dict[str, str]]:
         return {"train": {name: name for name in bare if name in bases}, **found}
     if len(found) < 2 or (bare and min(map(len, found.values())) < 2):
         return {}
-    return found
+    return {part: found[part] for part in dict.fromkeys(PARTS.values()) if part in found}
 
 
-def in_no_part(names: Sequence[str], parts: dict[str, dict[str, str]]) -> list[str]:
-    """The names that belong to none of the parts."""
-    taken = {name for columns in parts.values() for name in columns.values()}
-    return [name for name in names if name not in taken]
+def split_columns(path: str, columns: Sequence[RowColumn]) -> dict[str, RowTable]:
+    """The columns as a table for each part: "train", "val", "test"; or as one, "", where their names say nothing."""
+    by_name = {column.about.name: column for column in columns}
+    parts = by_part([name for name, column in by_name.items() if not column.problem])
+    if not parts:
+        return {"": RowTable(path, columns)}
+    taken = {name for names in parts.values() for name in names.values()}
+    rest = [
+        replace(column, about=replace(column.about, not_data=NO_PART), problem=NO_PART)
+        for name, column in by_name.items()
+        if name not in taken
+    ]
+    return {
+        part: RowTable(f"{path}: {part}", [*(_renamed(by_name[old], new) for new, old in names.items()), *rest])
+        for part, names in parts.items()
+    }
+
+
+def _renamed(column: RowColumn, name: str) -> RowColumn:
+    return replace(column, about=replace(column.about, name=name))
 
 
 def part_of_path(path: str) -> str:

@@ -14,6 +14,8 @@ from distbp.errors import DataError
 from distbp.tables.row_table import STRING_BYTES, Part, RowColumn
 from distbp.tables.table import TableColumn
 
+CHUNK_BYTES = 64 * 2**20  # a chunk that is larger than a block of rows is kept, up to this size
+
 
 class StoredRows:
     """What an index takes of an array, as rows: those along the sample axes, the first of them the slowest."""
@@ -46,8 +48,9 @@ class StoredRows:
         inner = prod(self._lengths[other] for other in samples[1:])
         step = rows // inner if inner <= rows else 1
         chunks = self._stored.chunks
-        if chunks and len(samples) == 1 and step > chunks[axis]:
-            step -= step % chunks[axis]
+        if chunks and len(samples) == 1:  # whole chunks, each of which is unpacked once then
+            most = CHUNK_BYTES // max(1, prod(self.shape) * self._stored.dtype.itemsize)
+            step = max(step - step % chunks[axis], min(chunks[axis], most), 1)
         whole = range(*self._index[axis].indices(self._stored.shape[axis]))  # type: ignore[union-attr]
         for first in range(0, length, step):
             some = whole[first : first + step]
