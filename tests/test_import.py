@@ -319,11 +319,15 @@ def test_sources_that_cannot_be_read(tmp_path: Path) -> None:
     np.save(tmp_path / "y.npy", np.arange(5000))
     refused("its header says 160000 bytes of values, and there are 159000", tmp_path / "cut.npy", tmp_path / "y.npy")
     np.save(tmp_path / "short.npy", np.arange(50))
-    refused("x.npy has 5000 rows, and .*short.npy has 50; each sample has one of both", tmp_path / "x.npy", tmp_path / "short.npy")
+    refused(
+        "x.npy has 5000 rows, and .*short.npy has 50; each sample has one of both",
+        tmp_path / "x.npy",
+        tmp_path / "short.npy",
+    )
     np.save(tmp_path / "sx.npy", X[:50])
     np.savez(tmp_path / "n.npz", x=np.array([[1.0], [np.inf]]), y=[0, 1])
     refused("row 1: not finite", tmp_path / "n.npz")
-    (tmp_path / "n2.npz").write_bytes(b"PK nothing")
+    (tmp_path / "n2.npz").write_bytes(b"PK\x03\x04 nothing")
     refused("not a NumPy archive", tmp_path / "n2.npz")
     refused("sx.npy has 50 rows, and .*y.npy has 5000", tmp_path / "sx.npy", tmp_path / "y.npy")
     (tmp_path / "i.gz").write_bytes(gzip.compress(b"\0\0\x08\x03\0\0\0\x05"))

@@ -296,9 +296,7 @@ def _labels(
                 raise DataError(f"{place}: {about.name!r} is {shown(value)}; expected text that can be printed")
             if not isinstance(value, str) and not texts and not -LARGEST - 1 <= value <= LARGEST:
                 place = survey.place(survey.distinct.first[number])
-                raise DataError(
-                    f"{place}: {about.name} is {value}, too large for a label; a target? --task targets"
-                )
+                raise DataError(f"{place}: {about.name} is {value}, too large for a label; a target? --task targets")
     return ClassLabels(about, values, are_texts=bool(texts))
 
 

@@ -27,6 +27,10 @@ class RowNumbers:
 
     def add(self, array: NDArray[Any]) -> None:
         """Rows, shape (rows, width); NaN where a value is missing."""
+        with np.errstate(invalid="ignore", over="ignore"):  # of infinite values, which are refused later
+            self._add(array)
+
+    def _add(self, array: NDArray[Any]) -> None:
         if self._alive is None:
             self._alive, self._counting = np.arange(array.shape[1]), np.ones(array.shape[1], bool)
         if not len(self._alive):

@@ -113,6 +113,8 @@ def _tables(path: str, form: str, options: SourceOptions) -> Mapping[str, Sequen
     from distbp.tables.open_text import open_text
     from distbp.tables.text_file import is_text
 
+    if not is_text(path):
+        raise DataError(f"{path}: of no known format; expected {READ}")
     return {"": [open_text(path, options.text)]}
 
 
