@@ -125,8 +125,8 @@ def hdf5_tables(
     """
     chosen = list(splits) or _splits(path, names, trust_links=trust_links, each=each)
     there = split_names(path)
-    if split == "test" and not splits:
-        chosen = ["test"] if "test" in chosen else chosen
+    if split == "test" and chosen != [WHOLE]:
+        chosen = ["test"] if "test" in (there if splits else chosen) else chosen
     if split == "test" and len(chosen) > 1:
         raise DataError(f"{path}: which split is for testing? It has {', '.join(chosen)}; name it with --split")
     with opened(path) as file:
