@@ -224,7 +224,7 @@ def test_fields_of_tables(tmp_path: Path) -> None:
 
 def test_patterns_stand_for_files_in_order(tmp_path: Path) -> None:
     for number in (10, 2, 1):
-        write(tmp_path / f"run-{number:02}.h5", np.full((2, 1), number), [0.0, 1.0])
+        write(tmp_path / f"run-{number:02}.h5", np.full((2, 1), number), [0.5, 1.0])
     files = data_files([str(tmp_path / "run-*.h5")])
     assert [Path(file).name for file in files] == ["run-01.h5", "run-02.h5", "run-10.h5"]
     assert read(*files).x[:, 0].tolist() == [1, 1, 2, 2, 10, 10]

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from distbp.config import AUTO, Config, check
-from distbp.data.labels import Labels
+from distbp.data.labels import Labels, in_words
 from distbp.data.layout import CLASSES, TARGETS, Layout
 from distbp.data.scaling import Scaling, measure
 from distbp.data.split import Split, check_classes
+from distbp.data.task import MOST_FLOAT_LABELS, looks_like_labels, looks_like_quantities
 from distbp.errors import DataError
 from distbp.mathematics.activations import Array
 from distbp.mathematics.backprop import Piece
@@ -120,7 +121,9 @@ def pose(comm: Communicator, config: Config, data: Split, pulse: Pulse = lambda 
 
     Raises DataError or UsageError, agreed by all ranks.
     """
-    config, network = agree(comm, lambda: network_for(config, data))
+    asked, (config, network) = config, agree(comm, lambda: network_for(config, data))
+    if asked.task == AUTO and asked.loss == AUTO:
+        _check_task(comm, data, pulse)
     if not data.is_labelled and config.loss == "binary_cross_entropy":
         _check_probabilities(comm, data, pulse)
     n_F = network.sizes[network.F]
@@ -175,6 +178,38 @@ def _resolve(config: Config, data: Split) -> tuple[Config, int]:
             "1 in each row --task classes"
         )
     return config, data.layout.width("y")
+
+
+def _check_task(comm: Communicator, data: Split, pulse: Pulse) -> None:
+    """Raises DataError, agreed, where y may be the other thing than its type says: see `distbp.data.task`."""
+    if data.labels is None and data.layout.width("y") > 1:
+        return
+    first, last = shard(len(data), comm.rank, comm.size)
+    if data.labels is not None:
+        assert data.classes is not None
+        counts = np.bincount(data.classes[first:last], minlength=len(data.labels)).astype(np.float64)
+        comm.allreduce(counts)
+        whole = {label: int(count) for label, count in zip(data.labels, counts, strict=True) if isinstance(label, int)}
+        why = looks_like_quantities(whole) if len(whole) == len(data.labels) else ""
+    else:
+        values: set[float] = set()
+
+        def look() -> None:
+            for start, stop in pieces(first, last, CHECK_ROWS):
+                pulse("checking y")
+                if len(values) <= MOST_FLOAT_LABELS:
+                    values.update(np.unique(data.rows("y")[start:stop]).tolist()[: MOST_FLOAT_LABELS + 1])
+
+        agree(comm, look)
+        few = sorted(set().union(*comm.allgather(values)))
+        why = f"has whole numbers only: {in_words(tuple(map(int, few)))}" if looks_like_labels(few) else ""
+    if why:
+        refused = DataError(
+            f"{data.where('y')} {why}. Are these the labels of classes, or the targets of a regression? Say "
+            "--task classes or --task targets"
+        )
+        refused.agreed = True
+        raise refused
 
 
 def _check_probabilities(comm: Communicator, data: Split, pulse: Pulse) -> None:
