@@ -237,7 +237,7 @@ class _Planner:
         inputs, notes = [], []
         for about in self._choice.x:
             if about.name in self._known:
-                encoder: Encoder = OneHot(about, self._known[about.name], whose=f"{self._like_name} knows")
+                encoder: Encoder = OneHot(about, self._known[about.name], whose=self._like_name)
                 note = ""
             else:
                 found = {split: one.columns[about.name] for split, one in self._of_x.items()}

@@ -93,11 +93,20 @@ class ClassLabels:
 
     def encode(self, first: Place, values: Sequence[Values]) -> NDArray[Any]:
         """See `Targets`."""
-        column = values[0].array[:, 0]
-        if values[0].is_text:
+        column, missing = values[0].array[:, 0], values[0].missing
+        if missing is None:
+            return self._encoded(first, column, range(len(column)))
+        there = np.flatnonzero(~missing[:, 0])
+        found = np.full(len(column), self.labels[0], self.dtype)  # rows that are left out: any label will do
+        found[there] = self._encoded(first, column[there], there.tolist())
+        return found
+
+    def _encoded(self, first: Place, column: NDArray[Any], rows: Sequence[int]) -> NDArray[Any]:
+        """The labels of rows in which none is missing."""
+        if column.dtype.kind == "O":
             written, known = first.table.is_text, self._known
             labels: list[int | str] = []
-            for row, text in enumerate(column.tolist()):
+            for row, text in zip(rows, column.tolist(), strict=True):
                 key = (written, text)
                 if key not in known:
                     known[key] = self._label(first + row, meant(text) if written else text.strip())

@@ -98,7 +98,7 @@ class OneHot:
     is_named = as_text = True
 
     def __init__(self, about: TableColumn, values: Sequence[str], *, whose: str) -> None:
-        """`whose`: who knows these values and no others, for messages."""
+        """`whose`: where these values come from, for messages."""
         self.about, self._whose = about, whose
         self._numbers = {value: i for i, value in enumerate(values)}
         self._texts: dict[tuple[bool, str], int] = {}
@@ -121,8 +121,8 @@ class OneHot:
         if unknown.any():
             row = int(unknown.argmax())
             raise DataError(
-                f"{first + row}: column {self.about.name!r} is {shown(str(column[row]))}, which {self._whose} not; "
-                f"the values known there are {_few(list(self._numbers))}"
+                f"{first + row}: column {self.about.name!r} is {shown(str(column[row]))}, which is none of the "
+                f"values of {self._whose}: {_few(list(self._numbers))}"
             )
         there = np.flatnonzero(~missing)
         encoded = np.zeros((len(column), len(self._numbers)), np.uint8)
@@ -231,7 +231,7 @@ def _one_hot(
                     f"the split {split}, which the split {learnt} never has; the network could not learn it: leave out "
                     "such rows, or the column with --drop"
                 )
-    return OneHot(about, names, whose=f"the split {learnt} has"), f"{quoted(name)}: {K} values, a column for each"
+    return OneHot(about, names, whose=f"the split {learnt}"), f"{quoted(name)}: {K} values, a column for each"
 
 
 def _few(values: Sequence[str]) -> str:
