@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,8 @@ class FakeTable:
         missing = np.array([cell in MISSING for cell in some])[:, None]
         array = np.array(some, object)[:, None]
         if not as_text:
-            try:
+            with suppress(ValueError):
                 array = np.array([float("nan" if cell in MISSING else cell) for cell in some])[:, None]
-            except ValueError:
-                pass
         return Values(array, missing if missing.any() else None)
 
 

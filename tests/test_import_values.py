@@ -26,8 +26,8 @@ def test_missing_values_are_refused_with_their_places(tmp_path: Path) -> None:
     columns = {"a": with_gaps(NUMBERS, 1, 5, 6, 9), "b": NUMBERS, "y": with_gaps(Y, 4)}
     with pytest.raises(
         DataError,
-        match=r"missing: a: 4 values \(first fake, row 1, fake, row 5, fake, row 6\); y: 1 value \(fake, row 4\); leave "
-        "out such rows with --on-missing drop, or .*--drop NAME, or .*--on-missing mean",
+        match=r"missing: a: 4 values \(first fake, row 1, fake, row 5, fake, row 6\); y: 1 value \(fake, row 4\); "
+        "leave out such rows with --on-missing drop, or .*--drop NAME, or .*--on-missing mean",
     ):
         write(tmp_path / "o.h5", FakeTable(columns))
     with pytest.raises(DataError, match=r"missing: y: 1 value \(fake, row 4\); a label, a target .* has no mean"):
@@ -69,12 +69,11 @@ def test_the_mean_of_a_category_is_its_share(tmp_path: Path) -> None:
     np.testing.assert_allclose(found["train/x"][2], [0.8, 0.2, 4])
 
 
-def test_masks_and_infinite_values(tmp_path: Path) -> None:
+def test_infinite_values_are_refused(tmp_path: Path) -> None:
+    labels = np.array(["u", "v", "u", "v", "u"], object)
+    table = FakeTable({"a": np.array([1.0, np.nan, 2, np.inf, 1]), "label": labels})
     for policy in ("refuse", "drop", "mean"):
         with pytest.raises(DataError, match="fake, row 3: not finite: column 'a' is infinite"):
-            table = FakeTable(
-                {"a": np.array([1.0, np.nan, 2, np.inf, 1]), "label": np.array(["u", "v", "u", "v", "u"], object)}
-            )
             write(tmp_path / "o.h5", table, on_missing=policy)
 
 
@@ -215,7 +214,7 @@ def test_types_stay_as_they_are(tmp_path: Path) -> None:
 
 
 def test_what_is_kept_of_rows_is_bounded(tmp_path: Path) -> None:
-    with pytest.raises(TooLargeError, match="takes more than the .* bytes of --memory"):
+    with pytest.raises(TooLargeError, match=r"takes more than the .* bytes of --memory"):
         write(tmp_path / "o.h5", FakeTable({"a": NUMBERS, "y": Y}), memory=1e-9)
 
 
