@@ -107,7 +107,7 @@ def test_targets_and_names(tmp_path: Path) -> None:
         file["drag"], file["time"], file["labels"] = RNG.normal(size=50), np.arange(5.0), np.arange(50)
     text = described(tmp_path / "sim run.h5")
     assert "HDF5 file without splits" in text
-    assert "  inputs    drag, pressure, velocity; left out: time (5 rows, labels has 50)" in text
+    assert "  columns   labels from drag, pressure, velocity; left out: time (5 rows, labels has 50)" in text
     text = described(tmp_path / "sim run.h5", x="pressure,velocity", y="drag")
     name = shlex.quote(str(tmp_path / "sim run.h5"))
     assert f"distbp train {name} --split / --x pressure,velocity --y drag\n  41-128-1, relu, identity, mse" in text

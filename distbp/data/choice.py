@@ -64,9 +64,13 @@ def choose(
     contradict one another.
     """
     names = [one.name for one in candidates]
-    _check_named(where, names, x, y, drop)
+    check_given(x, y, drop)
+    unknown = next((name for name in drop if name not in names), None)
+    if unknown is not None:
+        raise UsageError(f"--drop: {where} has no column {quoted(unknown)}; it has {words(names)}")
     data = [one for one in candidates if not one.not_data and one.name not in drop]
     targets = () if unlabelled else tuple(y) or (_target(where, data, names),)
+    check_given(x, targets, drop)
     candidates = _of_one_length(candidates, targets)
     data = [one for one in candidates if not one.not_data and one.name not in drop]
     if not x and not y and not unlabelled:
@@ -103,7 +107,8 @@ def words(names: Sequence[str]) -> str:
     return ", ".join(shown if len(names) <= SHOWN else [*shown[:-1], "…", shown[-1]])
 
 
-def _check_named(where: str, names: Sequence[str], x: Sequence[str], y: Sequence[str], drop: Sequence[str]) -> None:
+def check_given(x: Sequence[str], y: Sequence[str], drop: Sequence[str] = ()) -> None:
+    """Raises UsageError where the names that were given contradict one another."""
     for option, given in (("--x", x), ("--y", y), ("--drop", drop)):
         twice = next((name for i, name in enumerate(given) if name in given[:i]), None)
         if twice is not None:
@@ -117,9 +122,6 @@ def _check_named(where: str, names: Sequence[str], x: Sequence[str], y: Sequence
         dropped = next((name for name in given if name in drop), None)
         if dropped is not None:
             raise UsageError(f"{quoted(dropped)} is in --drop and in {option}; leave it out of one of them")
-    unknown = next((name for name in drop if name not in names), None)
-    if unknown is not None:
-        raise UsageError(f"--drop: {where} has no column {quoted(unknown)}; it has {words(names)}")
 
 
 def _target(where: str, data: Sequence[Candidate], names: Sequence[str]) -> str:

@@ -75,7 +75,8 @@ class Column:
 class Part:
     """What one file, or one group of it, adds to a split; `first` is its first row in the split.
 
-    Empty `x` or `y` were not asked for.
+    Empty `x` or `y` were not asked for.  `begin`: a checksum of the beginning of the file, by which another file of
+    the same name and size is told from it.
     """
 
     first: int
@@ -83,6 +84,7 @@ class Part:
     x: tuple[Column, ...]
     y: tuple[Column, ...]
     bytes: int = 0  # of the file
+    begin: int = 0
 
     @property
     def columns(self) -> tuple[Column, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -11,7 +11,17 @@ import h5py
 import numpy as np
 
 from distbp.data.chunk_check import check_chunks
-from distbp.data.data_file import fields_of, follow, member, missing_source, names_in, opened, stamp
+from distbp.data.data_file import (
+    beginning,
+    fields_of,
+    follow,
+    is_contiguous,
+    member,
+    missing_source,
+    names_in,
+    opened,
+    stamp,
+)
 from distbp.data.layout import CLASSES, TARGETS, Column, Layout, Part, few, inside
 from distbp.data.names import FILE, GROUP, Index, Name, parse, quoted
 from distbp.data.selection import Selection, select
@@ -45,6 +55,7 @@ class _Place:
     split: str
     asked: Asked
     stars: tuple[str, ...] = ()
+    known: dict[str, Any] = field(default_factory=dict)  # what was found in the file, by its path
 
     def inside(self, name: str) -> str:
         """The path in the file; each star is the group that it stands for."""
@@ -53,7 +64,16 @@ class _Place:
 
     def follow(self, name: str) -> Any:
         """What is there under a path of the file, or None."""
-        return follow(self.file, self.path, name, self.asked.trust_links)
+        if name not in self.known:
+            self.known[name] = self._look(name)
+        return self.known[name]
+
+    def _look(self, name: str) -> Any:
+        above, _, last = name.strip("/").rpartition("/")
+        group = self.follow(above) if above else self.file
+        if not isinstance(group, h5py.Group) or not last:
+            return self.file if not last else None
+        return follow(group, self.path, last, self.asked.trust_links)
 
 
 def find(
@@ -81,13 +101,15 @@ def find_splits(paths: Sequence[str], splits: Sequence[str], asked: Asked) -> di
     for path in paths:
         size, _ = stamp(path)
         with opened(path) as file:
+            known: dict[str, Any] = {}
+            begin = beginning(file.id.get_vfd_handle())
             for split in splits:
-                for place in _places(_Place(file, path, split, asked), (*xs, *ys), left_out[split]):
+                for place in _places(_Place(file, path, split, asked, (), known), (*xs, *ys), left_out[split]):
                     part = _part(place, xs, ys, size)
                     first = parts[split][-1].first + parts[split][-1].rows if parts[split] else 0
                     if parts[split]:
                         _check_alike(parts[split][0], part)
-                    parts[split].append(replace(part, first=first))
+                    parts[split].append(replace(part, first=first, begin=begin))
     for split in splits:
         if not parts[split]:
             names = few([str(name) for name in (*xs, *ys)])
@@ -337,6 +359,8 @@ def _check_split(place: _Place) -> None:
 
 def _check_dataset(place: _Place, dataset: h5py.Dataset, where: str) -> None:
     """Raises DataError where values are elsewhere, are not there, or are damaged."""
+    if is_contiguous(dataset):
+        return
     if not place.asked.trust_links and (dataset.is_virtual or dataset.external is not None):
         raise DataError(
             f"{where} keeps its values in other files; copy them into this one, or, if you know where "
@@ -371,7 +395,7 @@ def plain_place(dataset: h5py.Dataset, field: str | None) -> tuple[int | None, i
     """Where the first row begins and how far apart rows are, if they lie in the file as NumPy has them in memory."""
     if field is not None and dataset.ndim > 1:
         return None, 0
-    if dataset.chunks or dataset.is_virtual or dataset.external is not None or dataset.dtype.hasobject:
+    if not is_contiguous(dataset) or dataset.dtype.hasobject:
         return None, 0
     if dataset.id.get_space_status() != h5py.h5d.SPACE_STATUS_ALLOCATED:  # never written
         return None, 0

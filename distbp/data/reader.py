@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.data.data_file import damage_reported, follow, missing_source, open_file, stamp
+from distbp.data.data_file import beginning, damage_reported, follow, missing_source, open_file, stamp
 from distbp.data.layout import Column, Layout, Part
 from distbp.data.locate import plain_place
 from distbp.data.selection import select
@@ -23,6 +23,7 @@ from distbp.errors import DataError
 T = TypeVar("T")
 
 OPEN_FILES = 16
+SMALL_BYTES = 4 * 2**20  # of a file; to open it by HDF5 would take longer than to read it
 BLOCK_BYTES = 16 * 2**20  # read at a time, where what is read is not what is kept
 
 
@@ -35,6 +36,7 @@ class Reader:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self._open: dict[str, h5py.File] = {}
+        self._descriptors: dict[str, int] = {}  # of small files whose rows lie plainly: HDF5 is not needed for them
         self._stored: dict[str, dict[str, Stored]] = {}  # of open files
 
     def __enter__(self) -> Reader:
@@ -47,6 +49,8 @@ class Reader:
         """Closes the files."""
         while self._open:
             self._close_one()
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
 
     def read(self, of: str, start: int, stop: int, out: NDArray[Any], missing: NDArray[np.bool_] | None = None) -> None:
         """Fills `out`, shape (stop - start, width), with rows of "x" or "y".
@@ -97,8 +101,8 @@ class Reader:
         self, part: Part, of: str, runs: list[tuple[int, int]], out: NDArray[Any], missing: NDArray[np.bool_] | None
     ) -> None:
         """Runs of rows of a file, one after another; fields of one table that stand side by side are read at once."""
-        file, left = self._file(part), 0
         columns: Sequence[Column] = getattr(part, of)
+        left = 0
         for _, group in groupby(columns, _kind):
             side_by_side = list(group)
             is_table = side_by_side[0].field and side_by_side[0].is_direct
@@ -108,13 +112,13 @@ class Reader:
                 if together[0].constant is not None:
                     place[:] = np.array(together[0].constant, place.dtype)
                 elif together[0].offset is not None:
-                    _read_plain(file.id.get_vfd_handle(), together, runs, place)
+                    _read_plain(self._descriptor(part), together, runs, place)
                 elif together[0].is_direct:
                     ((start, stop),) = runs
-                    _read(file, together, start, stop, place)
+                    _read(self._file(part), together, start, stop, place)
                 else:
                     ((start, stop),) = runs
-                    found = self._read_stored(file, together[0], start, stop, place)
+                    found = self._read_stored(self._file(part), together[0], start, stop, place)
                     if found is not None and missing is None:
                         raise _is_missing(together[0], start + int(found.any(axis=1).argmax()))
                     if found is not None and missing is not None:
@@ -145,10 +149,31 @@ class Reader:
                 found[first - start : last - start] = missing.reshape(last - first, -1)
         return found
 
-    def _file(self, part: Part) -> h5py.File:
+    def _descriptor(self, part: Part) -> int:
+        """Of a file whose rows lie plainly."""
+        if part.bytes > SMALL_BYTES:
+            return int(self._file(part).id.get_vfd_handle())
+        self._check_stamp(part)
+        if part.file not in self._descriptors:
+            if len(self._descriptors) >= OPEN_FILES:
+                os.close(self._descriptors.pop(next(iter(self._descriptors))))
+            try:
+                descriptor = os.open(part.file, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                _still(open_file, part.file).close()  # which says what is wrong
+                raise
+            self._descriptors[part.file] = descriptor
+            if beginning(descriptor) != part.begin:
+                raise _changed(part.file)
+        return self._descriptors[part.file]
+
+    def _check_stamp(self, part: Part) -> None:
         size, changed = _still(stamp, part.file)
         if size != part.bytes or changed != self.layout.changed.setdefault(part.file, changed):
             raise _changed(part.file)
+
+    def _file(self, part: Part) -> h5py.File:
+        self._check_stamp(part)
         if part.file not in self._open:
             if len(self._open) >= OPEN_FILES:
                 self._close_one()

@@ -13,7 +13,7 @@ from math import prod
 import h5py
 
 from distbp.config import AUTO, Config
-from distbp.data.choice import Candidate, choose, words
+from distbp.data.choice import Candidate, check_given, choose, words
 from distbp.data.data_file import fields_of, follow, member, names_in, opened
 from distbp.data.layout import CLASSES, TARGETS, Layout, few
 from distbp.data.locate import Asked, check_kinds, find_splits
@@ -114,14 +114,16 @@ def _with_names(config: Config, path: str, notes: list[str]) -> Config:
     """The configuration with the names that "auto" means."""
     if config.drop and config.x != AUTO:
         raise UsageError(f"--drop {config.drop} goes without --x: with it, what is not named is not taken")
+    given = {of: () if text == AUTO else tuple(map(str, parse(text, f"--{of}"))) for of, text in _texts(config)}
+    check_given(given["x"], given["y"])
     if AUTO not in (config.x, config.y):
         return config
-    given = {of: () if text == AUTO else tuple(map(str, parse(text, f"--{of}"))) for of, text in _texts(config)}
     drop = tuple(map(str, parse(config.drop, "--drop"))) if config.drop else ()
     where = f"{path}: {config.split}"
     found = choose(where, candidates(path, config.split, config.trust_links), given["x"], given["y"], drop)
-    if found.left_out and not given["x"]:
-        notes.append(f"inputs    {words(found.x)}; left out: {found.left_out_in_words()}")
+    if not given["x"] and (found.left_out or found.x != ("x",)):
+        left_out = f"; left out: {found.left_out_in_words()}" if found.left_out else ""
+        notes.append(f"columns   {words(found.y)} from {words(found.x)}{left_out}")
     return replace(
         config,
         x=",".join(map(quoted, found.x)) if config.x == AUTO else config.x,
