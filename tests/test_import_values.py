@@ -26,8 +26,9 @@ def test_missing_values_are_refused_with_their_places(tmp_path: Path) -> None:
     columns = {"a": with_gaps(NUMBERS, 1, 5, 6, 9), "b": NUMBERS, "y": with_gaps(Y, 4)}
     with pytest.raises(
         DataError,
-        match=r"missing: a: 4 values \(first fake, row 1, fake, row 5, fake, row 6\); y: 1 value \(fake, row 4\); "
-        "leave out such rows with --on-missing drop, or .*--drop NAME, or .*--on-missing mean",
+        match=r"missing: a: 4 values \(the first in fake, row 1 and fake, row 5 and fake, row 6\); "
+        r"y: 1 value \(fake, row 4\); leave out such rows with --on-missing drop, "
+        "or .*--drop NAME, or .*--on-missing mean",
     ):
         write(tmp_path / "o.h5", FakeTable(columns))
     with pytest.raises(DataError, match=r"missing: y: 1 value \(fake, row 4\); a label, a target .* has no mean"):

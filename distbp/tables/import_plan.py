@@ -349,7 +349,8 @@ class _Planner:
         ]
         tables = [table for one in self._sources.values() for table in (*one.inputs, *(one.labels or ()))]
         for table in tables:
-            notes += [f"{table.name}: {note}" for note in getattr(table, "notes", ())]
+            own = getattr(table, "notes", ())
+            notes += [f"{table.name}: {'; '.join(own)}"] if own else []
         return notes if len(notes) <= 12 else [*notes[:11], f"and {len(notes) - 11} more notes of the readers"]
 
     def _fill(self, plan: Plan) -> None:

@@ -14,7 +14,7 @@ from distbp.data.names import quoted
 from distbp.data.task import looks_like_labels, looks_like_quantities
 from distbp.errors import DataError, UsageError
 from distbp.tables.choice import few
-from distbp.tables.distinct import DIGITS, Value, meant
+from distbp.tables.distinct import DIGITS, EXACT, Value, meant
 from distbp.tables.one_hot import Encoder, Plain, TrueFalse, is_true_false, tally
 from distbp.tables.row_stream import Place, stream
 from distbp.tables.source_files import is_number, shown
@@ -72,10 +72,11 @@ class ClassLabels:
     def __init__(self, about: TableColumn, values: Mapping[Value, int], *, are_texts: bool) -> None:
         self.about, self._are_texts = about, are_texts
         self.dtype = np.dtype(object if are_texts else np.int64)
-        self.as_text = frozenset((about.name,))
+        is_exact = not are_texts and all(abs(float(value)) <= EXACT for value in values)
+        self.as_text = frozenset() if is_exact else frozenset((about.name,))
         self.names: tuple[str, ...] = (about.name,)
         self.units: tuple[str, ...] = (about.units,)
-        self._known: dict[tuple[bool, str], int | str] = {}
+        self._known: dict[bool, dict[str, int | str]] = {}
         self._numbers: dict[int | str, int] = {}
         for value in values:
             self._numbers.setdefault(self.label(value), len(self._numbers))
@@ -104,14 +105,13 @@ class ClassLabels:
     def _encoded(self, first: Place, column: NDArray[Any], rows: Sequence[int]) -> NDArray[Any]:
         """The labels of rows in which none is missing."""
         if column.dtype.kind == "O":
-            written, known = first.table.is_text, self._known
-            labels: list[int | str] = []
-            for row, text in zip(rows, column.tolist(), strict=True):
-                key = (written, text)
-                if key not in known:
-                    known[key] = self._label(first + row, meant(text) if written else text.strip())
-                labels.append(known[key])
-            return np.array(labels, self.dtype)
+            written, texts = first.table.is_text, column.tolist()
+            known = self._known.setdefault(written, {})
+            for text in dict.fromkeys(texts):
+                if text not in known:
+                    place = first + rows[texts.index(text)]
+                    known[text] = self._label(place, meant(text) if written else text.strip())
+            return np.array([known[text] for text in texts], self.dtype)
         if self._are_texts:
             return np.array([str(int(value)) for value in column.tolist()], object)
         return column.astype(np.int64)
