@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -239,3 +240,41 @@ def test_the_name_of_the_file_says_its_format(tmp_path: Path, name: str) -> None
     (tmp_path / "a.csv").write_text("p,y\n1,0\n2,1\n")
     with pytest.raises(UsageError, match=r"is written in HDF5, and .* files are .*; expected a name that ends in \.h5"):
         import_data([str(tmp_path / "a.csv")], [], tmp_path / name, ImportOptions())
+
+
+class Knowing(FakeTable):
+    """A table that tells more of a column that is asked for, as that of an HDF5 file does."""
+
+    def column(self, name: str) -> TableColumn:
+        return replace(super().column(name), units="K", notes=("unpacked",))
+
+
+def test_a_column_is_known_by_its_name(tmp_path: Path) -> None:
+    for options in ({"y": ("t",)}, {"x": ("a", "b"), "y": ("t",)}, {"y": ("t",), "drop": ("b",)}):
+        done = write(tmp_path / "o.h5", Knowing({"a": A, "b": B, "t": A + B}), overwrite=True, **options)
+        assert done.width == 2 - ("drop" in options)
+        assert "t: unpacked" in done.notes
+        assert read(tmp_path / "o.h5")["train/y units"] == ["K"]
+    with pytest.raises(UsageError, match="b is in --x and in --y"):
+        write(tmp_path / "p.h5", Knowing({"a": A, "b": B}), x=("a", "b"), y=("b",))
+    with pytest.raises(UsageError, match="--drop b: is named as --x or --y too"):
+        write(tmp_path / "p.h5", Knowing({"a": A, "b": B}), drop=("b",), y=("b",))
+
+
+def test_text_is_parsed_once_where_there_is_room(tmp_path: Path) -> None:
+    class Counting(FakeTable):
+        readings = 0
+
+        def blocks(self, names: Any, text: Any = frozenset()) -> Any:
+            Counting.readings += len(names) > 1
+            return super().blocks(names, text)
+
+    columns = {"a": [f"{a:.4f}" for a in A], "k": KIND.tolist(), "y": ["0", "1"] * 6}
+    wanted = None
+    for memory, readings in ((0.0, 1), (1e-6, 2)):
+        Counting.readings = 0
+        write(tmp_path / "o.h5", Counting(columns), memory=memory, overwrite=True)
+        assert Counting.readings == readings
+        found = read(tmp_path / "o.h5")["train/x"]
+        np.testing.assert_array_equal(found, found if wanted is None else wanted)
+        wanted = found

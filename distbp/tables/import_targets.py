@@ -14,7 +14,7 @@ from distbp.data.names import quoted
 from distbp.data.task import looks_like_labels, looks_like_quantities
 from distbp.errors import DataError, UsageError
 from distbp.tables.choice import few
-from distbp.tables.distinct import DIGITS, EXACT, Value, meant
+from distbp.tables.distinct import DIGITS, Value, meant
 from distbp.tables.one_hot import Encoder, Plain, TrueFalse, is_true_false, tally
 from distbp.tables.row_stream import Place, stream
 from distbp.tables.source_files import is_number, shown
@@ -72,8 +72,7 @@ class ClassLabels:
     def __init__(self, about: TableColumn, values: Mapping[Value, int], *, are_texts: bool) -> None:
         self.about, self._are_texts = about, are_texts
         self.dtype = np.dtype(object if are_texts else np.int64)
-        is_exact = not are_texts and all(abs(float(value)) <= EXACT for value in values)
-        self.as_text = frozenset() if is_exact else frozenset((about.name,))
+        self.as_text = frozenset((about.name,))
         self.names: tuple[str, ...] = (about.name,)
         self.units: tuple[str, ...] = (about.units,)
         self._known: dict[bool, dict[str, int | str]] = {}
