@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from distbp.data.names import Name, parse, quoted
 from distbp.errors import DataError, UsageError
@@ -70,26 +71,26 @@ def choose(table: Table, labels: Table | None, asked: Asked) -> Choice:
 
     Raises UsageError where the user has to say more, DataError where a column is not there.
     """
-    _found(table, asked.x, "--x")  # what is wrong with these is said first
+    named = _found(table, asked.x, "--x")  # what is wrong with these is said first
     drop = _found(table, asked.drop, "--drop")
     categorical = _found(table, asked.categorical, "--categorical")
     left = {column.name: "--drop" for column in drop}
     y = _labels(table, labels, asked, left)
-    own = y if labels is None else ()
-    x = _inputs(table, asked, own, left, separate=labels is not None)
-    both = [column.name for column in (*x, *own) if column in drop]
+    own = frozenset(column.name for column in y) if labels is None else frozenset()
+    x = _inputs(table, asked, named, own, left, separate=labels is not None)
+    taken = frozenset(column.name for column in x)
+    both = [column.name for column in drop if column.name in taken | own]
     if both:
         raise UsageError(f"--drop {quoted(both[0])}: is named as --x or --y too; take it out of one of them")
-    taken = {column.name for column in x}
     stray = [column.name for column in categorical if column.name not in taken]
     if stray:
         raise UsageError(f"--categorical {quoted(stray[0])}: is not among the inputs; take it out, or name it in --x")
     return Choice(
-        tuple(table.column(column.name) for column in x),
+        x if named else tuple(table.column(column.name) for column in x),
         tuple((labels or table).column(column.name) for column in y),
         tuple(dict.fromkeys(name for name, _ in asked.tests)),
         frozenset(column.name for column in categorical),
-        tuple((name, why) for name, why in left.items() if name not in taken and name not in {c.name for c in own}),
+        tuple((name, why) for name, why in left.items() if name not in taken | own),
     )
 
 
@@ -124,7 +125,7 @@ def _labels(table: Table, labels: Table | None, asked: Asked, left: dict[str, st
     x = [column for column in candidates if column.name.lower() == "x"]
     y = [column for column in named if column.name.lower() == "y"]
     if len(x) == len(y) == 1:
-        others = [column.name for column in candidates if column not in (*x, *y)]
+        others = [column.name for column in candidates if column.name.lower() not in ("x", "y")]
         if others and not is_array(table, x[0]):
             raise _coordinates(table, others)
         return tuple(y)
@@ -149,35 +150,46 @@ def _coordinates(table: Table, others: Sequence[str]) -> UsageError:
 
 
 def _inputs(
-    table: Table, asked: Asked, y: Sequence[TableColumn], left: dict[str, str], *, separate: bool
+    table: Table,
+    asked: Asked,
+    named: tuple[TableColumn, ...],
+    y: frozenset[str],
+    left: dict[str, str],
+    *,
+    separate: bool,
 ) -> tuple[TableColumn, ...]:
-    """The columns that are inputs; why others are not goes to `left`."""
+    """The columns that are inputs: those that were `named`, or others; why others are not goes to `left`.
+
+    y: names of the columns with the labels or targets; `separate`: these are in another table.
+    """
     x: tuple[TableColumn, ...]
-    if asked.x:
-        x, why = _found(table, asked.x, "--x"), "not in --x"
-        both = [column.name for column in x if column in y]
+    if named:
+        x, why = named, "not in --x"
+        both = [column.name for column in x if column.name in y]
         if both:
             raise UsageError(f"{quoted(both[0])} is in --x and in --y; the network would learn its own input")
     elif asked.like is not None:
         x, why = asked.like.inputs(table), f"no input of {asked.like.name}"
     else:
         x, why = _default(table, asked, y, left, separate=separate)
+    partly = [(word if isinstance(word, Name) else Name(word)).path for word in (*asked.x, *asked.y)]
+    taken = y | {column.name for column in x}
     for column in table.columns:
-        if column not in x and column not in y:
+        if column.name not in taken and not any(fnmatchcase(column.name, path) for path in partly):
             left.setdefault(column.name, column.not_data or why)
     if not x:
-        beside = f" beside {few([quoted(column.name) for column in y])}" if y else ""
+        beside = f" beside {few([quoted(name) for name in y])}" if y else ""
         raise DataError(f"{table.name}: no column is left for the inputs{beside}")
     return x
 
 
 def _default(
-    table: Table, asked: Asked, y: Sequence[TableColumn], left: dict[str, str], *, separate: bool
+    table: Table, asked: Asked, y: frozenset[str], left: dict[str, str], *, separate: bool
 ) -> tuple[tuple[TableColumn, ...], str]:
     """The inputs where the user has not said which, and why other columns are not."""
     for name, option in asked.tests:
         left.setdefault(name, option)
-    candidates = [column for column in _data(table, left) if column not in y]
+    candidates = [column for column in _data(table, left) if column.name not in y]
     unclear = [column for column in candidates if column.name.lower() in LABEL_NAMES]
     x = [column for column in candidates if column.name.lower() == "x"]
     is_x = len(x) == 1 and (candidates == x or is_array(table, x[0]))
@@ -186,7 +198,7 @@ def _default(
     if unclear and asked.unlabelled:
         for column in unclear:
             left[column.name] = "--unlabelled"
-        candidates = [column for column in candidates if column not in unclear]
+        candidates = [column for column in candidates if column.name not in left]
     elif unclear and separate:
         raise UsageError(
             f"{table.name}: has {few([quoted(column.name) for column in unclear])}, and --y-from is there too; if it "

@@ -62,19 +62,20 @@ class Distinct:
         return self._counted(codes)
 
     def _add_texts(self, array: NDArray[Any], missing: NDArray[np.bool_], row: int) -> NDArray[np.int32] | None:
-        known, codes = self._known, np.full(len(array), -1, np.int32)
-        texts = array.tolist()
-        gone = missing.tolist() if missing.any() else None
-        for i, text in enumerate(texts):
-            if gone is not None and gone[i]:
-                continue
-            code = known.get(text)
-            if code is None:
-                if len(known) > self._limit:
+        known, texts = self._known, array.tolist()
+        some = (
+            texts
+            if not missing.any()
+            else [text for text, gone in zip(texts, missing.tolist(), strict=True) if not gone]
+        )
+        for text in dict.fromkeys(some):
+            if text not in known:
+                if len(known) >= self._limit:
                     self.is_over = True
                     return None
-                code = known[text] = self._number(meant(text) if self._written else text.strip(), row + i)
-            codes[i] = code
+                known[text] = self._number(meant(text) if self._written else text.strip(), row + texts.index(text))
+        codes = np.fromiter((known.get(text, -1) for text in texts), np.int32, len(texts))
+        codes[missing] = -1
         return self._counted(codes)
 
     def _number(self, value: Value, row: int) -> int:

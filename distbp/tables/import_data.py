@@ -26,6 +26,7 @@ from distbp.tables.import_plan import Plan, Policies, SplitTables, make_plan, sp
 from distbp.tables.like import names_of
 from distbp.tables.missing import POLICIES
 from distbp.tables.one_hot import OneHot
+from distbp.tables.remembered_table import RememberedTable, Room
 from distbp.tables.row_stream import Rows
 from distbp.tables.same_files import check_apart, check_ending, check_once
 from distbp.tables.sources import SourceOptions, open_sources
@@ -191,11 +192,10 @@ def import_tables(
 ) -> Imported:
     """Writes `out` from tables.  Raises what `import_data` raises."""
     first = next(iter(sources.values())).inputs[0]
-    columns = [column.name for column in first.columns]
     tests = TestRows(
         options.test_fraction,
         options.seed,
-        {first.column(name).name: values for name, values in parse_where(options.test_where, columns).items()},
+        {first.column(name).name: values for name, values in parse_where(options.test_where, first).items()},
         options.test_last,
         first.column(options.test_group).name if options.test_group else "",
     )
@@ -218,8 +218,21 @@ def import_tables(
         split_to_cut(tests, list(sources), options.splits),
         memory,
     )
+    sources = _remembered(sources, Room(memory / 2))
     plan = make_plan(sources, asked, policies, progress)
     return _Writing(sources, plan, options, memory, progress).write(out)
+
+
+def _remembered(sources: Mapping[str, SplitTables], room: Room) -> dict[str, SplitTables]:
+    """Tables of text are parsed once, if there is room for what they hold."""
+
+    def kept(tables: list[Table]) -> list[Table]:
+        return [RememberedTable(table, room) if table.is_text else table for table in tables]
+
+    return {
+        split: SplitTables(kept(one.inputs), None if one.labels is None else kept(one.labels))
+        for split, one in sources.items()
+    }
 
 
 class _Writing:

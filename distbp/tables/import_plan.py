@@ -237,7 +237,7 @@ class _Planner:
         inputs, notes = [], []
         for about in self._choice.x:
             if about.name in self._known:
-                encoder: Encoder = OneHot(about, self._known[about.name], whose=f"{self._like_name} knows")
+                encoder: Encoder = OneHot(about, self._known[about.name], whose=self._like_name)
                 note = ""
             else:
                 found = {split: one.columns[about.name] for split, one in self._of_x.items()}
@@ -349,7 +349,8 @@ class _Planner:
         ]
         tables = [table for one in self._sources.values() for table in (*one.inputs, *(one.labels or ()))]
         for table in tables:
-            notes += [f"{table.name}: {note}" for note in getattr(table, "notes", ())]
+            own = getattr(table, "notes", ())
+            notes += [f"{table.name}: {'; '.join(own)}"] if own else []
         return notes if len(notes) <= 12 else [*notes[:11], f"and {len(notes) - 11} more notes of the readers"]
 
     def _fill(self, plan: Plan) -> None:

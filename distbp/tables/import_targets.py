@@ -75,7 +75,7 @@ class ClassLabels:
         self.as_text = frozenset((about.name,))
         self.names: tuple[str, ...] = (about.name,)
         self.units: tuple[str, ...] = (about.units,)
-        self._known: dict[tuple[bool, str], int | str] = {}
+        self._known: dict[bool, dict[str, int | str]] = {}
         self._numbers: dict[int | str, int] = {}
         for value in values:
             self._numbers.setdefault(self.label(value), len(self._numbers))
@@ -93,16 +93,24 @@ class ClassLabels:
 
     def encode(self, first: Place, values: Sequence[Values]) -> NDArray[Any]:
         """See `Targets`."""
-        column = values[0].array[:, 0]
-        if values[0].is_text:
-            written, known = first.table.is_text, self._known
-            labels: list[int | str] = []
-            for row, text in enumerate(column.tolist()):
-                key = (written, text)
-                if key not in known:
-                    known[key] = self._label(first + row, meant(text) if written else text.strip())
-                labels.append(known[key])
-            return np.array(labels, self.dtype)
+        column, missing = values[0].array[:, 0], values[0].missing
+        if missing is None:
+            return self._encoded(first, column, range(len(column)))
+        there = np.flatnonzero(~missing[:, 0])
+        found = np.full(len(column), self.labels[0], self.dtype)  # rows that are left out: any label will do
+        found[there] = self._encoded(first, column[there], there.tolist())
+        return found
+
+    def _encoded(self, first: Place, column: NDArray[Any], rows: Sequence[int]) -> NDArray[Any]:
+        """The labels of rows in which none is missing."""
+        if column.dtype.kind == "O":
+            written, texts = first.table.is_text, column.tolist()
+            known = self._known.setdefault(written, {})
+            for text in dict.fromkeys(texts):
+                if text not in known:
+                    place = first + rows[texts.index(text)]
+                    known[text] = self._label(place, meant(text) if written else text.strip())
+            return np.array([known[text] for text in texts], self.dtype)
         if self._are_texts:
             return np.array([str(int(value)) for value in column.tolist()], object)
         return column.astype(np.int64)

@@ -39,9 +39,9 @@ def check_missing(inputs: Sequence[ColumnSurvey], others: Sequence[ColumnSurvey]
 
 
 def _counted(survey: ColumnSurvey) -> str:
-    places = ", ".join(map(str, survey.places))
+    places = " and ".join(map(str, survey.places))
     values = "value" if survey.missing == 1 else "values"
-    return f"{quoted(survey.name)}: {survey.missing} {values} ({'first ' * (survey.missing > 1)}{places})"
+    return f"{quoted(survey.name)}: {survey.missing} {values} ({'the first in ' * (survey.missing > 1)}{places})"
 
 
 def dropped(rows: Mapping[str, int], surveys: Sequence[ColumnSurvey]) -> str:

@@ -98,10 +98,10 @@ class OneHot:
     is_named = as_text = True
 
     def __init__(self, about: TableColumn, values: Sequence[str], *, whose: str) -> None:
-        """`whose`: who knows these values and no others, for messages."""
+        """`whose`: where these values come from, for messages."""
         self.about, self._whose = about, whose
         self._numbers = {value: i for i, value in enumerate(values)}
-        self._texts: dict[tuple[bool, str], int] = {}
+        self._texts: dict[bool, dict[str, int]] = {}
         self.names = tuple(f"{about.name}={value}" for value in values)
         self.units = ("",) * len(values)
 
@@ -110,8 +110,12 @@ class OneHot:
         column = values.array[:, 0]
         missing = np.zeros(len(column), np.bool_) if values.missing is None else values.missing[:, 0]
         if values.is_text:
-            written = first.table.is_text
-            which = np.array([self._number(text, written) for text in column.tolist()], np.int64)
+            known = self._texts.setdefault(first.table.is_text, {})
+            texts = column.tolist()
+            for text in dict.fromkeys(texts):
+                if text not in known:
+                    known[text] = self._number(text, written=first.table.is_text)
+            which = np.fromiter((known[text] for text in texts), np.int64, len(texts))
         else:
             found, inverse = np.unique(column[~missing], return_inverse=True)
             numbers = [self._numbers.get(value_name(value), -1) for value in found.tolist()]
@@ -121,21 +125,16 @@ class OneHot:
         if unknown.any():
             row = int(unknown.argmax())
             raise DataError(
-                f"{first + row}: column {self.about.name!r} is {shown(str(column[row]))}, which {self._whose} not; "
-                f"the values known there are {_few(list(self._numbers))}"
+                f"{first + row}: column {self.about.name!r} is {shown(str(column[row]))}, which is none of the "
+                f"values of {self._whose}: {_few(list(self._numbers))}"
             )
         there = np.flatnonzero(~missing)
         encoded = np.zeros((len(column), len(self._numbers)), np.uint8)
         encoded[there, which[there]] = 1
         return encoded
 
-    def _number(self, text: str, written: bool) -> int:
-        key = written, text
-        if key not in self._texts:
-            if len(self._texts) > 4 * MOST_VALUES:
-                self._texts.clear()
-            self._texts[key] = self._numbers.get(value_name(meant(text) if written else text.strip()), -1)
-        return self._texts[key]
+    def _number(self, text: str, *, written: bool) -> int:
+        return self._numbers.get(value_name(meant(text) if written else text.strip()), -1)
 
 
 def value_name(value: Value) -> str:
@@ -231,7 +230,7 @@ def _one_hot(
                     f"the split {split}, which the split {learnt} never has; the network could not learn it: leave out "
                     "such rows, or the column with --drop"
                 )
-    return OneHot(about, names, whose=f"the split {learnt} has"), f"{quoted(name)}: {K} values, a column for each"
+    return OneHot(about, names, whose=f"the split {learnt}"), f"{quoted(name)}: {K} values, a column for each"
 
 
 def _few(values: Sequence[str]) -> str:

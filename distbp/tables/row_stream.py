@@ -55,7 +55,8 @@ def stream(
     `words`.  Raises DataError where a table does not have a column, or where it holds what is neither number nor text.
     """
     for table in tables:
-        own = [table.column(name).name for name in names]
+        known = {column.name for column in table.columns}
+        own = [name if name in known else table.column(name).name for name in names]
         wanted = frozenset(one for name, one in zip(names, own, strict=True) if name in text)
         row = 0
         for values in table.blocks(own, wanted):

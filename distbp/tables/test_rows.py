@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distbp.data.names import Name, parse, quoted
-from distbp.errors import UsageError
+from distbp.errors import DataError, UsageError
 from distbp.tables.distinct import Value
 from distbp.tables.one_hot import value_name
 from distbp.tables.source_files import is_number, shown
 from distbp.tables.survey import ColumnSurvey
+from distbp.tables.table import Table
 
 
 @dataclass(frozen=True)
@@ -151,20 +153,24 @@ def _is_same(value: Value, text: str) -> bool:
     return is_number(text) and float(text) == value
 
 
-def parse_where(option: str, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """COLUMN=VALUE,… by column: the longest name of `columns` that has an = behind it.  Raises UsageError."""
+def parse_where(option: str, table: Table) -> dict[str, tuple[str, ...]]:
+    """COLUMN=VALUE,… by column: the longest name of a column that has an = behind it.  Raises UsageError."""
     found: dict[str, tuple[str, ...]] = {}
     for entry in parse(option, "--test-where") if option else ():
-        column, value = _pair(entry, columns)
+        column, value = _pair(entry, table)
         found[column] = (*found.get(column, ()), value)
     return found
 
 
-def _pair(entry: Name, columns: Sequence[str]) -> tuple[str, str]:
-    text = entry.text
+def _pair(entry: Name, table: Table) -> tuple[str, str]:
+    text, columns = entry.text, [column.name for column in table.columns]
     for i in reversed(range(len(text))):
         if text[i] == "=" and text[:i].strip() in columns:
             return text[:i].strip(), text[i + 1 :].strip()
+    column, _, value = text.partition("=")
+    if value:
+        with suppress(DataError):  # what is no name of a column may still mean one, such as @group
+            return table.column(column.strip()).name, value.strip()
     if "=" not in text:
         raise UsageError(f"--test-where {shown(text)}: expected COLUMN=VALUE")
     raise UsageError(f"--test-where {shown(text)}: no column {shown(text.split('=')[0])}; there are {_few(columns)}")
