@@ -22,6 +22,8 @@ USERS = {
         "data.reader",
         "data.string_rows",
         "data.layout",
+        "data.plain_array",
+        "data.stored",
         "tables.import_data",
         "tables.hdf5_table",
         "training.checkpoint",

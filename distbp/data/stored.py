@@ -6,10 +6,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
+
+from distbp.data.plain_array import PlainArray
 
 
 class Stored(Protocol):
@@ -38,3 +42,41 @@ class Stored(Protocol):
         The second array is True where a value is missing, None where none of them is.  What stands at a missing place
         is NaN for floats, and means nothing otherwise.  Raises DataError, or what h5py raises about a damaged file.
         """
+
+
+@dataclass
+class PlainStored:
+    """A data set or a field that says all by itself."""
+
+    array: PlainArray
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: tuple[int, ...] | None
+    dimensions: tuple[str, ...]
+    units: str = ""
+    columns: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    is_plain: bool = True
+
+    def read(self, index: tuple[int | slice, ...]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """See `Stored.read`."""
+        return self.array.read(index), None
+
+
+def open_stored(file: h5py.File, path: str, item: h5py.Dataset | h5py.Group, field: str | None = None) -> Stored:
+    """What stands in a data set, in a field of a table, or in a group that is one column.
+
+    `path`: the file's name in messages.  Raises DataError where it is no array of numbers or strings.
+    """
+    array = PlainArray(path, item, field)
+    return PlainStored(array, array.shape, array.dtype, array.chunks, ("",) * len(array.shape))
+
+
+def is_column(item: Any) -> bool:
+    """Whether a group is one column, in a coded form."""
+    return False
+
+
+def why_not_data(item: Any, name: str) -> str:
+    """Why a data set or a group is known not to be data ("dimension scale"), or "" where that is not known."""
+    return ""
