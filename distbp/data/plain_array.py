@@ -53,39 +53,66 @@ class PlainArray:
         """Strings."""
         return h5py.check_string_dtype(self.stored) is not None
 
+    @property
+    def is_enum(self) -> bool:
+        """Whether its numbers have names; h5py has made truth values of some that do."""
+        return isinstance(self._base(), h5py.h5t.TypeEnumID) and self.stored.kind != "b"
+
+    def members(self) -> dict[str, int]:
+        """Of an enum: the number of each name."""
+        found = h5py.check_enum_dtype(self.stored) or {}
+        return {str(name): int(number) for name, number in found.items()}
+
+    def nothing(self) -> int | None:
+        """The number whose bits are all set, where the type of an enum has fewer bits than its numbers have.
+
+        It is what HDF5 puts where a value is none of the members.
+        """
+        number = self._base().get_super()
+        if number.get_precision() >= 8 * number.get_size():
+            return None
+        return -1 if self.dtype.kind == "i" else int(np.iinfo(self.dtype).max)
+
     def read(self, index: Index) -> NDArray[Any]:
         """The values at an index, an entry for each axis; see `Stored.read`."""
         own = normalized(index, self.shape)
-        if any(count == 0 for _, count, _ in own):
-            values = np.empty([count for _, count, _ in own], self.dtype)
-        elif self._references:
-            values = self._strings(own)
+        if all(count for _, count, _ in own):
+            values = self._rows(own) if self._references else self._stored(own)
+            values = _text(values) if self.is_text and values.dtype != object else values
         else:
-            rank = self.dataset.ndim
-            values = self._numbers(own[:rank])
-            values = values[(*(slice(None),) * rank, *(slice(a, a + n * s, s) for a, n, s in own[rank:]))]
+            values = np.empty([count for _, count, _ in own])
+        return without_axes(values.astype(self.dtype, copy=False), index)
+
+    def read_bytes(self, index: Index) -> NDArray[np.bytes_]:
+        """The same of strings of fixed length, as they are stored."""
+        own = normalized(index, self.shape)
+        there = all(count for _, count, _ in own)
+        values = self._stored(own) if there else np.empty([count for _, count, _ in own], self.stored)
         return without_axes(values, index)
 
-    def _numbers(self, index: list[tuple[int, int, int]]) -> NDArray[Any]:
-        """Blocks of the data set, all axes kept; those of the field after them."""
-        space = self.dataset.id.get_space()
-        counts = tuple(count for _, count, _ in index)
+    def _stored(self, own: list[tuple[int, int, int]]) -> NDArray[Any]:
+        """Numbers and strings that are in the rows themselves, all axes kept."""
+        rank = self.dataset.ndim
+        space, counts = self.dataset.id.get_space(), tuple(count for _, count, _ in own[:rank])
         if counts != space.shape:
-            starts, steps = tuple(start for start, _, _ in index), tuple(step for _, _, step in index)
+            starts, steps = (tuple(one[i] for one in own[:rank]) for i in (0, 2))
             space.select_hyperslab(starts, counts, steps)
         if self.stored.kind == "O":
-            return self._linked_strings(index)
+            return self._linked_strings(own)
         inner, in_memory = self.shape[self.dataset.ndim :], self._in_memory()
         values: NDArray[Any] = np.empty((*counts, *inner), in_memory)
         memory = h5py.h5s.create_simple(counts) if counts else h5py.h5s.create(h5py.h5s.SCALAR)
         self.dataset.id.read(memory, space, values, self._read_as(in_memory, inner))
-        return _text(values) if self.is_text else values.astype(self.dtype, copy=False)
+        return values[(*(slice(None),) * rank, *(slice(a, a + n * s, s) for a, n, s in own[rank:]))]
 
     @property
     def _is_converted(self) -> bool:
         """Whether HDF5 may convert values.  What enums and bit fields do not know it would change."""
-        base = self.kind.get_super() if isinstance(self.kind, h5py.h5t.TypeArrayID) else self.kind
-        return isinstance(base, h5py.h5t.TypeIntegerID | h5py.h5t.TypeFloatID | h5py.h5t.TypeStringID)
+        return isinstance(self._base(), h5py.h5t.TypeIntegerID | h5py.h5t.TypeFloatID | h5py.h5t.TypeStringID)
+
+    def _base(self) -> Any:
+        """The type of an element."""
+        return self.kind.get_super() if isinstance(self.kind, h5py.h5t.TypeArrayID) else self.kind
 
     def _in_memory(self) -> np.dtype[Any]:
         """What a value is read as."""
@@ -104,16 +131,15 @@ class PlainArray:
         table.insert(self.field.encode(), 0, one)
         return table
 
-    def _linked_strings(self, index: list[tuple[int, int, int]]) -> NDArray[Any]:
+    def _linked_strings(self, own: list[tuple[int, int, int]]) -> NDArray[Any]:
         """Strings of any length in other files, behind links that are trusted."""
         rows = self.dataset if self.field is None else self.dataset.fields(self.field)
-        values = np.asarray(rows[tuple(slice(a, a + n * s, s) for a, n, s in index)], object)
-        return _text(values)
+        return _text(np.asarray(rows[tuple(slice(a, a + n * s, s) for a, n, s in own)], object))
 
-    def _strings(self, index: list[tuple[int, int, int]]) -> NDArray[Any]:
+    def _rows(self, own: list[tuple[int, int, int]]) -> NDArray[Any]:
         """Rows of a data set with references: whole ones, of which those that are wanted stay."""
-        start, count, step = index[0] if self.dataset.ndim else (0, 1, 1)
-        rest = tuple(slice(a, a + n * s, s) for a, n, s in index[1:])
+        start, count, step = own[0] if own else (0, 1, 1)
+        rest = tuple(slice(a, a + n * s, s) for a, n, s in own[1:])
         inner = self.shape[1:]
         some = max(1, BLOCK_BYTES // max(1, prod(inner) * self.kind.get_size()) // step)
         parts = []
@@ -121,8 +147,7 @@ class PlainArray:
             low, last = start + first * step, start + (min(first + some, count) - 1) * step
             rows = read_rows(self.dataset, self.field, self.name, low, last + 1)
             parts.append(rows.reshape(-1, *inner)[(slice(None, None, step), *rest)])
-        values = np.concatenate(parts)
-        return values if self.is_text else values.astype(self.dtype, copy=False)
+        return np.concatenate(parts).reshape([count for _, count, _ in own])
 
 
 def normalized(index: Index, shape: tuple[int, ...]) -> list[tuple[int, int, int]]:

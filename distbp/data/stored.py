@@ -6,14 +6,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.data.plain_array import PlainArray
+from distbp.data.conventions import open_dataset
 
 
 class Stored(Protocol):
@@ -22,6 +21,8 @@ class Stored(Protocol):
     shape, chunks: of the array as it is read, its axes in the order of `dimensions`.
     dtype: of what `read` gives, in this machine's byte order; object for strings.
     dimensions: names of the axes, "" where the file has none.
+    units: of all values, "" where the file has none.
+    column_units: of each number of a row, where the file has them (attribute `units` with a text for each), else ().
     columns: names of the numbers of a row where the file has them (attribute `columns`), else ().
     notes: what was decided, in words for the user ("unpacked: 0.01 x stored + 280").
     is_plain: whether the values are those that HDF5 gives, with nothing decoded and nothing missing.
@@ -32,6 +33,7 @@ class Stored(Protocol):
     chunks: tuple[int, ...] | None
     dimensions: tuple[str, ...]
     units: str
+    column_units: tuple[str, ...]
     columns: tuple[str, ...]
     notes: tuple[str, ...]
     is_plain: bool
@@ -44,32 +46,12 @@ class Stored(Protocol):
         """
 
 
-@dataclass
-class PlainStored:
-    """A data set or a field that says all by itself."""
-
-    array: PlainArray
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    chunks: tuple[int, ...] | None
-    dimensions: tuple[str, ...]
-    units: str = ""
-    columns: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    is_plain: bool = True
-
-    def read(self, index: tuple[int | slice, ...]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """See `Stored.read`."""
-        return self.array.read(index), None
-
-
 def open_stored(file: h5py.File, path: str, item: h5py.Dataset | h5py.Group, field: str | None = None) -> Stored:
     """What stands in a data set, in a field of a table, or in a group that is one column.
 
     `path`: the file's name in messages.  Raises DataError where it is no array of numbers or strings.
     """
-    array = PlainArray(path, item, field)
-    return PlainStored(array, array.shape, array.dtype, array.chunks, ("",) * len(array.shape))
+    return open_dataset(path, item, field)
 
 
 def is_column(item: Any) -> bool:
