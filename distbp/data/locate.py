@@ -264,7 +264,7 @@ def _found(
         shape,
         _chunk(stored, selection),
         names=_names(stored, name, width, alone=alone, whole=whole),
-        units=_units(item, stored, width, whole=whole),
+        units=_units(stored, width, whole=whole),
         selection=None if whole else selection,
         is_decoded=not stored.is_plain,
         brackets=brackets,
@@ -305,11 +305,10 @@ def _names(stored: Stored, name: str, width: int, *, alone: bool, whole: bool) -
     return () if alone else tuple(f"{name}[{i}]" for i in range(width))
 
 
-def _units(item: Any, stored: Stored, width: int, *, whole: bool) -> tuple[str, ...]:
+def _units(stored: Stored, width: int, *, whole: bool) -> tuple[str, ...]:
     """Of each column, as a data set of distbp has them; or of all, as netCDF has it."""
-    each = item.attrs.get("units") if whole and stored.columns else None
-    if isinstance(each, np.ndarray) and each.dtype.kind == "S" and each.shape == (width,):
-        return tuple(unit.decode() for unit in each.tolist())
+    if whole and len(stored.column_units) == width:
+        return stored.column_units
     return (stored.units,) * width if stored.units else ()
 
 

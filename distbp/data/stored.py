@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
+
+from distbp.data.conventions import open_dataset
 
 
 class Stored(Protocol):
@@ -18,6 +21,8 @@ class Stored(Protocol):
     shape, chunks: of the array as it is read, its axes in the order of `dimensions`.
     dtype: of what `read` gives, in this machine's byte order; object for strings.
     dimensions: names of the axes, "" where the file has none.
+    units: of all values, "" where the file has none.
+    column_units: of each number of a row, where the file has them (attribute `units` with a text for each), else ().
     columns: names of the numbers of a row where the file has them (attribute `columns`), else ().
     notes: what was decided, in words for the user ("unpacked: 0.01 x stored + 280").
     is_plain: whether the values are those that HDF5 gives, with nothing decoded and nothing missing.
@@ -28,6 +33,7 @@ class Stored(Protocol):
     chunks: tuple[int, ...] | None
     dimensions: tuple[str, ...]
     units: str
+    column_units: tuple[str, ...]
     columns: tuple[str, ...]
     notes: tuple[str, ...]
     is_plain: bool
@@ -40,44 +46,19 @@ class Stored(Protocol):
         """
 
 
-class _Plain:
-    def __init__(self, dataset: Any, field: str | None, where: str) -> None:
-        import h5py
+def open_stored(file: h5py.File, path: str, item: h5py.Dataset | h5py.Group, field: str | None = None) -> Stored:
+    """What stands in a data set, in a field of a table, or in a group that is one column.
 
-        from distbp.errors import DataError
-
-        self._dataset, self._field, self._where = dataset, field, where
-        dtype = dataset.dtype if field is None else dataset.dtype[field]
-        self.shape = (*dataset.shape, *dtype.shape)
-        dtype = dtype.base
-        if h5py.check_string_dtype(dtype) is not None:
-            dtype = np.dtype("O")
-        elif dtype.kind not in "biuf" or dtype.itemsize > 8:
-            raise DataError(f"{where} is of type {dtype}; expected integers or real numbers")
-        self.dtype = dtype.newbyteorder("=")
-        self.chunks = dataset.chunks
-        self.dimensions = ("",) * len(self.shape)
-        self.units = ""
-        columns = dataset.attrs.get("columns")
-        self.columns = tuple(c.decode() for c in columns.tolist()) if columns is not None else ()
-        self.notes: tuple[str, ...] = ()
-        self.is_plain = True
-
-    def read(self, index: Any) -> Any:
-        source = self._dataset if self._field is None else self._dataset.fields(self._field)
-        return np.asarray(source[index]), None
-
-
-def open_stored(file: Any, path: str, item: Any, field: str | None = None) -> Stored:
-    """Opens."""
-    return _Plain(item, field, f"{path}: {item.name.lstrip('/')}{'.' + field if field else ''}")
+    `path`: the file's name in messages.  Raises DataError where it is no array of numbers or strings.
+    """
+    return open_dataset(path, item, field)
 
 
 def is_column(item: Any) -> bool:
-    """Whether."""
+    """Whether a group is one column, in a coded form."""
     return False
 
 
 def why_not_data(item: Any, name: str) -> str:
-    """Why."""
+    """Why a data set or a group is known not to be data ("dimension scale"), or "" where that is not known."""
     return ""
