@@ -86,6 +86,8 @@ def options(dtype: str, **more: Any) -> dict[str, Any]:
         ("float64", (1e-25, 1e22)),
         ("float64", (1e150, 1.0)),
         ("float64", (1e-150,)),
+        ("float64", (1e-200, 1e-230)),
+        ("float64", (1e250,)),
     ],
 )
 @pytest.mark.parametrize(("ranks", "nodes"), FORMS)

@@ -218,9 +218,10 @@ def _check_range(data: Split, of: str, scaling: Scaling, dtype: str) -> None:
         usable &= (1.0 / scaling.spread).astype(dtype) > 0
     if not usable.all():
         column = int(usable.argmin())
+        advice = "change its unit" + (", or use --dtype float64" if dtype != "float64" else "")
         raise DataError(
             f"{data.where(of)}, column {column}: mean or minimum {scaling.shift[column]:g}, "
-            f"spread {scaling.spread[column]:g}; out of the range of {dtype}: change its unit, or use --dtype float64"
+            f"spread {scaling.spread[column]:g}; out of the range of {dtype}: {advice}"
         )
 
 
