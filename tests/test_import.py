@@ -420,7 +420,8 @@ def test_the_command(runner: Runner, tmp_path: Path) -> None:
     done = runner.distbp("import", source, "--y", "kind", "--test-fraction", "0.1", "--out", "c.h5")
     assert done.returncode == 0, done.stderr
     assert "rows in train" in done.stdout
-    assert "4 inputs (float32), 3 classes" in done.stdout
+    assert "4 inputs (float32), 3 classes of kind" in done.stdout
+    assert "inputs: pressure, temperature, u, v; y: kind\n" in done.stdout
     check_error(runner.distbp("import", source, "--y", "kind", "--out", "c.h5"), 1, "exists already")
     check_error(runner.distbp("import", source, "--out", "d.h5"), 2, "which column has the labels")
     assert runner.distbp("import", source, "--y", "kind", "--out", "c.h5", "--overwrite").returncode == 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from fake_table import FakeTable, read, write
+from runs import configuration, train_on
 
 from distbp.data.names import Name
 from distbp.errors import DataError, UsageError
@@ -200,16 +200,33 @@ def test_columns_of_arrays_as_a_network_knows_them(tmp_path: Path, monkeypatch: 
     np.testing.assert_array_equal(read(tmp_path / "o.h5")["train/x"], np.column_stack([B, B + 1, A]))
 
 
-def test_names_come_from_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    from distbp.tables.like import names_of
+def test_y_is_what_the_network_has_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    y = np.arange(N) % 3 / 1.0
+    for labels, wanted in ((None, [[v] for v in y]), ((0, 1, 2), y.tolist())):
+        like(monkeypatch, ("a",), ("t",), labels)
+        write(tmp_path / "o.h5", FakeTable({"a": A, "t": y}), like="run", overwrite=True)
+        assert read(tmp_path / "o.h5")["train/y"].tolist() == wanted
 
-    columns = SimpleNamespace(x=("a", "b"), y=("k",))
-    problem = SimpleNamespace(columns=columns, labels=("u", "v"))
-    monkeypatch.setattr("distbp.training.checkpoint.read", lambda path: SimpleNamespace(problem=problem))
-    assert names_of("c.h5") == Like("c.h5", ("a", "b"), ("k",), ("u", "v"))
-    columns.x = ()
+
+def test_names_come_from_a_checkpoint(tmp_path: Path) -> None:
+    """Another table, its columns in another order, and without labels: what the network makes of it is the same."""
+    (tmp_path / "a.csv").write_text(
+        "a,k,label\n" + "".join(f"{i * i % 7},{'uvw'[i % 3]},{['no', 'yes'][i % 2]}\n" for i in range(24))
+    )
+    import_data([str(tmp_path / "a.csv")], [], tmp_path / "a.h5", ImportOptions())
+    run = train_on(1, configuration(str(tmp_path / "a.h5"), tmp_path / "run", epochs=1))
+    assert run.problem.columns.x == ("a", "k=u", "k=v", "k=w")
+    (tmp_path / "b.csv").write_text("k,extra,a\nw,3,1\nu,4,2\n")
+    import_data(
+        [str(tmp_path / "b.csv")], [], tmp_path / "b.h5", ImportOptions(like=str(tmp_path / "run"), unlabelled=True)
+    )
+    found = read(tmp_path / "b.h5")
+    assert found["train/x"].tolist() == [[1, 0, 0, 1], [2, 1, 0, 0]]
+    assert found["train/x columns"] == ["a", "k=u", "k=v", "k=w"]
+    write(tmp_path / "c.h5", FakeTable({"x": np.column_stack([A, B]), "y": KIND}))
+    train_on(1, configuration(str(tmp_path / "c.h5"), tmp_path / "other", epochs=1))
     with pytest.raises(UsageError, match="inputs without names"):
-        names_of("c.h5")
+        import_data([str(tmp_path / "b.csv")], [], tmp_path / "d.h5", ImportOptions(like=str(tmp_path / "other")))
 
 
 def test_the_same_file_twice(tmp_path: Path) -> None:

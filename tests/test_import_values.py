@@ -102,8 +102,8 @@ def test_text_becomes_categories(tmp_path: Path) -> None:
     found = read(tmp_path / "o.h5")
     assert found["train/x columns"] == ["a", "k=a", "k=b", "k=c", "f"]
     np.testing.assert_array_equal(found["train/x"][:3, 1:], [[0, 1, 0, 1], [0, 0, 1, 0], [1, 0, 0, 1]])
-    assert "k: 3 values, a column for each" in done.notes
-    assert "f: true is 1, false is 0" in done.notes
+    assert "a column for each value of k (3)" in done.notes
+    assert "true is 1 and false is 0 in f" in done.notes
 
 
 def test_text_that_is_no_category(tmp_path: Path) -> None:

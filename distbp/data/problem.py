@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distbp.config import AUTO, Config, check
 from distbp.data.labels import Labels, in_words
@@ -17,7 +19,7 @@ from distbp.errors import DataError
 from distbp.mathematics.activations import Array
 from distbp.mathematics.backprop import Piece
 from distbp.mathematics.batches import pieces, shard
-from distbp.mathematics.losses import LOSSES
+from distbp.mathematics.losses import LOSSES, has_digits, wide_squares
 from distbp.mathematics.network import Network
 from distbp.ranks.communicator import Communicator, agree
 from distbp.ranks.stop import Pulse
@@ -69,15 +71,28 @@ class Problem:
         y, a = piece.y, piece.a[self.network.F]
         if self.metric == "rmse":
             error = np.subtract(a, y, out=piece.s[self.network.F])
-            np.square(error, out=error)
-            return float(error.sum(axis=1, dtype=np.float64) @ np.square(self.target.spread)) / len(y)
+            sums = np.square(error, out=error).sum(axis=1, dtype=np.float64)
+            if not has_digits(float(sums.sum()), error):
+                sums = wide_squares(y, a).sum(axis=1)
+            return float(sums @ self._weights) / len(y)
         if self.network.loss.name == "binary_cross_entropy":
             return float(np.count_nonzero((a > 0.5) == (y > 0.5))) / len(y)
         return float(np.count_nonzero(a.argmax(axis=0) == y.argmax(axis=0)))
 
     def metric_value(self, total: float, n: int) -> float:
         """The metric of n samples from the sum over them."""
-        return float(np.sqrt(total / n)) if self.metric == "rmse" else total / n
+        return float(np.sqrt(total / n)) * self._unit if self.metric == "rmse" else total / n
+
+    @cached_property
+    def _unit(self) -> float:
+        """In which rmse is summed: 1, unless squares of the targets may be beyond float64."""
+        largest = float(self.target.spread.max())
+        return 1.0 if 1e-100 < largest < 1e100 else largest
+
+    @cached_property
+    def _weights(self) -> NDArray[np.float64]:
+        """Of the squared errors of each output, which are scaled."""
+        return np.square(self.target.spread / self._unit)
 
     def in_order(self, layout: Layout) -> Layout:
         """The layout with its columns in the order in which the network knows them.  Raises DataError."""
@@ -238,9 +253,10 @@ def _check_range(data: Split, of: str, scaling: Scaling, dtype: str) -> None:
         usable &= (1.0 / scaling.spread).astype(dtype) > 0
     if not usable.all():
         column = int(usable.argmin())
+        advice = "change its unit" + (", or use --dtype float64" if dtype != "float64" else "")
         raise DataError(
             f"{data.where(of)}, column {column}: mean or minimum {scaling.shift[column]:g}, "
-            f"spread {scaling.spread[column]:g}; out of the range of {dtype}: change its unit, or use --dtype float64"
+            f"spread {scaling.spread[column]:g}; out of the range of {dtype}: {advice}"
         )
 
 

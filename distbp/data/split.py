@@ -102,10 +102,10 @@ class FileRows:
     """The inputs or targets of a split, read when they are asked for."""
 
     def __init__(self, layout: Layout, of: str) -> None:
-        self._reader, self._of, self._dtype = Reader(layout), of, layout.dtype(of)
+        self._reader, self._of, self.dtype = Reader(layout), of, layout.dtype(of)
         self.shape = (layout.rows, layout.width(of))
-        self._ahead = max(1, BLOCK_BYTES // (self.shape[1] * self._dtype.itemsize))
-        self._first, self._held = 0, np.empty((0, self.shape[1]), self._dtype)
+        self._ahead = max(1, BLOCK_BYTES // (self.shape[1] * self.dtype.itemsize))
+        self._first, self._held = 0, np.empty((0, self.shape[1]), self.dtype)
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         """See `read`."""
@@ -116,7 +116,7 @@ class FileRows:
         """Rows first … last - 1; those before `until` that follow are read along, for they will be asked for next."""
         if first < self._first or last > self._first + len(self._held):
             end = max(last, min(first + self._ahead, until))
-            self._held = np.empty((end - first, self.shape[1]), self._dtype)
+            self._held = np.empty((end - first, self.shape[1]), self.dtype)
             self._reader.read(self._of, first, end, self._held)
             self._first = first
         return self._held[first - self._first : last - self._first]

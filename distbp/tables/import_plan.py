@@ -22,7 +22,7 @@ from distbp.tables.import_targets import (
     wants_text,
 )
 from distbp.tables.missing import check_finite, check_missing, dropped
-from distbp.tables.one_hot import Encoder, OneHot, Plain, encoder_of
+from distbp.tables.one_hot import Encoder, OneHot, Plain, encoder_of, said
 from distbp.tables.row_stream import Rows, side_by_side, stream
 from distbp.tables.stored_type import DType, check_written, stored_type
 from distbp.tables.survey import ColumnSurvey, Progress, TableSurvey, Wanted, survey
@@ -134,6 +134,9 @@ class _Planner:
         self._choice = choose(self._first, self._labels, asked)
         like = asked.like.categories(self._first) if asked.like and not asked.x else {}
         self._known = like
+        self._task = policies.task
+        if asked.like and self._task == "auto":
+            self._task = "targets" if asked.like.labels is None else "classes"  # as that network has it
         self._categorical = self._choice.categorical | frozenset(like)
         self._x = tuple(column.name for column in self._choice.x)
         self._y = tuple(column.name for column in self._choice.y)
@@ -148,7 +151,7 @@ class _Planner:
         kept = self._kept()
         check_missing(x, [*y, *tests], self._policies.on_missing)
         notes = [dropped({s: int(np.count_nonzero(~rows)) for s, rows in kept.items()}, [*x, *y, *tests])]
-        inputs, words = self._encoders()
+        inputs = self._encoders()
         self._check_widths(inputs)
         targets = self._targets()
         columns = [(one, [self._of_x[split].columns[one.about.name] for split in self._sources]) for one in inputs]
@@ -164,7 +167,9 @@ class _Planner:
         plan = Plan(self._choice, inputs, order, targets, dtype, parts, [])
         check_different(plan.names)
         plan.notes = [
-            note for note in (*notes, *words, *of_type, targets.note, *self._of_rows(inputs), *self._told()) if note
+            note
+            for note in (*notes, *said(inputs), *of_type, targets.note, *self._of_rows(inputs), *self._told())
+            if note
         ]
         self._fill(plan)
         return plan
@@ -176,7 +181,7 @@ class _Planner:
 
     def _look(self) -> None:
         """The first pass."""
-        y, task, gaps = self._y, self._policies.task, self._policies.on_missing == "drop"
+        y, task, gaps = self._y, self._task, self._policies.on_missing == "drop"
         as_text = frozenset(name for name in self._choice.tests if name not in self._x) | self._categorical
         label_table = self._labels or self._first
         of_y = frozenset(y) if len(y) == 1 and wants_text(label_table, y[0], task) else frozenset()
@@ -200,7 +205,7 @@ class _Planner:
             found = self._all((name,))
             if any(one.has_text for one in found) and any(one.has_numbers and one.is_written for one in found):
                 self._resurvey(name, as_text=True, of_y=False)
-        for name in of_y if self._policies.task == "auto" else ():
+        for name in of_y if self._task == "auto" else ():
             if any(one.distinct.is_over for one in self._all((name,), of_y=True)):
                 self._resurvey(name, as_text=False, of_y=True)
 
@@ -233,18 +238,15 @@ class _Planner:
             kept[split] = rows
         return kept
 
-    def _encoders(self) -> tuple[list[Encoder], list[str]]:
-        inputs, notes = [], []
+    def _encoders(self) -> list[Encoder]:
+        inputs: list[Encoder] = []
         for about in self._choice.x:
             if about.name in self._known:
-                encoder: Encoder = OneHot(about, self._known[about.name], whose=self._like_name)
-                note = ""
-            else:
-                found = {split: one.columns[about.name] for split, one in self._of_x.items()}
-                encoder, note = encoder_of(about, found, self._learnt, categorical=about.name in self._categorical)
-            inputs.append(encoder)
-            notes.append(note)
-        return inputs, notes
+                inputs.append(OneHot(about, self._known[about.name], whose=self._like_name))
+                continue
+            found = {split: one.columns[about.name] for split, one in self._of_x.items()}
+            inputs.append(encoder_of(about, found, self._learnt, categorical=about.name in self._categorical))
+        return inputs
 
     @property
     def _like_name(self) -> str:
@@ -269,9 +271,7 @@ class _Planner:
             return NoTargets()
         tables = [table for one in self._sources.values() for table in (one.labels or one.inputs)]
         surveys = [self._all((name,), of_y=True) for name in self._y]
-        labels = self._asked.like.labels if self._asked.like else None
-        question = Question(self._choice.y, surveys, tables, self._policies.words, labels)
-        return decide(question, self._policies.task)
+        return decide(Question(self._choice.y, surveys, tables, self._policies.words), self._task)
 
     def _order(self, inputs: Sequence[Encoder]) -> list[int] | None:
         if self._asked.like is None or self._asked.x:

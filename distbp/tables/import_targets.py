@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.data.labels import Labels
 from distbp.data.names import quoted
 from distbp.data.task import looks_like_labels, looks_like_quantities
 from distbp.errors import DataError, UsageError
@@ -193,7 +192,6 @@ class Question:
     surveys: Sequence[Sequence[ColumnSurvey]]
     tables: Sequence[Table]
     words: frozenset[str]
-    labels: Labels | None = None  # those that a network knows already (--like)
 
     @property
     def name(self) -> str:
@@ -224,6 +222,13 @@ def wants_text(table: Table, name: str, task: str) -> bool:
 
 def decide(question: Question, task: str) -> Targets:
     """What y is.  `task`: auto, classes or targets.  Raises DataError; UsageError where the user has to say it."""
+    for about, of_column in zip(question.columns, question.surveys, strict=True):
+        widths = sorted({survey.width for survey in of_column})
+        if len(widths) > 1:
+            raise DataError(
+                f"{question.tables[0].name}: {about.name!r} has {widths[0]} numbers a row in one split, and "
+                f"{widths[-1]} in another"
+            )
     width = sum(max(survey.width for survey in surveys) for surveys in question.surveys)
     if width == 1 and task != "targets":
         found = _one_column(question, task)
@@ -242,8 +247,6 @@ def _one_column(question: Question, task: str) -> Targets | None:
     fraction = next((survey.fraction for survey in surveys if survey.fraction), None)
     over = any(survey.distinct.is_over for survey in surveys)
     is_float = any(dtype.kind == "f" for survey in surveys for dtype in survey.types)
-    if question.labels is not None and task == "auto":
-        task = "classes"  # as the network has it
     if task == "classes":
         if fraction:
             raise DataError(

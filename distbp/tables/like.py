@@ -104,10 +104,8 @@ def names_of(checkpoint: str) -> Like:
 
     path = find_checkpoint(checkpoint)
     problem = read(path).problem
-    columns = getattr(problem, "columns", None)  # names of the inputs (x) and of the targets (y), each maybe None
-    x = getattr(columns, "x", None)
-    if not x:
+    if not problem.columns.x:
         raise UsageError(
             f"--like {checkpoint}: the network was trained on inputs without names; name the columns with --x"
         )
-    return Like(str(path), tuple(x), tuple(getattr(columns, "y", None) or ()), problem.labels)
+    return Like(str(path), problem.columns.x, problem.columns.y, problem.labels)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from distbp.data.names import quoted
 from distbp.errors import DataError
+from distbp.tables.choice import few
 from distbp.tables.distinct import Value, meant
 from distbp.tables.row_stream import Place
 from distbp.tables.source_files import is_number, shown
@@ -158,10 +159,8 @@ def tally(surveys: Sequence[ColumnSurvey]) -> dict[Value, int]:
     return found
 
 
-def encoder_of(
-    about: TableColumn, surveys: Mapping[str, ColumnSurvey], learnt: str, *, categorical: bool
-) -> tuple[Encoder, str]:
-    """How a column of inputs becomes numbers, and a note for the user or "".
+def encoder_of(about: TableColumn, surveys: Mapping[str, ColumnSurvey], learnt: str, *, categorical: bool) -> Encoder:
+    """How a column of inputs becomes numbers.
 
     surveys: of each split; `learnt`: the split whose values are taken for categories.  Raises DataError.
     """
@@ -171,11 +170,11 @@ def encoder_of(
             raise DataError(f"{found[0].place(0)}: {about.name!r} is {found[0].width} texts a row; expected one")
         values = tally(found)
         if not categorical and is_true_false(values):
-            return TrueFalse(about), f"{quoted(about.name)}: true is 1, false is 0"
+            return TrueFalse(about)
         if not categorical:
             _check_is_text(about.name, found, values)
         return _one_hot(about, surveys, learnt, values, categorical=categorical)
-    return Plain(about, max(survey.width for survey in found)), ""
+    return Plain(about, max(survey.width for survey in found))
 
 
 def _check_is_text(name: str, surveys: Sequence[ColumnSurvey], values: Mapping[Value, int]) -> None:
@@ -208,7 +207,7 @@ def _one_hot(
     values: Mapping[Value, int],
     *,
     categorical: bool,
-) -> tuple[Encoder, str]:
+) -> Encoder:
     name, K, rows = about.name, len({value_name(value) for value in values}), sum(values.values())
     first = next(iter(surveys.values())).place(0)
     over = any(survey.distinct.is_over for survey in surveys.values())
@@ -230,7 +229,15 @@ def _one_hot(
                     f"the split {split}, which the split {learnt} never has; the network could not learn it: leave out "
                     "such rows, or the column with --drop"
                 )
-    return OneHot(about, names, whose=f"the split {learnt}"), f"{quoted(name)}: {K} values, a column for each"
+    return OneHot(about, names, whose=f"the split {learnt}")
+
+
+def said(inputs: Sequence[Encoder]) -> list[str]:
+    """What was made of text, in words for the user."""
+    one_hot = [f"{quoted(one.about.name)} ({len(one.names)})" for one in inputs if isinstance(one, OneHot)]
+    flags = [quoted(one.about.name) for one in inputs if isinstance(one, TrueFalse)]
+    found = [f"a column for each value of {few(one_hot)}"] if one_hot else []
+    return found + ([f"true is 1 and false is 0 in {few(flags)}"] if flags else [])
 
 
 def _few(values: Sequence[str]) -> str:

@@ -357,7 +357,7 @@ def _from_tree(path: Path, tree: Tree, config: Config, machines: list[Machine]) 
     vector = np.concatenate(layers)
     widths = {"input": n[1], "target": n[F]}
     scaling = {
-        group: Scaling(*(take(f"/{group}/{name}", (count,), "float64") for name in ("shift", "spread")))
+        group: Scaling(take(f"/{group}/shift", (count,), "float64"), take(f"/{group}/spread", (count,), "float64"))
         for group, count in widths.items()
     }
     if any((part.spread <= 0.0).any() for part in scaling.values()):
