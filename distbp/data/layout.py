@@ -161,6 +161,10 @@ class Layout:
         """What the file calls the axis of the samples, or ""."""
         return next((column.axis for column in self.parts[0].columns if column.axis), "")
 
+    def notes_of(self, of: str) -> tuple[str, ...]:
+        """How the values of "x" or "y" were decoded."""
+        return tuple(dict.fromkeys(note for column in getattr(self.parts[0], of) for note in column.notes))
+
     @property
     def notes(self) -> list[str]:
         """How values were decoded, a line for each kind."""
