@@ -129,7 +129,7 @@ def check_launcher(launch: Launch) -> list[Finding]:
     if launch.rank > 0:
         return []
     by = f"{launch.size or 'some'} ranks ({launch.source or 'rank alone'})" if launch.launched else "one process"
-    found = [Finding(OK, "started as", by)]
+    found = [Finding(WARN, "started as", f"{by}; {launch.alone}") if launch.alone else Finding(OK, "started as", by)]
     path = shutil.which("mpirun") or shutil.which("mpiexec")
     beside = Path(sys.executable).parent / "mpirun"
     use = f"use {beside}" if beside.exists() else "use the one of that MPI (load its module)"
