@@ -30,6 +30,7 @@ from distbp.errors import DataError
 
 ANONYMOUS = ("x", "y")  # what such a data set is called says nothing about the number in it
 LONGEST_ATTRIBUTE = 4096  # numbers
+SHARED = ("dataset", "field", "dtype", "shape", "names", "units", "selection", "brackets", "axis", "notes")
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def find_splits(paths: Sequence[str], splits: Sequence[str], asked: Asked) -> di
                     first = parts[split][-1].first + parts[split][-1].rows if parts[split] else 0
                     if parts[split]:
                         _check_alike(parts[split][0], part)
+                        part = _sharing(parts[split][0], part)
                     parts[split].append(replace(part, first=first, begin=begin))
     for split in splits:
         if not parts[split]:
@@ -492,3 +494,13 @@ def _check_alike(one: Part, other: Part) -> None:
                 f"{b.file}: {b.name} has the columns {few(b.names)}, but {a.file} has {few(a.names)}; files of one "
                 "data set must agree: import them together"
             )
+
+
+def _sharing(one: Part, other: Part) -> Part:
+    """The other part, with what is equal in both held in memory once: there may be 100,000 of them."""
+    return replace(other, x=tuple(map(_shared, one.x, other.x)), y=tuple(map(_shared, one.y, other.y)))
+
+
+def _shared(one: Column, other: Column) -> Column:
+    same = {name: getattr(one, name) for name in SHARED if getattr(one, name) == getattr(other, name)}
+    return replace(other, **same)
