@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.errors import DataError
-from distbp.files.attribute_messages import stored_attribute
+from distbp.files.attribute_messages import stored_attributes
 from distbp.files.object_header import HeaderDamage, ObjectHeader
 from distbp.files.string_heap import REFERENCE, HeapDamage, StringHeap
 
@@ -26,11 +26,16 @@ class Attributes:
 
     def __init__(self, path: str, item: h5py.Dataset | h5py.Group) -> None:
         self._item, self._path = item, path
+        self._stored: dict[bytes, bytes] | None = None
         self.names: frozenset[str] = frozenset()
         if h5py.h5a.get_num_attrs(item.id):
             found: list[bytes] = []
             h5py.h5a.iterate(item.id, found.append)
             self.names = frozenset(name.decode(errors="replace") for name in found)
+
+    def beside(self, item: h5py.Dataset | h5py.Group) -> Attributes:
+        """Those of another object of the file."""
+        return Attributes(self._path, item)
 
     def get(self, name: str) -> Value:
         """A text, several, or an array of one axis of numbers; None: not there, or made of something else."""
@@ -96,10 +101,12 @@ class Attributes:
         file = self._item.file
         descriptor, base = file.id.get_vfd_handle(), file.userblock_size
         try:
-            header = ObjectHeader(descriptor, base, h5py.h5o.get_info(self._item.id).addr)
-            stored = stored_attribute(header, descriptor, base, name.encode())
+            if self._stored is None:
+                header = ObjectHeader(descriptor, base, h5py.h5o.get_info(self._item.id).addr)
+                self._stored = stored_attributes(header, descriptor, base)
+            stored = self._stored.get(name.encode(), b"")
             if len(stored) < count * REFERENCE.itemsize:
-                raise HeaderDamage("it breaks off")
+                raise HeaderDamage("it breaks off, or is stored in a way that distbp does not read")
             return look(StringHeap(descriptor, base), np.frombuffer(stored, REFERENCE, count))
         except (HeaderDamage, HeapDamage) as damage:
             raise DataError(
@@ -119,8 +126,3 @@ def _decoded(value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         return value.decode("latin-1")
-
-
-def written_by_netcdf(file: h5py.File) -> bool:
-    """Whether netCDF or h5netcdf left its mark."""
-    return bool(h5py.h5a.exists(file.id, b"_NCProperties"))

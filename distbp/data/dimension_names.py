@@ -26,7 +26,17 @@ def dimension_names(attributes: Attributes, dataset: h5py.Dataset) -> tuple[str,
         names = [found.get(address, name) for address, name in zip(addresses, names, strict=True)]
     elif attributes.text("CLASS") == "DIMENSION_SCALE" and rank == 1:
         names = [(dataset.name or "").rpartition("/")[2]]
+    elif "unitSI" in attributes.names and not any(names):
+        names = list(_of_mesh(attributes.beside(dataset.parent), rank))
     return tuple(names)
+
+
+def _of_mesh(mesh: Attributes, rank: int) -> tuple[str, ...]:
+    """openPMD: the group of a mesh names the axes of its components."""
+    names = mesh.texts("axisLabels")
+    if len(names) != rank:
+        return ("",) * rank
+    return names[::-1] if mesh.text("dataOrder") == "F" else names
 
 
 def _names_above(dataset: h5py.Dataset, wanted: set[int]) -> dict[int, str]:

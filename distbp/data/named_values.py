@@ -34,7 +34,8 @@ class NamedValues:
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """The name of each number, and where there is none.  Raises Undecodable."""
         numbers = np.array(sorted(self.names), values.dtype.type if values.dtype.kind != "b" else np.uint8)
-        names = np.array([*(self.names[int(number)] for number in numbers), False], self.dtype)
+        nothing = False if self.dtype == np.bool_ else ""
+        names = np.array([*(self.names[int(number)] for number in numbers), nothing], self.dtype)
         places = _places(values, numbers)
         for number in self.missing:
             gone = values == number

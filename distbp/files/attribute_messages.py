@@ -19,48 +19,41 @@ MOST_BLOCKS = 64  # of a heap that are looked at: 512 KiB
 LEAF = 10  # bytes of a node of a B-tree beside its records: signature, version, type; and its checksum
 
 
-def stored_attribute(header: ObjectHeader, descriptor: int, base: int, name: bytes) -> bytes:
-    """The bytes of the value of an attribute, and perhaps a few more.  Raises HeaderDamage where it is not found."""
+def stored_attributes(header: ObjectHeader, descriptor: int, base: int) -> dict[bytes, bytes]:
+    """Of each attribute its name, and the bytes of its value with perhaps a few more behind them.
+
+    Raises HeaderDamage.
+    """
+    found: dict[bytes, bytes] = {}
     try:
         for kind, body in header.messages():
             if kind == ATTRIBUTE:
-                found = _value(body, name)
+                found.update([_parts(body)])
             elif kind == ATTRIBUTE_INFO:
-                found = _in_heap(body, _File(descriptor, base), name)
-            else:
-                continue
-            if found is not None:
-                return found
+                found.update(_in_heap(body, _File(descriptor, base)))
     except (struct.error, IndexError):
         raise HeaderDamage("its attributes break off") from None
-    raise HeaderDamage(f"its attribute {name.decode(errors='replace')} is stored in a way that distbp does not read")
+    return found
 
 
-def _value(message: bytes, name: bytes) -> bytes | None:
-    """What stands in a message, if it is the attribute of that name."""
+def _parts(message: bytes) -> tuple[bytes, bytes]:
+    """Name and value of an attribute."""
     version, _, *sizes = struct.unpack_from("<BBHHH", message)
     if version == 1:
         sizes_there = [-(-size // 8) * 8 for size in sizes]
         begin = 8
     else:
         sizes_there, begin = sizes, 8 + (version == 3)
-    if message[begin : begin + sizes[0]].rstrip(b"\0") != name:
-        return None
-    return message[begin + sum(sizes_there) :]
+    return message[begin : begin + sizes[0]].rstrip(b"\0"), message[begin + sum(sizes_there) :]
 
 
-def _in_heap(info: bytes, file: _File, name: bytes) -> bytes | None:
-    """The same, of an object with many attributes."""
+def _in_heap(info: bytes, file: _File) -> Iterator[tuple[bytes, bytes]]:
+    """The same of an object with many of them."""
     at = 2 + 2 * (info[1] & 1)
     heap_address, tree_address = struct.unpack_from("<QQ", info, at)
-    if NOWHERE in (heap_address, tree_address):
-        return None
-    heap = _FractalHeap(file, heap_address)
-    for record in _records(file, tree_address):
-        found = _value(heap.get(record), name)
-        if found is not None:
-            return found
-    return None
+    if NOWHERE not in (heap_address, tree_address):
+        heap = _FractalHeap(file, heap_address)
+        yield from (_parts(heap.get(record)) for record in _records(file, tree_address))
 
 
 class _File:

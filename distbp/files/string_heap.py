@@ -22,6 +22,7 @@ COLLECTION = struct.Struct("<4sB3xQ")  # signature, version, bytes of all of it;
 HEADER = 2  # words of 8 bytes: those of a collection; and of an object: its number, of 2 bytes, and its length
 SMALLEST, LARGEST = 4096, 2**26  # bytes of a collection: what HDF5 makes at least, and what is read here at most
 MOST_OBJECTS = 2**16  # of a collection, for so many numbers there are
+SHORT = 2**13  # words of collections whose objects are found one by one
 TOGETHER = 2**24  # bytes of collections that are looked at together
 
 
@@ -132,6 +133,31 @@ def _keys(collection: NDArray[np.int64], number: NDArray[Any]) -> NDArray[np.int
     return collection << 32 | number.astype(np.int64)
 
 
+def _walk(at: NDArray[np.int64], following: NDArray[np.int64], is_object: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """From the first object of each collection to the one that has none after it, marking all on the way."""
+    for _ in range(MOST_OBJECTS):
+        is_object[at] = True
+        before, at = at, following[at]
+        if (at == before).all():
+            return at
+    raise HeapDamage(f"a heap of more than {MOST_OBJECTS} objects", int((at != before).argmax()))
+
+
+def _walk_short(at: NDArray[np.int64], following: NDArray[np.int64], is_object: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The same for little, where NumPy would take longer to begin than this does to end."""
+    after, last = following.tolist(), at.copy()
+    for i, place in enumerate(at.tolist()):
+        places = [place]
+        while after[place] != place and len(places) <= MOST_OBJECTS:
+            place = after[place]
+            places.append(place)
+        if len(places) > MOST_OBJECTS:
+            raise HeapDamage(f"a heap of more than {MOST_OBJECTS} objects", i)
+        is_object[places] = True
+        last[i] = place
+    return last
+
+
 def _objects(
     content: bytes, begins: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -147,13 +173,7 @@ def _objects(
     is_followed = (words[:-1] & 0xFFFF > 0) & (length >= 0) & (length < LARGEST) & (following <= most)
     following = np.where(is_followed, following, here)
     is_object = np.zeros(len(words), bool)
-    for _ in range(MOST_OBJECTS):  # the next one of each collection, up to the one that has none after it
-        is_object[at] = True
-        before, at = at, following[at]
-        if (at == before).all():
-            break
-    else:
-        raise HeapDamage(f"a heap of more than {MOST_OBJECTS} objects", int((at != before).argmax()))
+    at = _walk_short(at, following, is_object) if len(words) <= SHORT else _walk(at, following, is_object)
     number, length = words[at] & 0xFFFF, words[at + 1]  # that one is free space, whose length counts its header, too
     last = at + np.where(number > 0, HEADER + (length + 7 >> 3), length >> 3)
     wrong = (length < 0) | (length > LARGEST) | (last > ends) | (last <= ends - HEADER)
