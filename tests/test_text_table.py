@@ -436,7 +436,7 @@ def test_columns_that_are_not_there(table: Write) -> None:
 
 # The two ways of reading give the same
 
-SEEDS = 150  # 20,000 once passed
+SEEDS = 60  # of the files below, for each size of chunk
 
 
 CELLS = [

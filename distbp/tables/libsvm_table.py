@@ -74,6 +74,7 @@ class LibSVMTable:
             rows, queries = rows + len(part.labels), queries or any(part.queries)
         if most < 0:
             raise DataError(f"{path}: {'no number with an index' if rows else 'no rows'}; expected label index:value …")
+        self._indices = (least, most)
         self._base, self.width = (0, most + 1) if least == 0 else (1, most)
         counted = f"indices from {self._base}, {self.width} inputs"
         self.columns: tuple[TableColumn, ...] = (
@@ -88,10 +89,10 @@ class LibSVMTable:
 
         Raises DataError where an index does not fit.
         """
-        if self._base == 0 < first_index or self._base + self.width > first_index + width:
+        least, most = self._indices
+        if least < first_index or most >= first_index + width:
             raise DataError(
-                f"{self.name}: indices from {self._base} to {self._base + self.width - 1}; expected {first_index} to "
-                f"{first_index + width - 1}"
+                f"{self.name}: indices from {least} to {most}; expected {first_index} to {first_index + width - 1}"
             )
         self._base, self.width = first_index, width
 
