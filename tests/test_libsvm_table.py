@@ -11,7 +11,7 @@ from sklearn.datasets import dump_svmlight_file, load_svmlight_file
 
 from distbp.errors import DataError
 from distbp.tables import libsvm_table, text_file
-from distbp.tables.libsvm_table import LibSVMTable, is_libsvm, plain_rows
+from distbp.tables.libsvm_table import LibSVMTable, agree, is_libsvm, plain_rows
 from distbp.tables.open_text import open_text
 from distbp.tables.text_options import TextOptions
 
@@ -82,6 +82,19 @@ def test_another_width(tmp_path: Path) -> None:
     assert dense(table)[0].tolist() == [[0, 0, 5, 0], [0, 3, 0, 0]]
     with pytest.raises(DataError, match="indices from 1 to 2; expected 0 to 1"):
         table.widen(2, 0)
+
+
+def test_files_of_one_data_set_have_the_same_inputs(tmp_path: Path) -> None:
+    train, test = opened(tmp_path / "a", "1 2:5\n0 0:3\n"), opened(tmp_path / "b", "1 1:1 3:4\n")
+    assert (train.width, test.width) == (3, 3)
+    agree([train, test])
+    assert dense(train)[0].tolist() == [[0, 0, 5, 0], [3, 0, 0, 0]]
+    assert dense(test)[0].tolist() == [[0, 1, 0, 4]]
+    assert "indices from 0, 4 inputs" in test.notes[0]
+    agree([test], 6)
+    assert dense(test)[0].tolist() == [[0, 1, 0, 4, 0, 0]]
+    with pytest.raises(DataError, match="b: indices from 1 to 3; expected 0 to 2"):
+        agree([test], 3)
 
 
 @pytest.mark.parametrize(
