@@ -57,26 +57,21 @@ class ArrowText:
             return None  # a line of blanks would be a cell
         import pyarrow
 
+        taken = list(dict.fromkeys(chosen))
         try:
-            table = self._read(pyarrow, data, chosen, as_text)
+            table = self._read(pyarrow, data, taken, as_text)
         except pyarrow.ArrowException:
             return None
-        values = []
-        for i in chosen:
-            column = table.column(str(i))
-            column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-            if pyarrow.types.is_float64(column.type):
-                value = _floats(column)
-                if value is None:
-                    return None
-            else:
-                value = self._strings(column, i in as_text)
-            values.append(value)
-        self.learn(
-            [i for i in chosen if i not in as_text],
-            [v for i, v in zip(chosen, values, strict=True) if i not in as_text],
-        )
-        return values
+        found: dict[int, Values] = {}
+        for i, parts in zip(taken, table.columns, strict=True):
+            column = parts.chunk(0) if parts.num_chunks == 1 else parts.combine_chunks()
+            value = _floats(column) if pyarrow.types.is_float64(column.type) else self._strings(column, i in as_text)
+            if value is None:
+                return None
+            found[i] = value
+        others = [i for i in taken if i not in as_text]
+        self.learn(others, [found[i] for i in others])
+        return [found[i] for i in chosen]
 
     def _read(self, pyarrow: Any, data: bytes, chosen: Sequence[int], as_text: frozenset[int]) -> Any:
         csv: Any = self._csv

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from distbp.errors import DataError
 from distbp.tables.source_files import shown
-from distbp.tables.table import TableColumn, Values
+from distbp.tables.table import Table, TableColumn, Values
 from distbp.tables.text_file import text_chunks
 from distbp.tables.text_numbers import TextNumbers
 from distbp.tables.text_options import TextOptions
@@ -25,6 +25,19 @@ _LINE = re.compile(
     r"\s*[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?(?:\s+qid:[0-9]+)?(?P<pairs>(?:\s+[0-9]{1,9}:[^\s:]+)*)\s*(?:#.*)?"
 )
 _PAIR = re.compile(r"([0-9]+):([^\s:]+)")
+
+
+def agree(tables: Iterable[Table], width: int | None = None) -> None:
+    """Gives all files of LibSVM's among these tables the same inputs: from the least index to the largest of all.
+
+    `width`: the number of inputs, where it is known.  Raises DataError where an index does not fit.
+    """
+    files = [table for table in tables if isinstance(table, LibSVMTable)]
+    if files:
+        first = min(file.first_index for file in files)
+        inputs = width or max(file.first_index + file.width for file in files) - first
+        for file in files:
+            file.widen(inputs, first)
 
 
 def is_libsvm(lines: Sequence[str]) -> bool:
@@ -74,26 +87,30 @@ class LibSVMTable:
             rows, queries = rows + len(part.labels), queries or any(part.queries)
         if most < 0:
             raise DataError(f"{path}: {'no number with an index' if rows else 'no rows'}; expected label index:value …")
+        self._indices = (least, most)
         self._base, self.width = (0, most + 1) if least == 0 else (1, most)
-        counted = f"indices from {self._base}, {self.width} inputs"
         self.columns: tuple[TableColumn, ...] = (
             TableColumn("y"),
-            TableColumn("x", notes=(counted,)),
+            TableColumn("x"),
             *((TableColumn("qid", not_data="the query that a row belongs to"),) if queries else ()),
         )
-        self.notes = (f"LibSVM's format: {counted}",)
+        self.notes = (self._counted(),)
+
+    def _counted(self) -> str:
+        return f"LibSVM's format: indices from {self._base}, {self.width} inputs"
 
     def widen(self, width: int, first_index: int) -> None:
         """Another number of inputs, and another first index, where that of other files is known to be right.
 
         Raises DataError where an index does not fit.
         """
-        if self._base == 0 < first_index or self._base + self.width > first_index + width:
+        least, most = self._indices
+        if least < first_index or most >= first_index + width:
             raise DataError(
-                f"{self.name}: indices from {self._base} to {self._base + self.width - 1}; expected {first_index} to "
-                f"{first_index + width - 1}"
+                f"{self.name}: indices from {least} to {most}; expected {first_index} to {first_index + width - 1}"
             )
         self._base, self.width = first_index, width
+        self.notes = (self._counted(),)
 
     @property
     def first_index(self) -> int:

@@ -107,7 +107,7 @@ def _delimiter(start: _Start, options: TextOptions) -> str:
     numbers = TextNumbers(options)
     best, share = ",", 0.0
     for mark in "\t;, ":
-        if mark == options.decimal and not any('"' in line for line in start.lines):
+        if mark in (options.decimal, options.thousands) and not any('"' in line for line in start.lines):
             continue
         try:
             rows, _ = start.rows(Dialect(mark))
@@ -141,13 +141,20 @@ class _Columns:
         below = [row for row in rows[1:] if len(row) == width]
         first, where = rows[0], f"{self._start.name}, line {lines[0]}"
         short = width - len(first) == 1 and len(below) > 0
+        if short and len(below) > 1 and names_come_first(below[0], below[1:], self._numbers):
+            short = False  # a title, and then the names
         ends_empty = short and not any(row[-1] for row in below)
         aligned = [row[:-1] if ends_empty else row[1:] for row in below] if short else below
         fits = short or len(first) == width
-        verdict = names_come_first(first, aligned, self._numbers) if fits else None
+        if not fits:
+            raise DataError(
+                f"{where}: expected {width} values, as in the rows below, got {len(first)}: "
+                f"{shown(self._joined(first))}; lines that are skipped begin with one of {' '.join(COMMENTS)}"
+            )
+        verdict = names_come_first(first, aligned, self._numbers)
         above = self._names_in_comment(width) if verdict is not True else None
         header = self._options.header
-        if header is None and verdict is None and above is None and fits:
+        if header is None and verdict is None and above is None:
             raise DataError(
                 f"{where}: it cannot be said whether {shown(self._joined(first))} are the names of the columns or "
                 "values; say it with --header or --no-header"
@@ -167,6 +174,7 @@ class _Columns:
         data = [row for row in rows[at:] if len(row) == len(columns)]
         words = frozenset(i for i in range(len(columns)) if self._has_words([row[i] for row in data]))
         between = WORDS.get(self._dialect.delimiter, repr(self._dialect.delimiter)) + " between the cells"
+        between = between if len(columns) > 1 else "one column"
         return TextLook(self._dialect, self._with_units(columns), first_line, words, (between, note))
 
     def _from_first(self, where: str, first: list[str], short: bool, ends_empty: bool) -> tuple[TableColumn, ...]:
