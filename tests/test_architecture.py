@@ -33,7 +33,13 @@ USERS = {
     "click": {"cli", "ranks.launch", *(name for name in MODULES if re.match(r"commands\.(?!__init__)", name))},
     "threadpoolctl": {"ranks.threads", "ranks.machine_record"},
     "tqdm": {"progress", "training.report"},
-    "pyarrow": {"tables.parquet_table", "tables.parquet_files", "tables.arrow_table", "tables.arrow_values"},
+    "pyarrow": {
+        "tables.parquet_table",
+        "tables.parquet_files",
+        "tables.arrow_table",
+        "tables.arrow_text",
+        "tables.arrow_values",
+    },
     "matplotlib": {"bench.chart"},
     "tomli_w": {"training.run_directory"},
 }
