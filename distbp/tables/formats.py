@@ -44,6 +44,15 @@ R = "a file of R; write it with write.csv(…, row.names = FALSE) or arrow::writ
 _R = re.compile(rb"RD[AX][23]\n|X\n\0\0\0[\2\3]|A\n[23]\n[0-9]{6}\n[0-9]{5,6}\n")
 _PICKLE = re.compile(rb"\x80[\2-\5][^\0]", re.DOTALL)
 PICKLE = "a pickle, which could run code; save the arrays with numpy.savez, or the frame as Parquet"
+SHOWN = {
+    "npz": "NPZ",
+    "hdf5": "HDF5",
+    "parquet": "Parquet",
+    "arrow": "Arrow",
+    "root": "ROOT",
+    "netcdf": "netCDF",
+    "matlab": "a MATLAB file",
+}
 PACKED_TOO = ("npy", "idx", "fits", "")  # what is read when it is packed as a whole
 
 
@@ -58,7 +67,7 @@ def format_of(path: str) -> str:
         begin = file.read(512)
     found = _zip(path) if begin.startswith((b"PK\3\4", b"PK\5\6")) else _known(path, begin)
     if found not in PACKED_TOO and is_packed(path):
-        raise DataError(f"{path}: {found} that is packed as a whole; unpack it first")
+        raise DataError(f"{path}: {SHOWN[found]} that is packed as a whole; unpack it first")
     if not found and _has_hdf5(path):
         return "hdf5"
     return found

@@ -136,7 +136,7 @@ class RowTable:
                 raise DataError(
                     f"{self.name}: {column.about.name}: its rows have the shape {array.shape[1:]}"
                 ) from None
-        if column.nan_is_missing and array.dtype.kind == "f":
+        if column.nan_is_missing and array.dtype.kind == "f" and array.size and np.isnan(array.min()):
             nan = np.isnan(array)
             missing = nan if missing is None else missing | nan
         return Values(_flat(array), None if missing is None or not missing.any() else _flat(missing))

@@ -63,15 +63,25 @@ class SparseRows:
         while at < ends[-1]:  # more numbers than places only where some are given twice
             some = min(int(ends[-1]) - at, BLOCK_BYTES // 8)
             columns, values = indices.take(some), data.take(some)
-            rows = np.searchsorted(ends, np.arange(at, at + some), side="right")
+            rows = self._rows(counts, ends, at, some)
             if columns.min() < 0 or columns.max() >= self.width:
                 bad = int(((columns < 0) | (columns >= self.width)).argmax())
                 raise DataError(
                     f"{self.name}, row {done + rows[bad]}: column {columns[bad]}; expected 0 to {self.width - 1}"
                 )
-            np.add.at(dense, (rows, columns), values)
+            places = rows * self.width + columns.astype(np.int64, copy=False)
+            if at == 0 and some == ends[-1] and (places[1:] > places[:-1]).all():
+                dense.reshape(-1)[places] = values
+            else:
+                np.add.at(dense.reshape(-1), places, values)
             at += some
         return dense
+
+    def _rows(self, counts: NDArray[Any], ends: NDArray[Any], at: int, some: int) -> NDArray[Any]:
+        """The rows of numbers at … at + some - 1 of a block."""
+        if at == 0 and some == ends[-1]:
+            return np.repeat(np.arange(len(counts)), counts)
+        return np.searchsorted(ends, np.arange(at, at + some), side="right")
 
 
 class _Numbers:
