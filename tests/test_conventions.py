@@ -486,7 +486,7 @@ def test_a_damaged_text_of_an_attribute_is_refused_in_words(tmp_path: Path) -> N
     script = (
         "import sys, h5py\nfrom distbp.data.stored import open_stored\nfrom distbp.errors import DataError\n"
         "file = h5py.File(sys.argv[1])\n"
-        "try:\n    open_stored(file, 'a.h5', file['v'])\nexcept DataError as error:\n    print(error)\n"
+        "try:\n    open_stored(file, 'a.h5', file['v']).units\nexcept DataError as error:\n    print(error)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(path)], capture_output=True, text=True, timeout=LIMIT, env=environment()

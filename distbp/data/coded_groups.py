@@ -42,7 +42,7 @@ def open_group(path: str, group: h5py.Group) -> DecodedArray:
     form = _form(group, attributes)
     if not form:
         raise DataError(
-            f"{attributes.where()} is a group; name a data set in it: {', '.join(group) or 'there is none'}"
+            f"{attributes.where()} is a group; name a data set in it: {', '.join(map(str, group)) or 'there is none'}"
         )
     return FORMS[form](path, group, attributes)
 

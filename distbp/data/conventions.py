@@ -7,7 +7,8 @@ make strings; what MATLAB and R leave.  A data set without any of that is read a
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from math import prod
 from typing import Any, Protocol
 
@@ -39,7 +40,6 @@ NETCDF_FILL = {  # what netCDF writes where nothing was written; bytes are left 
 }
 NETCDF_MARKS = {"DIMENSION_LIST", "_Netcdf4Dimid", "_Netcdf4Coordinates", "REFERENCE_LIST", "CLASS"}
 TIME = re.compile(r"\s*\w+\s+since\s", re.IGNORECASE)
-QUIET = {"units", "columns"}  # attributes that change no value
 
 
 class Source(Protocol):
@@ -79,25 +79,44 @@ class DecodedArray:
         source: Source,
         steps: Sequence[Step] = (),
         notes: Sequence[str] = (),
-        dimensions: Sequence[str] = (),
         attributes: Attributes | None = None,
+        dimensions: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self._source, self._steps = source, tuple(steps)
+        self._attributes, self._dimensions = attributes, dimensions
         self.shape, self.chunks = source.shape, source.chunks
         self.dtype: np.dtype[Any] = steps[-1].dtype if steps else source.dtype
-        self.dimensions: tuple[str, ...] = tuple(dimensions) or ("",) * len(self.shape)
         self.notes = (*notes, *(note for step in steps for note in step.notes))
         self.is_plain = not self.notes and not steps and isinstance(source, PlainArray)
-        self.units, self.column_units, self.columns = "", (), ()
-        width = prod(self.shape[1:])
-        if attributes is not None:
-            self.units, self.column_units = _units(attributes, width)
-            columns = attributes.texts("columns")
-            self.columns = columns if len(columns) == width else ()
 
-    units: str
-    column_units: tuple[str, ...]
-    columns: tuple[str, ...]
+    @cached_property
+    def dimensions(self) -> tuple[str, ...]:
+        """See `Stored`; it is looked for when it is asked for, like all that does not change values."""
+        return self._dimensions() or ("",) * len(self.shape)
+
+    @cached_property
+    def units(self) -> str:
+        """See `Stored`."""
+        texts = set(self._texts("units"))
+        return texts.pop() if len(texts) == 1 else ""
+
+    @cached_property
+    def column_units(self) -> tuple[str, ...]:
+        """See `Stored`."""
+        return self._of_columns("units")
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """See `Stored`."""
+        return self._of_columns("columns")
+
+    def _texts(self, name: str) -> tuple[str, ...]:
+        return self._attributes.texts(name) if self._attributes else ()
+
+    def _of_columns(self, name: str) -> tuple[str, ...]:
+        """Texts that are as many as there are numbers in a row."""
+        texts = self._texts(name)
+        return texts if len(texts) == prod(self.shape[1:]) else ()
 
     def read(self, index: Index) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """See `Stored.read`."""
@@ -128,23 +147,19 @@ def open_dataset(path: str, dataset: h5py.Dataset, field: str | None) -> Decoded
         raise DataError(f"{array.name} is an empty array of MATLAB; leave it out")
     source = _joined(array, attributes.text("_Encoding") or "utf-8")
     notes = _joined_notes(source)
-    dimensions = dimension_names(attributes, dataset)[: len(source.shape)]
     if matlab:
         source, notes = _of_matlab(array, matlab)
-        dimensions = dimensions[::-1]
     steps += of_old_anndata(path, attributes, dataset)
     if not steps:
         steps += _numbers(attributes, dataset, source, matlab)
     if source.dtype.kind == "O" and not steps:
         steps += _texts(attributes)
-    return DecodedArray(source, steps, notes, dimensions, attributes)
 
+    def dimensions() -> tuple[str, ...]:
+        names = dimension_names(attributes, dataset)
+        return (names[::-1] if matlab else names)[: len(source.shape)]
 
-def _units(attributes: Attributes, width: int) -> tuple[str, tuple[str, ...]]:
-    """The unit of all, and those of each number of a row."""
-    texts = attributes.texts("units")
-    several = texts if len(texts) == width else ()
-    return (texts[0] if len(set(texts)) == 1 else ""), several
+    return DecodedArray(source, steps, notes, attributes, dimensions)
 
 
 def _row(index: Index, shape: tuple[int, ...], at: int, whole: tuple[int, ...]) -> int:

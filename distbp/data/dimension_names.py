@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,7 +45,7 @@ def _names_above(dataset: h5py.Dataset, wanted: set[int]) -> dict[int, str]:
     found: dict[int, str] = {}
     for group in _groups_above(dataset):
         for name in group:
-            link = group.id.links.get_info(name.encode())
+            link = group.id.links.get_info(os.fsencode(name))
             if link.type == h5py.h5l.TYPE_HARD and link.u in wanted:
                 found.setdefault(link.u, name)
         if found.keys() >= wanted - {0}:

@@ -27,6 +27,7 @@ class PlainArray:
     name: "file.h5: train/x", for messages.
     shape: with the axes of a field that is an array itself at the end.
     dtype: in this machine's byte order; object for strings; of an enum its integers.
+    is_text: whether it is strings.
     kind: the type in the file.
     Raises DataError for a type that is neither numbers nor strings.
     """
@@ -41,17 +42,13 @@ class PlainArray:
         if dataset.shape is None:
             raise DataError(f"{self.name} has no values at all; leave it out")
         self.shape: tuple[int, ...] = (*dataset.shape, *self.stored.shape)
-        self.stored = self.stored.base
+        self.stored_axes, self.stored = self.stored.shape, self.stored.base
         self.chunks: tuple[int, ...] | None = None
         if dataset.chunks:
             self.chunks = (*dataset.chunks, *self.shape[dataset.ndim :])
         self._references = has_references(dataset)
+        self.is_text = h5py.check_string_dtype(self.stored) is not None
         self.dtype: np.dtype[Any] = np.dtype(object) if self.is_text else _plain_type(self.stored).newbyteorder("=")
-
-    @property
-    def is_text(self) -> bool:
-        """Strings."""
-        return h5py.check_string_dtype(self.stored) is not None
 
     @property
     def is_enum(self) -> bool:
@@ -92,6 +89,8 @@ class PlainArray:
 
     def _stored(self, own: list[tuple[int, int, int]]) -> NDArray[Any]:
         """Numbers and strings that are in the rows themselves, all axes kept."""
+        if self.field is None and self._is_converted and not self.is_text and not self.stored_axes:
+            return np.asarray(self.dataset[tuple(slice(a, a + n * s, s) for a, n, s in own)])
         rank = self.dataset.ndim
         space, counts = self.dataset.id.get_space(), tuple(count for _, count, _ in own[:rank])
         if counts != space.shape:
@@ -99,7 +98,7 @@ class PlainArray:
             space.select_hyperslab(starts, counts, steps)
         if self.stored.kind == "O":
             return self._linked_strings(own)
-        inner, in_memory = self.shape[self.dataset.ndim :], self._in_memory()
+        inner, in_memory = self.stored_axes, self._in_memory()
         values: NDArray[Any] = np.empty((*counts, *inner), in_memory)
         memory = h5py.h5s.create_simple(counts) if counts else h5py.h5s.create(h5py.h5s.SCALAR)
         self.dataset.id.read(memory, space, values, self._read_as(in_memory, inner))

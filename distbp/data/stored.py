@@ -20,7 +20,7 @@ __all__ = ["Stored", "is_column", "open_stored", "why_not_data"]
 
 
 class Stored(Protocol):
-    """An array in a file.  What describes it is known without reading values.
+    """An array in a file.  What describes it is known without reading values, as long as the file is open.
 
     shape, chunks: of the array as it is read, its axes in the order of `dimensions`.
     dtype: of what `read` gives, in this machine's byte order; object for strings.
@@ -35,12 +35,24 @@ class Stored(Protocol):
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     chunks: tuple[int, ...] | None
-    dimensions: tuple[str, ...]
-    units: str
-    column_units: tuple[str, ...]
-    columns: tuple[str, ...]
     notes: tuple[str, ...]
     is_plain: bool
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """Names of the axes."""
+
+    @property
+    def units(self) -> str:
+        """The unit of all values."""
+
+    @property
+    def column_units(self) -> tuple[str, ...]:
+        """The unit of each number of a row."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The name of each number of a row."""
 
     def read(self, index: tuple[int | slice, ...]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """The values at an index, one entry for each axis (numbers, and slices with a step above 0), as NumPy has it.
