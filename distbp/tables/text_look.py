@@ -106,7 +106,10 @@ def _delimiter(start: _Start, options: TextOptions) -> str:
         return options.delimiter_mark
     numbers = TextNumbers(options)
     best, share = ",", 0.0
+    there = {letter for line in start.lines[start.comments :] for letter in "\t;," if letter in line}
     for mark in "\t;, ":
+        if mark != " " and mark not in there:
+            continue
         if mark in (options.decimal, options.thousands) and not any('"' in line for line in start.lines):
             continue
         try:
