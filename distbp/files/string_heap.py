@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,22 @@ class StringHeap:
         """The str of each REFERENCE.  Raises also UnicodeDecodeError."""
         strings = np.full(len(references), "", object)
         decoded: dict[bytes, str] = {}
+        for rows, values in self._found(references, 1):
+            for value in set(values) - decoded.keys():
+                decoded[value] = value.partition(b"\0")[0].decode()  # as in C, a zero ends a string
+            strings[rows] = [decoded[value] for value in values]
+        return strings
+
+    def lists(self, references: NDArray[Any], size: int) -> list[bytes]:
+        """The bytes of each list that a REFERENCE stands for; its length counts elements of so many bytes."""
+        found = [b""] * len(references)
+        for rows, values in self._found(references, size):
+            for row, value in zip(rows.tolist(), values, strict=True):
+                found[row] = value
+        return found
+
+    def _found(self, references: NDArray[Any], size: int) -> Iterator[tuple[NDArray[np.intp], list[bytes]]]:
+        """Some of the references that lead somewhere, and what is there; until all have been."""
         empty = np.isin(references["address"], NOWHERE)
         wrong = empty & (references["length"] != 0)
         if wrong.any():
@@ -67,7 +84,7 @@ class StringHeap:
             rows = order[some]
             wanted = _keys(which[some] - first, references["number"][rows])
             at = np.searchsorted(keys, wanted)
-            wrong = (keys[at] != wanted) | (lengths[at] != references["length"][rows])
+            wrong = (keys[at] != wanted) | (lengths[at] != references["length"][rows] * np.int64(size))
             if wrong.any():
                 i = int(wrong.argmax())
                 length, address, number = references[rows[i]].tolist()
@@ -75,12 +92,8 @@ class StringHeap:
                 words = f"string {number}, of {length} bytes, of the heap at byte {address}, which {there}"
                 raise HeapDamage(words, int(rows[i]))
             ends = (places[at] + lengths[at]).tolist()
-            values = [content[begin:end] for begin, end in zip(places[at].tolist(), ends, strict=True)]
-            for value in set(values) - decoded.keys():
-                decoded[value] = value.partition(b"\0")[0].decode()  # as in C, a zero ends a string
-            strings[rows] = [decoded[value] for value in values]
+            yield rows, [content[begin:end] for begin, end in zip(places[at].tolist(), ends, strict=True)]
             first += len(begins) - 1
-        return strings
 
     def _read(self, addresses: NDArray[np.uint64]) -> tuple[bytes, NDArray[np.int64]]:
         """The first of these collections, one after another, and where each begins; then where the last one ends."""

@@ -6,6 +6,7 @@ It says nothing of its own: where a block may be read in two ways, or has someth
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from distbp.tables.text_options import TextOptions
 from distbp.tables.text_quotes import LINE_END, QUOTE, end_of_rows
 from distbp.tables.text_rows import BLANK, Dialect
 
+_BLANK_LINE = re.compile(rb"^[ \t]+$", re.MULTILINE)
 MOST_REFUSALS = 3  # of blocks, one after the other: then the rest of the file is not tried
 
 
@@ -45,13 +47,13 @@ class ArrowText:
             (self._words.add if value.is_text else self._words.discard)(column)
 
     def _values(self, data: bytes, chosen: Sequence[int], as_text: frozenset[int]) -> list[Values] | None:
-        if any(mark in data for mark in self._dialect.special):
+        if self._dialect.may_have_comments(data) or any(mark in data for mark in self._dialect.special):
             return None
         if self._dialect.delimiter == " ":
             if end_of_rows(data + b"\n", b" \t") != len(data) + 1:
                 return None
             data = single_blanks(data)
-        if len(self._names) == 1 and any(not line.strip(b" \t") for line in data.split(b"\n")):
+        if len(self._names) == 1 and _BLANK_LINE.search(data):
             return None  # a line of blanks would be a cell
         import pyarrow
 
@@ -114,6 +116,8 @@ def _floats(column: Any) -> Values | None:
 
 def single_blanks(data: bytes) -> bytes:
     """With one blank where there are several blanks or tabs outside of quotes, and none at both ends of a line."""
+    if not data:
+        return data
     letters = np.frombuffer(data, np.uint8)
     blank = (letters == ord(" ")) | (letters == ord("\t"))
     if b'"' in data:

@@ -101,6 +101,7 @@ class _Matrix:
         if self._is_sparse:
             self.notes = (*self.notes, "a sparse matrix, made dense")
         self.units = ""
+        self.column_units: tuple[str, ...] = ()
         self.columns: tuple[str, ...] = ()
         self.dimensions: tuple[str, ...] = ()
         self.chunks: tuple[int, ...] | None = None

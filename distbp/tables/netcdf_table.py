@@ -65,6 +65,7 @@ class Variable:
         axes = len(placed.shape) - (1 if self._is_text and placed.shape else 0)
         self.shape, self.dimensions = placed.shape[:axes], placed.dimensions[:axes]
         self.dtype = np.dtype(object) if self._is_text else self._packed.result
+        self.column_units: tuple[str, ...] = ()
         self.units, self.notes = self._packed.units, () if self._is_text else self._packed.notes
         self.chunks: tuple[int, ...] | None = None
         self.columns: tuple[str, ...] = ()

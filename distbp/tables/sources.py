@@ -38,11 +38,17 @@ READERS = {  # each imported where it is needed: the modules and functions that 
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """How sources are read.  `splits`: those to take of files that have some; (): all."""
+    """How sources are read.  `splits`: those to take of files that have some; (): all.
+
+    `names`: of columns that are needed, by which the groups of an HDF5 file are known that are splits.
+    `each`: a group of an HDF5 file is one sample.
+    """
 
     text: TextOptions = TextOptions()
     splits: tuple[str, ...] = ()
     trust_links: bool = False
+    names: tuple[str, ...] = ()
+    each: bool = False
 
 
 @dataclass
@@ -79,14 +85,16 @@ def _open(path: str, split: str, options: SourceOptions, found: _Found) -> None:
         raise DataError(f"{path}: no such file")
     if not os.path.isdir(path):
         check_is_file(path)
-    form = format_of(path)
+    from distbp.tables.hdf5_table import hdf5_tables, is_hdf5
+
+    form = "hdf5" if not os.path.isdir(path) and is_hdf5(path) else format_of(path)
     if form in ("npy", "idx"):
         found.arrays.append(npy(path) if form == "npy" else idx(path))
         return
     if form == "hdf5":
-        from distbp.tables.hdf5_table import hdf5_tables
-
-        parts: Mapping[str, Any] = hdf5_tables(path, split, options.splits, trust_links=options.trust_links)
+        parts: Mapping[str, Any] = hdf5_tables(
+            path, split, options.splits, names=options.names, trust_links=options.trust_links, each=options.each
+        )
         parts = {name: [table] for name, table in parts.items()}
     else:
         parts = _chosen(path, _tables(path, form, options), split, options.splits)
@@ -121,7 +129,7 @@ def _chosen(
         raise DataError(f"{path}: no split {missing[0]!r} (--split); it has {few(list(parts))}")
     if split == "train":
         return {name: parts[name] for name in wanted or parts}
-    names = list(wanted) or [name for name in parts if name == "test"]
+    names = ["test"] if "test" in parts else list(wanted)
     if len(names) != 1:
         raise DataError(f"{path}: which split is for testing? It has {few(list(parts))}; name it with --split")
     return {split: parts[names[0]]}

@@ -58,7 +58,7 @@ def _wide(start: bytes) -> str:
     """The encoding of a file whose letters of two bytes are not announced by a byte order mark, or ""."""
     for offset, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
         zeros, others = start[offset::2], start[1 - offset :: 2]
-        if len(start) >= 4 and zeros.count(0) > 0.9 * len(zeros) and others.translate(None, UNUSUAL) == others:
+        if len(start) >= 4 and zeros.count(0) > 0.7 * len(zeros) and others.translate(None, UNUSUAL) == others:
             return encoding
     return ""
 

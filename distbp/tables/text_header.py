@@ -26,7 +26,7 @@ def names_come_first(first: Sequence[str], rows: Sequence[Sequence[str]], number
     if not any(is_number):
         if not words:
             return None
-        if not rows or any(_is_numeric([row[i] for row in rows], numbers) for i in words):
+        if not rows or any(_stands_out(first[i], [row[i] for row in rows], numbers) for i in words):
             return True
         return _words_alone(first, rows, words)
     if not words:
@@ -38,9 +38,11 @@ def names_come_first(first: Sequence[str], rows: Sequence[Sequence[str]], number
     return False if any(first[i] in {row[i] for row in rows} for i in words) else None
 
 
-def _is_numeric(cells: Sequence[str], numbers: TextNumbers) -> bool:
+def _stands_out(word: str, cells: Sequence[str], numbers: TextNumbers) -> bool:
+    """Whether a word stands above numbers, at least half of all that is not missing, and not among them."""
     there = [cell for cell in cells if cell not in numbers.words]
-    return bool(there) and numbers.numbers(there) is not None
+    count = sum(numbers.number(cell) is not None for cell in there)
+    return count > 0 and 2 * count >= len(there) and word not in there
 
 
 def _has_words(cells: Sequence[str], numbers: TextNumbers) -> bool:

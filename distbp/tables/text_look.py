@@ -17,7 +17,7 @@ from distbp.tables.text_options import TextOptions
 from distbp.tables.text_rows import BLANK, Dialect, read_rows
 
 COMMENTS = "#%@|"
-ROWS_LOOKED_AT = 1000
+ROWS_LOOKED_AT, LOOKED_AT, LONGEST_LOOK = 1000, 2**20, 2**25  # bytes; the last is for very long names
 WORDS = {",": "commas", ";": "semicolons", "\t": "tabs", " ": "blanks"}
 _UNIT = re.compile(r"\{name: ([^,}]+), unit: ([^,}]+)")
 
@@ -52,6 +52,13 @@ class _Start:
         rows = read_rows(self.name, "\n".join(lines), self.comments + 1, dialect, final=complete)
         return [[cell.strip(BLANK) for cell in cells] for cells in rows.cells], rows.lines
 
+    def rows_without_quotes(self, delimiter: str) -> list[list[str]]:
+        """The cells of those lines that have no quotes."""
+        lines = self.lines[self.comments : self.comments + ROWS_LOOKED_AT]
+        return read_rows(
+            "", "\n".join(line for line in lines if '"' not in line), 1, Dialect(delimiter), final=True
+        ).cells
+
 
 def look(path: str, options: TextOptions) -> TextLook:
     """Looks at a text file.
@@ -69,10 +76,14 @@ def look(path: str, options: TextOptions) -> TextLook:
 
 def _start(path: str, options: TextOptions) -> _Start:
     chunks = text_chunks(path, options.encoding)
-    data = next(chunks, b"")
-    following = next(chunks, b"")
+    data = following = b""
+    for chunk in chunks:
+        if len(data) >= LONGEST_LOOK or (len(data) >= LOOKED_AT and data.count(b"\n") > 1):
+            following = chunk
+            break
+        data += chunk
     chunks.close()  # type: ignore[attr-defined]
-    text = data.decode("utf-8", "ignore" if following else "strict")
+    text = data.decode()
     lines = text.split("\n")
     if following or not lines[-1]:
         lines.pop()  # not complete, or what is behind the last line end
@@ -100,11 +111,12 @@ def _delimiter(start: _Start, options: TextOptions) -> str:
             continue
         try:
             rows, _ = start.rows(Dialect(mark))
-        except DataError:
-            continue
+            lines = len(rows)
+        except DataError:  # a quote that is not right: what do the lines without quotes say?
+            rows, lines = start.rows_without_quotes(mark), len(start.lines)
         widths = [len(row) for row in rows]
         width, count = Counter(widths).most_common(1)[0] if widths else (1, 0)
-        if width > 1 and (count == len(widths) or (count == len(widths) - 1 and widths[0] == width - 1)):
+        if width > 1 and (count == lines or (count == lines - 1 and widths[0] == width - 1)):
             return mark
         if width > 1 and count > max(share, 0.5) * len(widths) and (mark != " " or _mostly_numbers(rows, numbers)):
             best, share = mark, count / len(widths)

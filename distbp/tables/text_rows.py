@@ -39,6 +39,11 @@ class Dialect:
         bare = line.strip(" \n" if self.delimiter == "\t" else " \t\n")
         return not bare or bare[0] in self.comments
 
+    def may_have_comments(self, data: bytes) -> bool:
+        """Whether a line of these begins like a comment."""
+        marks = self.comments.encode()
+        return any(mark in data for mark in marks) and bool(re.search(rb"^[ \t]*[" + marks + rb"]", data, re.MULTILINE))
+
 
 @dataclass
 class Rows:

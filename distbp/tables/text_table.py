@@ -65,7 +65,8 @@ class TextTable:
             values = arrow.values(piece.data, chosen, as_text) if piece.rows is None else None
             if values is not None:
                 self._count(number, len(values[0].array))
-                yield values
+                if len(values[0].array):
+                    yield values
                 continue
             rows = self._rows(piece)
             self._count(number, len(rows.cells))
@@ -137,8 +138,7 @@ class TextTable:
         """How many bytes of these lines are whole rows; None where that takes a closer look."""
         if self._dialect.by_lines:
             return len(data)
-        marks = self._dialect.comments.encode()
-        if any(data[:1] == mark or b"\n" + mark in data for mark in (marks[i : i + 1] for i in range(len(marks)))):
+        if self._dialect.may_have_comments(data):
             return None
         end = end_of_rows(data, self._dialect.delimiter.encode())
         if end is None or len(data) - end > LONGEST_ROW:

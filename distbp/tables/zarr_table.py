@@ -76,6 +76,7 @@ class _ZarrArray:
         native = raw.newbyteorder("=") if raw.kind in "biuf" else np.dtype("S1")
         self._packed = Packed(_marks(array, attributes, raw), native, has_default_fill=False)
         self.dtype = np.dtype(object) if self._is_text else self._packed.result
+        self.column_units: tuple[str, ...] = ()
         self.units, self.notes = self._packed.units, () if self._is_text else self._packed.notes
         self.chunks: tuple[int, ...] | None = tuple(array.chunks)
         self.columns: tuple[str, ...] = ()

@@ -48,9 +48,10 @@ class ConsoleReporter:
             until = f"; until {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(run.job.end))}" if run.job.end else ""
             self.note(f"job       {run.job.describe() or 'this process'}{until}")
         self.note(f"data      {files}")
+        axis = f" (axis {data.layout.axis})" if data.layout.axis else ""
         self.note(
-            f"          {len(data)} samples to train on ({data.name}){validation}, {data.layout.width('x')} inputs "
-            f"({data.layout.dtype('x')}), {kind}; scale: {config.scale}"
+            f"          {len(data)} samples{axis} to train on ({data.name}){validation}, "
+            f"{data.layout.width('x')} inputs ({data.layout.dtype('x')}), {kind}; scale: {config.scale}"
         )
         self.note(
             f"network   {problem.network.describe()}; {problem.network.parameter_count} parameters, {config.dtype}"

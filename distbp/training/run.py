@@ -9,11 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from distbp.config import AUTO, Config, resume
-from distbp.data.data_file import split_names
+from distbp.data.layout import CLASSES, TARGETS, Layout
 from distbp.data.loader import Loader
 from distbp.data.loading import choose_loader, held_bytes, make_loader, node_budget
 from distbp.data.problem import Problem, pose
-from distbp.data.split import Split, data_files, read_split
+from distbp.data.split import Split, data_files, read_layout
+from distbp.data.survey import Survey, survey
 from distbp.errors import DataError, TooLargeError, UsageError
 from distbp.gradient.batch_gradient import has_overlap, sums_of_a_rank
 from distbp.gradient.step_memory import StepMemory, all_nodes
@@ -111,10 +112,12 @@ def prepare(
             staging.check(files)
         compare_files(comm, files, note)
     memory, optimizer = node_budget(comm, config.memory), optimizer_of(config)
-    config = _with_validation_split(comm, config, files, note)
-    foreseen = planner.foresee(config, files, stored.problem.network if stored else None, optimizer, memory)
+    found = _survey(comm, config, files, stored, note)
+    config = found.config
+    foreseen = planner.foresee(found, stored.problem.network if stored else None, optimizer, memory)
     _check_plan(comm, foreseen, note if dry_run else None)
-    training = _read(comm, files, config, config.split, stored.problem if stored else None, memory, pulse)
+    labels = stored.problem.labels if stored else None
+    training = read_layout(comm, found.training, labels=labels, memory=memory, pulse=pulse)
     if comm.rank == 0 and training.why_not_shared:
         note(f"note      each rank holds the data for itself: {training.why_not_shared}")
     if stored:
@@ -124,7 +127,7 @@ def prepare(
         agree(comm, lambda: _check_epochs(stored, config))
     else:
         config, problem = pose(comm, config, training, pulse)
-    validation = _read_validation(comm, config, files, problem, memory - held_bytes(training), pulse)
+    validation = _read_validation(comm, found.validation, problem, memory - held_bytes(training), pulse)
 
     batch_size = batch_samples(config.batch_size, len(training))
     config = _with_grain(config, batch_size)
@@ -225,26 +228,20 @@ def _all_files(given: Mapping[str, Any]) -> dict[str, Any]:
     return {**given, "data": data_files(given["data"])} if given.get("data") else dict(given)
 
 
-def _read(
-    comm: Communicator,
-    files: list[str],
-    config: Config,
-    split: str,
-    problem: Problem | None,
-    memory: float,
-    pulse: Pulse,
-) -> Split:
-    return read_split(
-        comm,
-        files,
-        split,
-        config.x,
-        config.y,
-        labels=problem.labels if problem else None,
-        trust_links=config.trust_links,
-        memory=memory,
-        pulse=pulse,
-    )
+def _survey(
+    comm: Communicator, config: Config, files: list[str], stored: Checkpoint | None, note: Callable[[str], None]
+) -> Survey:
+    """What there is to learn from; in a run that goes on, with the columns in the order that its network knows."""
+    if stored and config.task == AUTO:  # of an older version, which did not keep it
+        config = replace(config, task=TARGETS if stored.problem.labels is None else CLASSES)
+    found = survey(comm, config, files)
+    for line in found.notes if comm.rank == 0 else ():
+        note(line)
+    if stored is None:
+        return found
+    problem = stored.problem
+    training = agree(comm, lambda: problem.in_order(found.training))
+    return replace(found, training=training)
 
 
 def _check_same_data(stored: Checkpoint, training: Split) -> None:
@@ -302,22 +299,13 @@ def _note_idle_ranks(comm: Communicator, config: Config, n: int, note: Callable[
         )
 
 
-def _with_validation_split(comm: Communicator, config: Config, files: list[str], note: Callable[[str], None]) -> Config:
-    """The configuration with the split that "auto" means."""
-    if config.validation_split != AUTO:
-        return config
-    found = from_first(comm, lambda: all("test" in split_names(file) for file in files))
-    if not found and comm.rank == 0:
-        note('no split "test": no validation, and no best.h5 (see --validation-split)')
-    return replace(config, validation_split="test" if found and config.split != "test" else "")
-
-
 def _read_validation(
-    comm: Communicator, config: Config, files: list[str], problem: Problem, memory: float, pulse: Pulse
+    comm: Communicator, layout: Layout | None, problem: Problem, memory: float, pulse: Pulse
 ) -> Split | None:
-    if not config.validation_split:
+    if layout is None:
         return None
-    validation = _read(comm, files, config, config.validation_split, problem, memory, pulse)
+    ordered = agree(comm, lambda: problem.in_order(layout))
+    validation = read_layout(comm, ordered, labels=problem.labels, memory=memory, pulse=pulse)
     problem.check(comm, validation)
     return validation
 

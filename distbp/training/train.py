@@ -20,6 +20,7 @@ from distbp.gradient.diagnosis import first_not_finite
 from distbp.gradient.evaluate import Evaluation, Scores
 from distbp.gradient.reduction import Tally
 from distbp.gradient.step_memory import StepMemory
+from distbp.gradient.step_sums import StepSums
 from distbp.mathematics.activations import Array
 from distbp.mathematics.clipping import shorten
 from distbp.mathematics.grains import sample_shares
@@ -143,6 +144,19 @@ def slices_of_rank(memory: StepMemory, gradients: list[Array]) -> list[tuple[Arr
     ]
 
 
+class _Done:
+    """What is done of an epoch: samples of batches that were used, and their sums."""
+
+    def __init__(self, run: Run) -> None:
+        progress = run.state.progress
+        self.samples, self.sums = progress.epoch_samples, StepSums(run.comm, progress.epoch_loss, progress.epoch_metric)
+
+    def add(self, step: Tally) -> None:
+        """One more batch."""
+        self.samples += step.samples
+        self.sums.add(step.loss, step.metric)
+
+
 class _Training:
     """The steps of a run, and what happens between them."""
 
@@ -179,7 +193,7 @@ class _Training:
     def _epoch(self) -> None:
         run, progress, minutes = self._run, self._run.state.progress, self._run.config.checkpoint_minutes
         started = time.perf_counter() - progress.epoch_seconds
-        done = Tally(progress.epoch_loss, progress.epoch_samples, progress.epoch_metric)
+        done = _Done(run)
         first = progress.step - progress.epoch * run.steps_per_epoch
         total = Tally()
         for batch in run.loader.batches(progress.epoch, first):
@@ -205,7 +219,7 @@ class _Training:
         if self._reporter:
             self._reporter.epoch(row)
 
-    def _step(self, batch: NDArray[np.int64], done: Tally, *, save: bool) -> Tally:
+    def _step(self, batch: NDArray[np.int64], done: _Done, *, save: bool) -> Tally:
         """One batch; its sums are added to `done`."""
         run, progress = self._run, self._run.state.progress
         self._trace.before(progress.step + 1)
@@ -233,8 +247,8 @@ class _Training:
         return total
 
     def _what_is_not_finite(self, total: Tally) -> str:
-        if not math.isfinite(total.loss):
-            return f"the loss is {total.loss}"
+        if total.flaw:
+            return f"the loss is {total.flaw}"
         return "" if math.isfinite(self._run.memory.square) else "the gradient is not finite"
 
     def _skip(self, wrong: str, batch: NDArray[np.int64]) -> None:
@@ -269,10 +283,10 @@ class _Training:
             where = f"at epoch {state.progress.epoch + 1}, step {state.progress.step}"
             raise _diverged(f"the parameters are not finite {where}", self._saved)
 
-    def _save_under_way(self, done: Tally, started: float) -> None:
+    def _save_under_way(self, done: _Done, started: float) -> None:
         """A checkpoint inside an epoch."""
-        progress = self._run.state.progress
-        progress.epoch_loss, progress.epoch_samples, progress.epoch_metric = done.loss, done.samples, done.metric
+        progress, (loss, metric) = self._run.state.progress, done.sums.total()
+        progress.epoch_loss, progress.epoch_samples, progress.epoch_metric = loss, done.samples, metric
         progress.epoch_seconds = time.perf_counter() - started
         self._check_parameters()
         self._save()
@@ -295,15 +309,16 @@ class _Training:
         self._saved, self._saved_at = str(run.directory.checkpoint(run.state.progress.step)), time.monotonic()
 
 
-def _end_epoch(run: Run, done: Tally, scores: Scores | None, learning_rate: float, seconds: float) -> dict[str, float]:
+def _end_epoch(run: Run, done: _Done, scores: Scores | None, learning_rate: float, seconds: float) -> dict[str, float]:
     """Adds a row to the history, and keeps the best parameters."""
     state, metric = run.state, run.problem.metric
+    loss_sum, metric_sum = done.sums.total()
     row = {
         "epoch": state.progress.epoch,
         "step": state.progress.step,
-        "train_loss": done.loss / done.samples if done.samples else math.nan,  # all batches may have been skipped
+        "train_loss": loss_sum / done.samples if done.samples else math.nan,  # all batches may have been skipped
         "validation_loss": scores.loss if scores else math.nan,
-        f"train_{metric}": run.problem.metric_value(done.metric, done.samples) if done.samples else math.nan,
+        f"train_{metric}": run.problem.metric_value(metric_sum, done.samples) if done.samples else math.nan,
         f"validation_{metric}": scores.metric if scores else math.nan,
         "learning_rate": learning_rate,
         "samples_per_second": done.samples / seconds,
