@@ -215,7 +215,7 @@ def test_classic_netcdf(tmp_path: Path, small_blocks: None, version: int) -> Non
         "height": "3 rows, where t2m has 5",
     }
     about = one.column("t2m")
-    assert (about.units, about.notes) == ("K", ("unpacked: 0.01 x stored + 280",))
+    assert (about.units, about.notes) == ("K", ("missing where -999 is stored", "unpacked: 0.01 x stored + 280"))
     t2m, flag, kind, never = read(one, "t2m", "flag", "kind", "never")
     assert np.array_equal(t2m.array[1:], (T2M * 0.01 + 280).reshape(5, 12)[1:])
     assert t2m.missing.sum() == t2m.missing[0, 0] == 1

@@ -195,12 +195,20 @@ def _numbers(attributes: Attributes, dataset: h5py.Dataset, source: Source, matl
     """What is said of numbers."""
     if source.dtype.kind not in "iuf":
         return []
-    steps: list[Step] = []
-    packed = packing(attributes, source.dtype, _more_missing(attributes, dataset, source.dtype))
-    if packed is not None:
-        steps.append(packed)
+    return number_steps(attributes, source.dtype, _more_missing(attributes, dataset, source.dtype), matlab)
+
+
+def number_steps(
+    attributes: Attributes, dtype: np.dtype[Any], more_missing: Sequence[tuple[Any, str]], matlab: str = ""
+) -> list[Step]:
+    """How numbers are unpacked, and which of them are names or truth values.  Raises DataError.
+
+    `more_missing`: values that are missing though no attribute names them, and why.
+    """
+    packed = packing(attributes, dtype, more_missing)
+    steps: list[Step] = [] if packed is None else [packed]
     if packed is None or not packed.is_scaled:
-        steps += _truths(attributes, source.dtype, matlab) or _flags(attributes, source.dtype, packed)
+        steps += _truths(attributes, dtype, matlab) or _flags(attributes, dtype, packed)
     return steps
 
 
@@ -210,8 +218,7 @@ def _more_missing(attributes: Attributes, dataset: h5py.Dataset, dtype: np.dtype
     default = _default_fill(attributes, dataset, dtype)
     if default is not None:
         found.append((default, "netCDF's default for what was never written"))
-    if dtype == np.int64 and (TIME.match(attributes.text("units")) or _is_time(attributes.text("dtype"))):
-        found.append((dtype.type(-(2**63)), "xarray's NaT"))
+    found += missing_times(attributes, dtype)
     if dtype.kind == "i" and "rhdf5-NA.OK" in attributes.names:
         is_logical = attributes.text("storage.mode") == "logical"
         if dtype.itemsize >= 4 or is_logical:
@@ -219,6 +226,12 @@ def _more_missing(attributes: Attributes, dataset: h5py.Dataset, dtype: np.dtype
     elif dtype == np.int8 and attributes.text("storage.mode") == "logical":
         found.append((-128, "R's NA"))
     return found
+
+
+def missing_times(attributes: Attributes, dtype: np.dtype[Any]) -> list[tuple[Any, str]]:
+    """What xarray writes for a time that is not there."""
+    is_time = TIME.match(attributes.text("units")) or _is_time(attributes.text("dtype"))
+    return [(dtype.type(-(2**63)), "xarray's NaT")] if dtype == np.int64 and is_time else []
 
 
 def _is_time(dtype: str) -> bool:

@@ -250,7 +250,8 @@ def _whole(limit: Any, stored: np.dtype[Any], is_high: int) -> Any:
 
 def _in_words(number: float, dtype: np.dtype[Any]) -> str:
     """With the digits that its type has."""
-    short = np.float32(number)
+    with np.errstate(over="ignore"):
+        short = np.float32(number)
     return f"{short:.7g}" if dtype == np.float32 and short == number else f"{number:.12g}"
 
 

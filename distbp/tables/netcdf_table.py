@@ -14,8 +14,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp.data.conventions import NETCDF_FILL, TIME, DecodedArray, missing_times, number_steps
 from distbp.errors import DataError
-from distbp.tables.packed_values import Packed
+from distbp.tables.given_attributes import GivenAttributes
 from distbp.tables.row_table import RowColumn, RowTable
 from distbp.tables.stored_rows import stored_column
 
@@ -30,16 +31,24 @@ def netcdf_table(path: str) -> RowTable:
             header = _Header(path, file)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
-    return RowTable(path, [_column(path, Variable(path, placed)) for placed in header.variables])
+    return RowTable(path, [_column(path, placed) for placed in header.variables])
 
 
-def _column(path: str, variable: Variable) -> RowColumn:
+def _column(path: str, placed: Placed) -> RowColumn:
+    variable = Variable(path, placed)
+    attributes = GivenAttributes(variable.name, placed.attributes)
+    more = missing_times(attributes, variable.dtype)
+    default = NETCDF_FILL.get(variable.dtype.str[1:])
+    if default is not None and "_FillValue" not in attributes.names:
+        more.append((variable.dtype.type(default), "netCDF's default for what was never written"))
+    steps = [] if variable.dtype.kind == "O" else number_steps(attributes, variable.dtype, more)
     not_data = ""
-    if variable.dimensions == (variable.name,):
-        not_data = f"coordinate of the dimension {variable.name}"
-    elif " since " in variable.units:
+    if placed.dimensions == (placed.name,):
+        not_data = f"coordinate of the dimension {placed.name}"
+    elif TIME.match(attributes.text("units")):
         not_data = "times"
-    return stored_column(variable.name, variable, file=path, not_data=not_data)
+    stored = DecodedArray(variable, steps, (), variable.dimensions, attributes)
+    return stored_column(placed.name, stored, file=path, not_data=not_data)
 
 
 @dataclass(frozen=True)
@@ -56,27 +65,21 @@ class Placed:
 
 
 class Variable:
-    """A variable in a file; see `distbp.data.stored.Stored`.  Characters are strings along the last axis."""
+    """The values of a variable before anything is decoded; characters are strings along the last axis."""
 
     def __init__(self, path: str, placed: Placed) -> None:
-        self._path, self._placed, self.name = path, placed, placed.name
-        self._packed = Packed(placed.attributes, placed.dtype.newbyteorder("="))
+        self._path, self._placed, self.name = path, placed, f"{path}: {placed.name}"
         self._is_text = placed.dtype.kind == "S"
         axes = len(placed.shape) - (1 if self._is_text and placed.shape else 0)
         self.shape, self.dimensions = placed.shape[:axes], placed.dimensions[:axes]
-        self.dtype = np.dtype(object) if self._is_text else self._packed.result
-        self.column_units: tuple[str, ...] = ()
-        self.units, self.notes = self._packed.units, () if self._is_text else self._packed.notes
+        self.dtype = np.dtype(object) if self._is_text else np.dtype(placed.dtype.str.replace(">", "="))
         self.chunks: tuple[int, ...] | None = None
-        self.columns: tuple[str, ...] = ()
-        self.is_plain = False
 
-    def read(self, index: tuple[int | slice, ...]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """The values at an index, and where they are missing."""
-        stored = self._stored((*index, slice(None)) if self._is_text else index)
+    def read(self, index: tuple[int | slice, ...]) -> NDArray[Any]:
+        """The values at an index."""
         if self._is_text:
-            return _joined(stored, self.name), None
-        return self._packed.unpack(stored.astype(self._placed.dtype.newbyteorder("=")))
+            return _joined(self._stored((*index, slice(None))), self.name)
+        return self._stored(index).astype(self.dtype)
 
     def _stored(self, index: tuple[int | slice, ...]) -> NDArray[Any]:
         """The values as they are in the file; a line of them at a time, as long as they lie end to end."""
@@ -98,7 +101,7 @@ class Variable:
                 file.seek(self._placed.begin + at + (line[0].start * strides[split] if line else 0))
                 content = file.read(count * size)
                 if len(content) != count * size:
-                    raise DataError(f"{self._path}: {self.name}: the file ends before its values do; it is cut")
+                    raise DataError(f"{self.name}: the file ends before its values do; it is cut")
                 found[row] = np.frombuffer(content, self._placed.dtype)
         array = found.reshape(*map(len, outer), *map(len, line), *inside[split:])
         steps = [

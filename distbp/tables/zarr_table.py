@@ -9,13 +9,15 @@ import base64
 import binascii
 import struct
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp.data.conventions import TIME, DecodedArray, missing_times, number_steps
 from distbp.errors import DataError
-from distbp.tables.packed_values import Packed
+from distbp.tables.given_attributes import GivenAttributes
 from distbp.tables.row_table import LARGEST_ROW, RowColumn, RowTable
 from distbp.tables.split_names import split_columns
 from distbp.tables.stored_array import plain, why_no_data
@@ -52,52 +54,48 @@ def _arrays(group: Any) -> dict[str, Any]:
 
 
 def _column(path: str, name: str, array: Any) -> RowColumn:
-    stored = _ZarrArray(f"{path}: {name}", array)
-    not_data = stored.problem
-    if stored.dimensions == (name.rpartition("/")[2],):
-        not_data = f"coordinate of the dimension {stored.dimensions[0]}"
-    elif " since " in stored.units:
+    raw = _ZarrArray(f"{path}: {name}", array)
+    given = dict(array.attrs)
+    names = getattr(array.metadata, "dimension_names", None) or given.get("_ARRAY_DIMENSIONS") or ()
+    dimensions = tuple(str(one or "") for one in names) if len(names) == len(raw.shape) else ()
+    attributes = GivenAttributes(raw.name, _marks(array, given, raw.dtype))
+    is_number = not raw.problem and raw.dtype.kind in "iuf"
+    steps = number_steps(attributes, raw.dtype, missing_times(attributes, raw.dtype)) if is_number else []
+    not_data = raw.problem
+    if dimensions == (name.rpartition("/")[2],):
+        not_data = f"coordinate of the dimension {dimensions[0]}"
+    elif TIME.match(attributes.text("units")):
         not_data = "times"
-    return stored_column(name, stored, file=path, not_data=not_data, problem=stored.problem)
+    stored = DecodedArray(raw, steps, (), dimensions, attributes)
+    return stored_column(name, stored, file=path, not_data=not_data, problem=raw.problem)
 
 
 class _ZarrArray:
-    """An array; see `distbp.data.stored.Stored`."""
+    """The values of an array before anything is decoded."""
 
     def __init__(self, name: str, array: Any) -> None:
         self.name, self._array = name, array
-        attributes = dict(array.attrs)
-        raw = np.dtype(array.dtype)
-        self._is_text = raw.kind in "OT" or raw.kind in "SU"
-        self.problem = "" if raw.kind in "OT" else why_no_data(raw)
-        names = getattr(array.metadata, "dimension_names", None) or attributes.get("_ARRAY_DIMENSIONS") or ()
-        self.shape = tuple(array.shape)
-        self.dimensions = tuple(str(one or "") for one in names) if len(names) == len(self.shape) else ()
-        native = raw.newbyteorder("=") if raw.kind in "biuf" else np.dtype("S1")
-        self._packed = Packed(_marks(array, attributes, raw), native, has_default_fill=False)
-        self.dtype = np.dtype(object) if self._is_text else self._packed.result
-        self.column_units: tuple[str, ...] = ()
-        self.units, self.notes = self._packed.units, () if self._is_text else self._packed.notes
+        stored = np.dtype(array.dtype)
+        self.problem = "" if stored.kind in "OT" else why_no_data(stored)
+        self.shape: tuple[int, ...] = tuple(array.shape)
+        self.dtype = np.dtype(object) if stored.kind in "OTSU" else np.dtype(stored.str.replace(">", "="))
         self.chunks: tuple[int, ...] | None = tuple(array.chunks)
-        self.columns: tuple[str, ...] = ()
-        self.is_plain = False
-        if int(np.prod(self.chunks, dtype=object)) * max(1, raw.itemsize) > 2 * LARGEST_ROW:
+        if prod(self.chunks) * max(1, stored.itemsize) > 2 * LARGEST_ROW:
             self.problem = f"is stored in chunks of {self.chunks}, each of more than 2 GiB"
 
-    def read(self, index: tuple[int | slice, ...]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """The values at an index, and where they are missing."""
+    def read(self, index: tuple[int | slice, ...]) -> NDArray[Any]:
+        """The values at an index."""
         try:
             stored = np.asarray(self._array[index])
         except Exception as error:  # whatever its readers meet in a damaged chunk
             raise DataError(f"{self.name}: cannot be read by Zarr: {error}") from None
-        if not self._is_text:
-            return self._packed.unpack(plain(stored, self.name))
-        if stored.dtype.kind in "SU":
-            return plain(stored, self.name), None
+        if stored.dtype.kind not in "OT":
+            return plain(stored, self.name)
         texts = stored.astype(object)
-        gone = np.array([not isinstance(text, str) for text in texts.reshape(-1).tolist()]).reshape(texts.shape)
-        texts[gone] = ""
-        return texts, gone if gone.any() else None
+        wrong = next((text for text in texts.reshape(-1).tolist() if not isinstance(text, str)), None)
+        if wrong is not None:
+            raise DataError(f"{self.name}: holds {type(wrong).__name__}, expected strings or numbers")
+        return texts
 
 
 def _marks(array: Any, attributes: Mapping[str, Any], dtype: np.dtype[Any]) -> dict[str, Any]:
