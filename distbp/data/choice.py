@@ -4,7 +4,8 @@ The same rule for `distbp train`, `distbp import` and `distbp inspect`:
 
     y: the column called y; otherwise the only one called label, labels, target, targets or class, in any case
     x: the column called x; otherwise all others that are data
-    no data: what the file shows to be something else (an index of pandas, a dimension without values, …)
+    no data: what the file shows to be something else (a dimension without values, …); an index that a program has saved
+       with the data (a column without a name, `Unnamed: 0` and `__index_level_0__` of pandas); and sample_weight
 
 Where x and y hold one number a row each and other columns are beside them, they may be coordinates, and the user is
 asked.
@@ -12,6 +13,7 @@ asked.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +21,8 @@ from distbp.data.names import quoted
 from distbp.errors import UsageError
 
 LABEL_NAMES = ("y", "label", "labels", "target", "targets", "class")
+WEIGHTS = ("sample_weight", "sample_weights")
+INDEX = re.compile(r"\s*|Unnamed: [0-9]+(_level_[0-9]+)?|__index_level_[0-9]+__")
 SHOWN = 20
 
 
@@ -49,6 +53,13 @@ class Choice:
         return ", ".join(shown if len(shown) <= SHOWN else [*shown[: SHOWN - 2], "…", shown[-1]])
 
 
+def no_data_by_name(name: str) -> str:
+    """Why a column is no input unless the user names it, as far as its name says it; or ""."""
+    if INDEX.fullmatch(name):
+        return "an index" if name.strip() else "a column without a name, an index"
+    return "weights of the samples" if name.lower() in WEIGHTS else ""
+
+
 def choose(
     where: str,
     candidates: Sequence[Candidate],
@@ -64,6 +75,7 @@ def choose(
     contradict one another.
     """
     names = [one.name for one in candidates]
+    candidates = [replace(one, not_data=one.not_data or no_data_by_name(one.name)) for one in candidates]
     check_given(x, y, drop)
     unknown = next((name for name in drop if name not in names), None)
     if unknown is not None:

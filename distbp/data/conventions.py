@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.data.attributes import Attributes
+from distbp.data.categories import of_old_anndata, of_pandas
 from distbp.data.character_array import CharacterArray
 from distbp.data.dimension_names import dimension_names
 from distbp.data.named_values import NamedValues, shown
@@ -117,6 +118,8 @@ def open_dataset(path: str, dataset: h5py.Dataset, field: str | None) -> Decoded
     steps: list[Step] = []
     if array.is_enum:
         steps += _enum(array)
+    if field is not None and not array.is_enum:
+        steps += of_pandas(path, attributes, dataset, field)
     if field is not None or not attributes.names:
         source = _joined(array, "utf-8") if field is None else array
         return DecodedArray(source, steps, _joined_notes(source))
@@ -129,7 +132,8 @@ def open_dataset(path: str, dataset: h5py.Dataset, field: str | None) -> Decoded
     if matlab:
         source, notes = _of_matlab(array, matlab)
         dimensions = dimensions[::-1]
-    if not array.is_enum:
+    steps += of_old_anndata(path, attributes, dataset)
+    if not steps:
         steps += _numbers(attributes, dataset, source, matlab)
     if source.dtype.kind == "O" and not steps:
         steps += _texts(attributes)

@@ -22,7 +22,7 @@ from distbp.errors import DataError
 CLASSES, TARGETS = "classes", "targets"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Column:
     """A data set of a file, or one of its fields: rows of shape `shape`, `width` numbers, or strings (dtype "|O").
 
@@ -71,7 +71,7 @@ class Column:
         return self.selection is None and not self.is_decoded and self.constant is None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Part:
     """What one file, or one group of it, adds to a split; `first` is its first row in the split.
 
@@ -160,6 +160,10 @@ class Layout:
     def axis(self) -> str:
         """What the file calls the axis of the samples, or ""."""
         return next((column.axis for column in self.parts[0].columns if column.axis), "")
+
+    def notes_of(self, of: str) -> tuple[str, ...]:
+        """How the values of "x" or "y" were decoded."""
+        return tuple(dict.fromkeys(note for column in getattr(self.parts[0], of) for note in column.notes))
 
     @property
     def notes(self) -> list[str]:

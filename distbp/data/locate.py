@@ -30,6 +30,7 @@ from distbp.errors import DataError
 
 ANONYMOUS = ("x", "y")  # what such a data set is called says nothing about the number in it
 LONGEST_ATTRIBUTE = 4096  # numbers
+SHARED = ("dataset", "field", "dtype", "shape", "names", "units", "selection", "brackets", "axis", "notes")
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def find_splits(paths: Sequence[str], splits: Sequence[str], asked: Asked) -> di
                     first = parts[split][-1].first + parts[split][-1].rows if parts[split] else 0
                     if parts[split]:
                         _check_alike(parts[split][0], part)
+                        part = _sharing(parts[split][0], part)
                     parts[split].append(replace(part, first=first, begin=begin))
     for split in splits:
         if not parts[split]:
@@ -271,10 +273,15 @@ def _found(
         axis=" x ".join(stored.dimensions[axis] for axis in selection.samples if stored.dimensions[axis]),
         notes=stored.notes,
     )
-    if not column.is_direct or dtype.kind == "O" or item.file != place.file:  # decoded, or behind a trusted link
+    if not column.is_direct or dtype.kind == "O" or _is_elsewhere(place, item):
         return column
     offset, stride = plain_place(item, found.field)
     return replace(column, offset=offset, stride=stride)
+
+
+def _is_elsewhere(place: _Place, item: Any) -> bool:
+    """Whether it is in another file, behind a trusted link."""
+    return place.asked.trust_links and item.file != place.file
 
 
 def _dtype(item: Any, field: str | None, stored: Stored) -> np.dtype[Any]:
@@ -408,7 +415,7 @@ def plain_place(dataset: h5py.Dataset, field: str | None) -> tuple[int | None, i
 def _check_turned(place: _Place, found: _Stored, index: tuple[Index, ...] | None) -> None:
     """Raises DataError where R's rhdf5 wrote a square matrix: nothing shows which of its axes are the samples."""
     item = found.item
-    if index is not None or not isinstance(item, h5py.Dataset) or item.ndim != 2 or "rhdf5-NA.OK" not in item.attrs:
+    if index is not None or not _is_matrix_of_r(item):
         return
     if item.shape[0] == item.shape[1] > 1:
         raise DataError(
@@ -437,8 +444,11 @@ def _check_part(part: Part, place: _Place) -> None:
 
 
 def _is_of_r(place: _Place, column: Column) -> bool:
-    item = place.follow(column.dataset)
-    return isinstance(item, h5py.Dataset) and item.ndim == 2 and "rhdf5-NA.OK" in item.attrs
+    return _is_matrix_of_r(place.follow(column.dataset))
+
+
+def _is_matrix_of_r(item: Any) -> bool:
+    return isinstance(item, h5py.Dataset) and item.ndim == 2 and bool(h5py.h5a.exists(item.id, b"rhdf5-NA.OK"))
 
 
 def _turn(first: Column, other: Column) -> str:
@@ -492,3 +502,13 @@ def _check_alike(one: Part, other: Part) -> None:
                 f"{b.file}: {b.name} has the columns {few(b.names)}, but {a.file} has {few(a.names)}; files of one "
                 "data set must agree: import them together"
             )
+
+
+def _sharing(one: Part, other: Part) -> Part:
+    """The other part, with what is equal in both held in memory once: there may be 100,000 of them."""
+    return replace(other, x=tuple(map(_shared, one.x, other.x)), y=tuple(map(_shared, one.y, other.y)))
+
+
+def _shared(one: Column, other: Column) -> Column:
+    same = {name: getattr(one, name) for name in SHARED if getattr(one, name) == getattr(other, name)}
+    return replace(other, **same)

@@ -50,7 +50,9 @@ class NamedValues:
                 "column out, or mend the file",
                 at,
             )
-        return names[places], missing if missing is not None and missing.any() else None
+        return names[places.reshape(-1)].reshape(
+            values.shape
+        ), missing if missing is not None and missing.any() else None
 
 
 def shown(names: Mapping[int, Any]) -> str:

@@ -20,6 +20,7 @@ from distbp.data.labels import Labels, in_words, union
 from distbp.data.layout import Layout
 from distbp.data.locate import Asked, check_kinds, find_splits
 from distbp.data.reader import Reader
+from distbp.data.same_files import check_once
 from distbp.data.scaling import Extremes, Rows
 from distbp.errors import DataError
 from distbp.mathematics.batches import aligned_pieces, pieces, shard
@@ -130,8 +131,13 @@ def read_ahead_bytes(data: Split) -> int:
 
 
 def data_files(paths: Sequence[str]) -> list[str]:
-    """The files to open: the given ones, or the digits data set that comes with the package.  Raises DataError."""
-    return matching(paths) or [str(digits_path())]
+    """The files to open: the given ones, or the digits data set that comes with the package.
+
+    Raises DataError where a pattern stands for no file, UsageError where a file is named twice.
+    """
+    files = matching(paths)
+    check_once(files)
+    return files or [str(digits_path())]
 
 
 def digits_path() -> Path:

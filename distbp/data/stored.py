@@ -12,7 +12,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp.data.coded_groups import is_column, open_group
 from distbp.data.conventions import open_dataset
+from distbp.data.not_data import why_not_data
+
+__all__ = ["Stored", "is_column", "open_stored", "why_not_data"]
 
 
 class Stored(Protocol):
@@ -51,14 +55,6 @@ def open_stored(file: h5py.File, path: str, item: h5py.Dataset | h5py.Group, fie
 
     `path`: the file's name in messages.  Raises DataError where it is no array of numbers or strings.
     """
+    if isinstance(item, h5py.Group):
+        return open_group(path, item)
     return open_dataset(path, item, field)
-
-
-def is_column(item: Any) -> bool:
-    """Whether a group is one column, in a coded form."""
-    return False
-
-
-def why_not_data(item: Any, name: str) -> str:
-    """Why a data set or a group is known not to be data ("dimension scale"), or "" where that is not known."""
-    return ""

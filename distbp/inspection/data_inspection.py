@@ -25,6 +25,7 @@ from distbp.data.reader import Reader
 from distbp.data.split import NOTHING, Split
 from distbp.data.stored import is_column
 from distbp.data.survey import candidates, look
+from distbp.data.task import looks_like_quantities
 from distbp.errors import DataError, UsageError
 from distbp.inspection.column_statistics import ColumnStatistics, LabelCounts
 from distbp.inspection.contents import contents, described
@@ -259,6 +260,7 @@ def _values(layout: Layout, of: str, column: Column, view: View) -> Generator[st
     if is_labels:
         labels = union([list(counts.counts)])
         yield f"    {len(labels)} labels, {_counts(labels, counts.counts)}"
+        why_gaps = why_gaps or _which_task(layout, column, labels, counts.counts)
         return labels, why_gaps or ("" if "" not in labels else f"{column.name}: an empty string is no label")
     yield from _numbers(statistics)
     if statistics.bad_values:
@@ -266,6 +268,14 @@ def _values(layout: Layout, of: str, column: Column, view: View) -> Generator[st
     largest = max(-statistics.low.min(), statistics.high.max())
     wide = f"{column.name}: values up to {largest:.3g} are out of the range of float32 (see --dtype)"
     return None, why_gaps or (wide if largest > FLOAT32 else "")
+
+
+def _which_task(layout: Layout, column: Column, labels: Labels, counts: Mapping[Any, int]) -> str:
+    """Why training would ask whether these are labels or targets; "" where it would not."""
+    if layout.task != AUTO or not all(isinstance(label, int) for label in labels):
+        return ""
+    why = looks_like_quantities(counts)
+    return f"{column.name} {why}; --task classes or --task targets?" if why else ""
 
 
 class _Gaps:

@@ -7,20 +7,17 @@ or `Unnamed: 0` and `__index_level_0__`, which is what pandas calls it), and sam
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from distbp.data.choice import LABEL_NAMES, no_data_by_name
 from distbp.data.names import Name, parse, quoted
 from distbp.errors import DataError, UsageError
 from distbp.tables.like import Like
 from distbp.tables.table import Table, TableColumn
 
-LABEL_NAMES = ("y", "label", "labels", "target", "targets", "class")
-WEIGHTS = ("sample_weight", "sample_weights")
-INDEX = re.compile(r"\s*|Unnamed: [0-9]+(_level_[0-9]+)?|__index_level_[0-9]+__")
 MOST_SHOWN = 20
 
 Word = str | Name  # how a user names a column
@@ -210,12 +207,9 @@ def _default(
 def _data(table: Table, left: dict[str, str]) -> list[TableColumn]:
     """The columns that are data, as far as is known; why others are not goes to `left`."""
     for column in table.columns:
-        if column.not_data:
-            left.setdefault(column.name, column.not_data)
-        elif INDEX.fullmatch(column.name):
-            left.setdefault(column.name, "an index" if column.name.strip() else "a column without a name, an index")
-        elif column.name.lower() in WEIGHTS:
-            left.setdefault(column.name, "weights of the samples")
+        why = column.not_data or no_data_by_name(column.name)
+        if why:
+            left.setdefault(column.name, why)
     return [column for column in table.columns if column.name not in left]
 
 

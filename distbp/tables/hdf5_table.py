@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
+from math import prod
 from typing import Any
 
 import h5py
@@ -12,10 +13,10 @@ import numpy as np
 
 from distbp.data.data_file import fields_of, follow, member, names_in, opened, split_names
 from distbp.data.layout import Column, Layout
-from distbp.data.locate import find
+from distbp.data.locate import ANONYMOUS, find
 from distbp.data.names import quoted
 from distbp.data.reader import Reader
-from distbp.data.stored import is_column, why_not_data
+from distbp.data.stored import is_column, open_stored, why_not_data
 from distbp.errors import DataError
 from distbp.tables.table import TableColumn, Values
 
@@ -38,6 +39,7 @@ class HDF5Table:
         )
         with opened(path) as file:
             self._columns = list(_columns(path, follow(file, path, split, trust_links), trust_links))
+        self._by_name = {column.name: column for column in self._columns}
 
     @property
     def columns(self) -> Sequence[TableColumn]:
@@ -46,11 +48,13 @@ class HDF5Table:
 
     def column(self, name: str) -> TableColumn:
         """See `Table`; also what brackets, stars and @ mean, see `distbp.data.names`."""
+        known = self._by_name.get(name)
+        if known and not known.not_data and not self._each:
+            return known
         layout = self._find([name])
-        known = next((column for column in self._columns if column.name == name), TableColumn(name))
         units = layout.units("x")
-        return replace(
-            known, units=units[0] if units else "", names=layout.names("x"), notes=layout.parts[0].x[0].notes
+        return TableColumn(
+            name, units[0] if units else "", layout.names("x"), known.not_data if known else "", layout.notes_of("x")
         )
 
     def blocks(self, names: Sequence[str], text: frozenset[str] = frozenset()) -> Iterator[list[Values]]:
@@ -70,8 +74,7 @@ class HDF5Table:
         return f"{self.name}, row {row}"
 
     def _find(self, names: Sequence[str]) -> Layout:
-        known = {column.name for column in self._columns}
-        asked = ",".join(quoted(name) if name in known else name for name in names)
+        asked = ",".join(quoted(name) if name in self._by_name else name for name in names)
         return find([self._path], self._split, asked, None, trust_links=self._trust_links, each=self._each)
 
 
@@ -174,7 +177,7 @@ def _columns(path: str, item: Any, trust_links: bool) -> Iterator[TableColumn]:
     """The data sets in a group, in groups inside it too, coded groups, and the fields of tables."""
     if isinstance(item, h5py.Dataset):
         for field in fields_of(item):
-            yield TableColumn(field)
+            yield _column(path, field, item, field)
         return
     for name, one in _all(item, "", set()):
         yield from _of_item(path, name, one)
@@ -184,15 +187,24 @@ def _columns(path: str, item: Any, trust_links: bool) -> Iterator[TableColumn]:
 
 
 def _of_item(path: str, name: str, one: Any) -> Iterator[TableColumn]:
-    fields = fields_of(one) if isinstance(one, h5py.Dataset) else []
-    for field in fields:
-        yield TableColumn(f"{name}.{field}", not_data=why_not_data(one, name))
-    if fields or not (isinstance(one, h5py.Dataset) or is_column(one)):
-        return
-    why = why_not_data(one, name)
-    if not why and isinstance(one, h5py.Dataset) and not one.ndim:
+    for field in fields_of(one) if isinstance(one, h5py.Dataset) else ():
+        yield _column(path, f"{name}.{field}", one, field)
+    if is_column(one) or (isinstance(one, h5py.Dataset) and not fields_of(one)):
+        yield _column(path, name, one, None)
+
+
+def _column(path: str, name: str, item: Any, field: str | None) -> TableColumn:
+    """What is known of a column without reading it; what cannot be read is no data."""
+    why = why_not_data(item, name)
+    if not why and field is None and isinstance(item, h5py.Dataset) and not item.shape:
         why = "a single value"
-    yield TableColumn(name, not_data=why)
+    try:
+        stored = open_stored(item.file, path, item, field)
+    except DataError as error:
+        return TableColumn(name, not_data=why or str(error).removeprefix(f"{path}: ").partition(";")[0])
+    width = prod(stored.shape[1:])
+    names = stored.columns or ((name,) if width == 1 and name not in ANONYMOUS else ())
+    return TableColumn(name, stored.units, names, why, stored.notes)
 
 
 def _all(group: h5py.Group, prefix: str, seen: set[int]) -> Iterator[tuple[str, Any]]:

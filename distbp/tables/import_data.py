@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.data.data_file import matching
+from distbp.data.same_files import check_once
 from distbp.errors import DataError, RunError, TooLargeError, UsageError
 from distbp.files.new_file import FAILURES, check_out, replace_synced, temporary_name
 from distbp.files.write_failure import why_not_written
@@ -28,7 +29,7 @@ from distbp.tables.missing import POLICIES
 from distbp.tables.one_hot import OneHot
 from distbp.tables.remembered_table import RememberedTable, Room
 from distbp.tables.row_stream import Rows
-from distbp.tables.same_files import check_apart, check_ending, check_once
+from distbp.tables.same_sources import check_apart, check_ending
 from distbp.tables.sources import SourceOptions, open_sources
 from distbp.tables.survey import Progress
 from distbp.tables.table import Table

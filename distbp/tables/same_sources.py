@@ -1,10 +1,11 @@
-"""Sources that are one and the same file: named twice, by a pattern, by a link, or for training and for testing."""
+"""What does not go together: one file for training and for testing, a data set and the ending of another format."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 
+from distbp.data.same_files import identity
 from distbp.errors import UsageError
 from distbp.tables.table import Table
 
@@ -29,24 +30,11 @@ def check_ending(out: str) -> None:
         )
 
 
-def check_once(paths: Sequence[str]) -> None:
-    """Raises UsageError where two of them are one file."""
-    seen: dict[tuple[int, int], str] = {}
-    for path in paths:
-        key = _identity(path)
-        if key is None:
-            continue
-        if key in seen:
-            same = "is named twice" if seen[key] == path else f"is the same file as {seen[key]}"
-            raise UsageError(f"{path}: {same}; its rows would count twice")
-        seen[key] = path
-
-
 def check_apart(train: Sequence[str], test: Sequence[str], tables: Mapping[str, Sequence[Table]]) -> None:
     """Raises UsageError where the rows of a source are for training and for testing: the test would say nothing."""
-    seen = {_identity(path): path for path in train}
+    seen = {identity(path): path for path in train}
     for path in test:
-        other = seen.get(_identity(path)) if _identity(path) else None
+        other = seen.get(identity(path)) if identity(path) else None
         if other is None:
             continue
         parts = {table.name.removeprefix(path) for table in tables.get("test", ()) if table.name.startswith(path)}
@@ -62,11 +50,3 @@ def check_apart(train: Sequence[str], test: Sequence[str], tables: Mapping[str, 
                 "on rows that were trained on says nothing: take some of them with --test-fraction, --test-where or "
                 "--test-last"
             )
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
