@@ -61,7 +61,10 @@ class Config:
     """All that is needed to repeat a run.  Values are checked by `check`; AUTO means: chosen from the data."""
 
     data: list[str] = option(
-        [], 'HDF5 files, or patterns such as "run-*.h5", end to end one data set; none: the digits', group=DATA
+        [],
+        'HDF5 files, or patterns such as "run-*.h5", end to end one data set; none: the digits',
+        may_change=True,  # to where the same data are now
+        group=DATA,
     )
     split: str = option(
         AUTO, 'group of the files to train on; auto: "train", or without it "/", the file as a whole', group=DATA
@@ -93,6 +96,12 @@ class Config:
     )
     trust_links: bool = option(
         False, "follow links to other files, and virtual data sets: for data from a source you trust", group=DATA
+    )
+    allow_changed_data: bool = option(
+        False,
+        "go on with --resume though values in the data are others than before; for this start only",
+        may_change=True,
+        group=DATA,
     )
     stage_to: str = option(
         "",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import click
 
 from distbp.commands.options import memory_option, stall_option, trust_links_option
+from distbp.errors import DataError
 from distbp.ranks.launch import Launch, say
 
 
@@ -57,7 +60,13 @@ def evaluate(
             note=say,
         )
         state = used.state
-        scores = Evaluation(comm, state.problem, used.data, state.config.dtype)(state.parameters, pulse)
+        evaluation = Evaluation(comm, state.problem, used.data, state.config.dtype)
+        scores = evaluation(state.parameters, pulse)
+        if not math.isfinite(scores.loss):
+            why = evaluation.why_not_finite(state.parameters, pulse)
+            refused = DataError(f"the loss of {split} is {scores.loss}: {why}; remove or replace such rows")
+            refused.agreed = True
+            raise refused
     if comm.rank == 0:
         click.echo(
             f"{split}: {scores.samples} samples, {state.problem.network.loss.name} loss {scores.loss:.8g}, "

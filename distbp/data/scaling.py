@@ -94,6 +94,25 @@ class Extremes:
         return self
 
 
+def _blocks(array: Rows) -> list[slice]:
+    """All rows, in blocks that depend on the shape alone."""
+    longest = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (8 * array.shape[1])))
+    return [slice(*rows) for rows in pieces(0, array.shape[0], longest)]
+
+
+def extremes_of(comm: Communicator, array: Rows, pulse: Pulse = lambda phase: None) -> Extremes:
+    """Those of all rows, which the ranks share.  Raises DataError, agreed, for rows that cannot be read."""
+    extremes, blocks = Extremes(array.shape[1]), _blocks(array)
+
+    def add() -> None:
+        for rows in blocks[slice(*shard(len(blocks), comm.rank, comm.size))]:
+            pulse("measuring the data")
+            extremes.add(array[rows])
+
+    agree(comm, add)
+    return extremes.agree(comm)
+
+
 @np.errstate(over="ignore", invalid="ignore")  # the result is checked where it is used
 def measure(
     comm: Communicator,
@@ -116,19 +135,9 @@ def measure(
     columns, N = array.shape[1], array.shape[0]
     if method == "none":
         return Scaling.none(columns)
-    longest = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (8 * columns)))  # it depends on the columns alone
-    blocks = [slice(*rows) for rows in pieces(0, N, longest)]
+    blocks = _blocks(array)
     mine = blocks[slice(*shard(len(blocks), comm.rank, comm.size))]
-    if extremes is None:
-        extremes = Extremes(columns)
-
-        def add_extremes() -> None:
-            for rows in mine:
-                pulse("measuring the data")
-                extremes.add(array[rows])
-
-        agree(comm, add_extremes)
-        extremes.agree(comm)
+    extremes = extremes or extremes_of(comm, array, pulse)
     low, high = extremes.low, extremes.high
     constant = is_constant(low, high, array.dtype)
     rounded = tuple(np.flatnonzero(constant & (low != high)).tolist())
@@ -137,7 +146,7 @@ def measure(
 
     middle = low / 2.0 + high / 2.0
     widest = np.array([exponent(width) for width in high - low])  # |u| < 2^widest
-    bits = np.full(columns, (longest - 1).bit_length())
+    bits = np.full(columns, (blocks[0].stop - 1).bit_length())  # rows of a block
     first, second = ExactSum(bits, len(blocks)), ExactSum(bits, len(blocks))
 
     def add_all() -> None:

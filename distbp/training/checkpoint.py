@@ -9,7 +9,8 @@
                                              (UTF-8), one for each; /target/… likewise
     /history/COLUMN                          the rows of metrics.csv
     attributes of /: format, format_version, distbp_version, config (JSON), machines (JSON: what the bits depended on,
-    and from which step on), checksum (SHA-256 of all the rest)
+    and from which step on), fingerprint (JSON: of the data, see `distbp.data.fingerprint`; may be missing), checksum
+    (SHA-256 of all the rest)
 
 Written to a temporary name, synced, renamed: a checkpoint is whole or absent.  Read strictly: a file may come from
 anywhere, so only plain arrays of numbers that are where they belong are accepted, and nothing is followed or run (see
@@ -32,6 +33,7 @@ from numpy.typing import NDArray
 from distbp import __version__
 from distbp.config import AUTO, LARGEST, Config, as_dict, merge
 from distbp.data.column_texts import decoded, encoded
+from distbp.data.fingerprint import Fingerprint, from_json, to_json
 from distbp.data.labels import Labels, from_array, to_array
 from distbp.data.problem import Names, Problem
 from distbp.data.scaling import Scaling
@@ -49,6 +51,7 @@ FORMAT = "distbp-checkpoint"
 FORMAT_VERSION = 5  # 2: machines; 3: skipped batches; 4: seconds of phases; 5: names of columns
 READABLE = (4, 5)  # what 5 has more is optional
 ATTRIBUTES = ("format", "format_version", "distbp_version", "config", "machines", "checksum")
+OPTIONAL = ("fingerprint",)
 COLUMN_TEXTS = ("/input/columns", "/input/units", "/target/columns", "/target/units")
 TEXTS = {"/target/classes", *COLUMN_TEXTS}
 MOST_LISTS = 100_000  # in an attribute in JSON
@@ -74,7 +77,8 @@ class Progress:
 class Checkpoint:
     """The state of a run.  `vector` holds W^2, b^2, … W^F, b^F; `history` a list of values for each column.
 
-    `machines`: where the run was computed, each with the step since when.
+    `machines`: where the run was computed, each with the step since when.  `fingerprints`: of the data, "training" and
+    maybe "validation"; empty where they are not known.
     """
 
     config: Config
@@ -84,6 +88,7 @@ class Checkpoint:
     progress: Progress = field(default_factory=Progress)
     history: dict[str, list[float]] = field(default_factory=dict)
     machines: list[Machine] = field(default_factory=list)
+    fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
 
     @property
     def parameters(self) -> Parameters:
@@ -104,6 +109,8 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
         "config": np.bytes_(json.dumps(as_dict(checkpoint.config)).encode()),
         "machines": np.bytes_(json.dumps(checkpoint.machines).encode()),
     }
+    if checkpoint.fingerprints:
+        attributes["fingerprint"] = np.bytes_(json.dumps(to_json(checkpoint.fingerprints)).encode())
     attributes["checksum"] = np.bytes_(_checksum(tree, attributes))
     for name, value in attributes.items():
         if np.asarray(value).nbytes > ATTRIBUTE_BYTES:
@@ -128,7 +135,9 @@ def read(path: Path) -> Checkpoint:
         tree = file.arrays(*_names(config), TEXTS)
     if attributes["checksum"] != _checksum(tree, {k: v for k, v in attributes.items() if k != "checksum"}).encode():
         raise CheckpointError(f"{path}: the checksum does not match; the file is damaged or was changed")
-    return _from_tree(path, tree, config, _machines(path, attributes["machines"]))
+    state = _from_tree(path, tree, config, _machines(path, attributes["machines"]))
+    state.fingerprints = _fingerprints(path, attributes.get("fingerprint"))
+    return state
 
 
 @dataclass(frozen=True)
@@ -173,7 +182,7 @@ def _read_attributes(path: Path, file: PlainFile) -> dict[str, Any]:
     names = file.attribute_names()
     if not {"format", "format_version", "distbp_version"} <= set(names):
         raise CheckpointError(f"{path}: not a distbp checkpoint (a data set? see distbp inspect)")
-    attributes = {name: file.attribute(name) for name in names if name in ATTRIBUTES}
+    attributes = {name: file.attribute(name) for name in names if name in (*ATTRIBUTES, *OPTIONAL)}
     for name, value in attributes.items():
         if isinstance(value, bytes) == (name == "format_version"):
             raise CheckpointError(f"{path}: attribute {name} is of the wrong type")
@@ -185,7 +194,7 @@ def _read_attributes(path: Path, file: PlainFile) -> dict[str, Any]:
             f"{path}: format version {attributes['format_version']}, this distbp ({__version__}) reads "
             f"{' and '.join(map(str, READABLE))}; written by distbp {writer}"
         )
-    if names != sorted(ATTRIBUTES):
+    if [name for name in names if name not in OPTIONAL] != sorted(ATTRIBUTES):
         raise CheckpointError(f"{path}: the attributes are {short(ascii(names))}, expected {sorted(ATTRIBUTES)}")
     return attributes
 
@@ -301,6 +310,15 @@ def _machines(path: Path, text: bytes) -> list[Machine]:
     if not isinstance(machines, list) or not all(_is_machine(machine) for machine in machines):
         raise CheckpointError(f"{path}: attribute machines is not a list of machines")
     return machines
+
+
+def _fingerprints(path: Path, text: bytes | None) -> dict[str, Fingerprint]:
+    if text is None:
+        return {}
+    try:
+        return from_json(_json(path, "fingerprint", text))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: attribute fingerprint: {short(error)}") from None
 
 
 def _is_machine(value: Any) -> bool:

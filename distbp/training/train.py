@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.config import Config, trace_steps
+from distbp.data.far_values import far_values
 from distbp.errors import DivergedError, Stopped
 from distbp.gradient.batch_gradient import BatchGradient, batch_gradient
 from distbp.gradient.diagnosis import first_not_finite
@@ -104,11 +105,26 @@ def train(
             dry_run=dry_run,
         )
         stack.callback(run.loader.close)
+        notes = _about_values(run, pulse)
         if reporter:
+            for text in notes:
+                reporter.note(text)
             reporter.start(run)
         if not dry_run:
             _train(run, stop_requested, beat, pulse, reporter)
         return run
+
+
+def _about_values(run: Run, pulse: Pulse) -> list[str]:
+    """What is odd about the values of the data.  All ranks call this."""
+    found = []
+    for of, scaling in (("x", run.problem.input), ("y", run.problem.target)):
+        if scaling.rounded:
+            first, more = run.training.layout.column_name(of, scaling.rounded[0]), len(scaling.rounded) - 1
+            names = first + (f" and {more} more" if more else "")
+            found.append(f"note      {run.training.where(of)}: constant up to rounding, and taken as constant: {names}")
+    far = far_values(run.comm, run.problem, run.validation, pulse) if run.validation else []
+    return found + [f"warning   {one}; such a row can decide the validation loss, and so best.h5" for one in far]
 
 
 def _train(run: Run, stop_requested: Callable[[], str], beat: Pulse, pulse: Pulse, reporter: Reporter | None) -> None:
@@ -120,6 +136,9 @@ def _train(run: Run, stop_requested: Callable[[], str], beat: Pulse, pulse: Puls
         finally:
             training.close()
     if reporter:
+        if run.validation and run.best()[1] == 0 and run.state.progress.epoch:
+            why = f" ({training.why_no_best})" if training.why_no_best else ""
+            reporter.note(f"warning   no {run.directory.best}: the validation loss is not finite{why}")
         reporter.finish(run, time.perf_counter() - started)
 
 
@@ -171,6 +190,7 @@ class _Training:
         self._mine = slices_of_rank(run.memory, self._gradient.g)
         self._guard = DriftGuard(run.comm, state.parameters, config.drift_steps if len(run.memory.nodes) > 1 else 0)
         self._evaluation = Evaluation(run.comm, run.problem, run.validation, config.dtype) if run.validation else None
+        self.why_no_best = ""  # the row whose loss is not finite
         self._saved, self._saved_at = str(run.directory.checkpoint(state.progress.step)), time.monotonic()
         self._trace = Trace(run.comm, run.phases, config.trace, *(trace_steps(config) if config.trace else (0, 0)))
 
@@ -273,7 +293,16 @@ class _Training:
 
     def _validate(self) -> Scores | None:
         """Raises Stopped, agreed, where a stop is asked for meanwhile."""
-        return self._evaluation(self._run.state.parameters, self._pulse) if self._evaluation else None
+        if self._evaluation is None:
+            return None
+        parameters = self._run.state.parameters
+        scores = self._evaluation(parameters, self._pulse)
+        if not math.isfinite(scores.loss):
+            why = self._evaluation.why_not_finite(parameters, self._pulse)
+            if self._reporter and why != self.why_no_best:
+                self._reporter.note(f"warning   the validation loss is {scores.loss}, which makes no best.h5: {why}")
+            self.why_no_best = why
+        return scores
 
     def _check_parameters(self) -> None:
         """Before anything is validated or saved: a diverged network must not take the place of a good one."""
