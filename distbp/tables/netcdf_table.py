@@ -47,7 +47,7 @@ def _column(path: str, placed: Placed) -> RowColumn:
         not_data = f"coordinate of the dimension {placed.name}"
     elif TIME.match(attributes.text("units")):
         not_data = "times"
-    stored = DecodedArray(variable, steps, (), variable.dimensions, attributes)
+    stored = DecodedArray(variable, steps, (), attributes, lambda: variable.dimensions)
     return stored_column(placed.name, stored, file=path, not_data=not_data)
 
 

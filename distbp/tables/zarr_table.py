@@ -66,7 +66,7 @@ def _column(path: str, name: str, array: Any) -> RowColumn:
         not_data = f"coordinate of the dimension {dimensions[0]}"
     elif TIME.match(attributes.text("units")):
         not_data = "times"
-    stored = DecodedArray(raw, steps, (), dimensions, attributes)
+    stored = DecodedArray(raw, steps, (), attributes, lambda: dimensions)
     return stored_column(name, stored, file=path, not_data=not_data, problem=raw.problem)
 
 
