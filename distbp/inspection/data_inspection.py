@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, prod
 from pathlib import Path
@@ -20,6 +20,7 @@ from distbp.data.labels import Labels, in_words, union
 from distbp.data.layout import Column, Layout
 from distbp.data.loading import default_window
 from distbp.data.locate import check_kinds, find
+from distbp.data.names import quoted
 from distbp.data.problem import network_for
 from distbp.data.reader import Reader
 from distbp.data.split import NOTHING, Split
@@ -262,7 +263,7 @@ def _values(layout: Layout, of: str, column: Column, view: View) -> Generator[st
         yield f"    {len(labels)} labels, {_counts(labels, counts.counts)}"
         why_gaps = why_gaps or _which_task(layout, column, labels, counts.counts)
         return labels, why_gaps or ("" if "" not in labels else f"{column.name}: an empty string is no label")
-    yield from _numbers(statistics)
+    yield from _numbers(statistics, column.names)
     if statistics.bad_values:
         return None, f"{column.name}, row {statistics.first_bad}: not finite"
     largest = max(-statistics.low.min(), statistics.high.max())
@@ -308,7 +309,7 @@ def _counts(labels: Labels, each: Mapping[Any, int]) -> str:
     return f"{in_words(labels)}; {min(each.values())} to {max(each.values())} samples of each"
 
 
-def _numbers(statistics: ColumnStatistics) -> Iterator[str]:
+def _numbers(statistics: ColumnStatistics, names: Sequence[str] = ()) -> Iterator[str]:
     if statistics.bad_values:
         yield (
             f"    not finite: {statistics.bad_values} values in {statistics.bad_rows} rows, first in row "
@@ -326,7 +327,7 @@ def _numbers(statistics: ColumnStatistics) -> Iterator[str]:
     yield line
     for i in range(columns) if 1 < columns <= SHORT else ():
         yield (
-            f"    [{i}] from {statistics.low[i]:.6g} to {statistics.high[i]:.6g}, mean {statistics.mean[i]:.6g}, "
+            f"    {quoted(names[i]) if names else f'[{i}]'} from {statistics.low[i]:.6g} to {statistics.high[i]:.6g}, mean {statistics.mean[i]:.6g}, "
             f"spread {statistics.spread[i]:.6g}"
         )
 

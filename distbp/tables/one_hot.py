@@ -20,6 +20,7 @@ from distbp.tables.row_stream import Place
 from distbp.tables.source_files import is_number, shown
 from distbp.tables.survey import ColumnSurvey
 from distbp.tables.table import TableColumn, Values
+from distbp.tables.text_numbers import why_no_number
 
 FEW_VALUES = 100
 ROWS_A_VALUE = 3
@@ -187,7 +188,8 @@ def _check_is_text(name: str, surveys: Sequence[ColumnSurvey], values: Mapping[V
         for value, number in survey.distinct.numbers.items():
             if isinstance(value, str) and not is_number(value):
                 place = survey.place(survey.distinct.first[number])
-                ways = "; or leave the column out with --drop, or take each value for a category with --categorical"
+                ways = f" ({why_no_number(value)})" if why_no_number(value) else ""
+                ways += "; or leave the column out with --drop, or take each value for a category with --categorical"
                 if 2 * numbers > sum(values.values()):
                     raise DataError(f"{place}: column {name!r} is {shown(value)}, expected a number{ways}")
                 raise DataError(f"{place}: column {name!r} is text, {_too_many(name)}")
@@ -218,7 +220,9 @@ def _one_hot(
         )
     if not categorical and not (K <= 2 or (K <= FEW_VALUES and rows >= ROWS_A_VALUE * K)):
         shown_values = _few(sorted({value_name(value) for value in values}))
-        raise DataError(f"{first}: column {name!r} is text ({shown_values}), {_too_many(name)}")
+        reason = next((why for value in values if (why := why_no_number(value_name(value)))), "")
+        mend = f"; {reason}" if reason else ""
+        raise DataError(f"{first}: column {name!r} is text ({shown_values}), {_too_many(name)}{mend}")
     known = sorted(surveys[learnt].distinct.numbers, key=lambda value: (isinstance(value, str), value))
     names = tuple(dict.fromkeys(value_name(value) for value in known))
     for split, survey in surveys.items():

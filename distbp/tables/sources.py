@@ -12,6 +12,7 @@ from distbp.data.data_file import check_is_file
 from distbp.errors import DataError, UsageError
 from distbp.tables.formats import format_of
 from distbp.tables.idx_file import idx
+from distbp.tables.libsvm_table import agree
 from distbp.tables.numpy_file import npy
 from distbp.tables.row_table import RowTable, few
 from distbp.tables.stored_array import StoredArray, array_columns
@@ -77,6 +78,7 @@ def open_sources(
             _open(path, split, options, opened)
         if opened.arrays:
             found.setdefault(split, []).extend(_array_tables(opened.arrays, arrays))
+    agree(table for tables in found.values() for table in tables)
     return found
 
 
