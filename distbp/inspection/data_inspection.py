@@ -326,10 +326,9 @@ def _numbers(statistics: ColumnStatistics, names: Sequence[str] = ()) -> Iterato
         line += "; constant" + (f" columns: {shown} ({len(constant)} of {columns})" if columns > 1 else "")
     yield line
     for i in range(columns) if 1 < columns <= SHORT else ():
-        yield (
-            f"    {quoted(names[i]) if names else f'[{i}]'} from {statistics.low[i]:.6g} to {statistics.high[i]:.6g}, mean {statistics.mean[i]:.6g}, "
-            f"spread {statistics.spread[i]:.6g}"
-        )
+        name, mean, spread = quoted(names[i]) if names else f"[{i}]", statistics.mean[i], statistics.spread[i]
+        low, high = statistics.low[i], statistics.high[i]
+        yield f"    {name} from {low:.6g} to {high:.6g}, mean {mean:.6g}, spread {spread:.6g}"
 
 
 def _training(name: str, found: dict[str, _Found], view: View) -> Iterator[str]:
