@@ -62,7 +62,7 @@ class ColumnStatistics:
     @property
     def constant(self) -> NDArray[np.int64]:
         """Columns with one value in all rows, but for rounding (see `distbp.data.scaling`)."""
-        return np.flatnonzero(is_constant(self.low, self.high, self._dtype))
+        return np.flatnonzero(is_constant(self.low, self.high, self._dtype) & (self.count > 0))
 
     @np.errstate(over="ignore", invalid="ignore")
     def overall(self) -> tuple[float, float]:
