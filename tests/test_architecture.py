@@ -33,7 +33,7 @@ USERS = {
     "click": {"cli", "ranks.launch", *(name for name in MODULES if re.match(r"commands\.(?!__init__)", name))},
     "threadpoolctl": {"ranks.threads", "ranks.machine_record"},
     "tqdm": {"progress", "training.report"},
-    "pyarrow": {"tables.parquet_table"},
+    "pyarrow": {"tables.parquet_table", "prediction.parquet_predictions"},
     "matplotlib": {"bench.chart"},
     "tomli_w": {"training.run_directory"},
 }
