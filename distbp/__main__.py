@@ -1,13 +1,15 @@
 """The entry point: `distbp`, or python -m distbp."""
 
-import io
 import os
 import signal
 import sys
 from types import FrameType
 from typing import NoReturn
 
-from distbp.ranks.launch import Launch, guard
+from distbp.ranks.lasting_output import last
+from distbp.ranks.launch import Launch, guard, say
+
+WRITING_FILES = ("train", "predict", "import")  # commands whose results are files; of others it is what they print
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
@@ -17,9 +19,7 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 def main() -> None:
     """Runs the command line; exits with its code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without σ gets a ?
+    last(sys.argv[1:2] != [] and sys.argv[1] in WRITING_FILES, say)
     signal.signal(signal.SIGTERM, _terminate)
     launch = Launch(os.environ)
 

@@ -61,18 +61,47 @@ class Config:
     """All that is needed to repeat a run.  Values are checked by `check`; AUTO means: chosen from the data."""
 
     data: list[str] = option(
-        [], 'HDF5 files, or patterns such as "run-*.h5", end to end one data set; none: the digits', group=DATA
+        [],
+        'HDF5 files, or patterns such as "run-*.h5", end to end one data set; none: the digits',
+        may_change=True,  # to where the same data are now
+        group=DATA,
     )
-    split: str = option("train", "group of the files to train on", group=DATA)
+    split: str = option(
+        AUTO, 'group of the files to train on; auto: "train", or without it "/", the file as a whole', group=DATA
+    )
     validation_split: str = option(
         AUTO, 'group to validate on after each epoch; auto: "test" if the files have it; "" for none', group=DATA
     )
     x: str = option(
-        "x", "inputs inside a split; several data sets, or fields table.name, side by side: p,t,v", group=DATA
+        AUTO,
+        "inputs inside a split; several data sets, or fields table.name, side by side: p,t,v; auto: x, or all other "
+        "columns that are data",
+        group=DATA,
     )
-    y: str = option("y", "labels or targets inside a split; several, side by side: drag,lift", group=DATA)
+    y: str = option(
+        AUTO,
+        "labels or targets inside a split; several, side by side: drag,lift; auto: y, or the only one called label, "
+        "target, class or the like",
+        group=DATA,
+    )
+    drop: str = option("", "columns that are not to be inputs, where --x does not name the inputs", group=DATA)
+    task: str = option(
+        AUTO,
+        "what y is: labels of classes, or targets of a regression; auto: by --loss, else integers and text are labels",
+        choices=(AUTO, "classes", "targets"),
+        group=DATA,
+    )
+    each: bool = option(
+        False, "each file, or with a star in the names each group, is one sample: all of its values", group=DATA
+    )
     trust_links: bool = option(
         False, "follow links to other files, and virtual data sets: for data from a source you trust", group=DATA
+    )
+    allow_changed_data: bool = option(
+        False,
+        "go on with --resume though values in the data are others than before; for this start only",
+        may_change=True,
+        group=DATA,
     )
     stage_to: str = option(
         "",

@@ -45,6 +45,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.get_plugin("terminalreporter")._tw._file = open(os.devnull, "w")  # noqa: SIM115
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Packed bytes hold the time, so that names made of them would differ from worker to worker."""
+    return "bytes" if isinstance(val, bytes) else None
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     if item.get_closest_marker("one_mpi"):
         item.add_marker(pytest.mark.mpi)

@@ -21,8 +21,10 @@ import pytest
 from distbp.config import Config, merge
 from distbp.data.layout import Column, Layout, Part
 from distbp.data.split import Split
+from distbp.gradient.reduction import Tally
 from distbp.gradient.step_memory import StepMemory
-from distbp.ranks.communicator import OneProcess, run_threads
+from distbp.gradient.step_sums import StepSums
+from distbp.ranks.communicator import Communicator, OneProcess, run_threads
 from distbp.training.run import Run
 from distbp.training.train import train
 
@@ -229,3 +231,10 @@ def whole_gradient(memory: StepMemory) -> np.ndarray:
     slices = [memory.sums[part][0][mine] for bucket in memory.buckets[::-1] for part, mine in enumerate(bucket.slices)]
     assert sum(map(len, slices)) == count
     return np.concatenate(slices)
+
+
+def sums_of(comm: Communicator, tally: Tally) -> tuple[float, float]:
+    """Loss and metric of a step, over all ranks."""
+    sums = StepSums(comm, 0.0, 0.0)
+    sums.add(tally.loss, tally.metric)
+    return sums.total()

@@ -260,7 +260,7 @@ ATTACKS: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     "group instead of an array": (group_instead_of_an_array, NUMBERS),
     "attribute of an array": (attribute_of_an_array, PLAIN),
     "attribute of a group": (attribute_of_a_group, "/network has attributes"),
-    "many attributes": (many_attributes, "has 2006 attributes"),
+    "many attributes": (many_attributes, "has 2007 attributes"),
     "huge extra attribute": (set_attribute("more", np.zeros(10**7)), "the attributes are"),
     "huge attribute": (set_attribute("config", np.bytes_(b" " * (2**24 + 1))), "attribute config is of 16777217 bytes"),
     "attribute of many": (set_attribute("format", np.array([b"a"] * 10**6)), "attribute format is of the wrong type"),

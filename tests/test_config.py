@@ -105,6 +105,8 @@ def test_resume_takes_what_may_change_and_names_what_may_not() -> None:
 def test_every_option_has_help_and_only_the_named_ones_may_change() -> None:
     assert all(field.metadata["help"] for field in FIELDS.values())
     assert {name for name, field in FIELDS.items() if field.metadata["may_change"]} == {
+        "data",
+        "allow_changed_data",
         "trace",
         "trace_steps",
         "overlap",

@@ -107,7 +107,7 @@ def test_targets_and_names(tmp_path: Path) -> None:
         file["drag"], file["time"], file["labels"] = RNG.normal(size=50), np.arange(5.0), np.arange(50)
     text = described(tmp_path / "sim run.h5")
     assert "HDF5 file without splits" in text
-    assert "advice: no data set x; those in / are: drag, labels, pressure, time, velocity (see --x)" in text
+    assert "  columns   labels from drag, pressure, velocity; left out: time (5 rows, labels has 50)" in text
     text = described(tmp_path / "sim run.h5", x="pressure,velocity", y="drag")
     name = shlex.quote(str(tmp_path / "sim run.h5"))
     assert f"distbp train {name} --split / --x pressure,velocity --y drag\n  41-128-1, relu, identity, mse" in text
@@ -115,7 +115,7 @@ def test_targets_and_names(tmp_path: Path) -> None:
     text = described(tmp_path / "sim run.h5", x="pressure", y="labels")
     assert "50 labels, 0 … 49; 1 to 1 samples of each" in text
     text = described(tmp_path / "sim run.h5", x="pressure", y="nothing")
-    assert "refused: / has no labels or targets called nothing (see --y)" in text
+    assert "refused: no data set nothing; those in / are: drag, labels, pressure, time, velocity (see --y)" in text
 
 
 def write(path: Path, x: Any, y: Any, test_y: Any) -> str:
@@ -166,7 +166,9 @@ def test_slow_layouts_are_named_and_what_rewrites_them(runner: Runner) -> None:
     assert advised == "distbp import slow.h5 --split train --x image --y y --out slow-contiguous.h5"
     assert runner.distbp(*shlex.split(advised)[1:]).returncode == 0
     check_error(
-        runner.distbp("import", "slow.h5", "--x", "image", "--out", "all.h5"), 1, "slow.h5: whole: no column 'y'"
+        runner.distbp("import", "slow.h5", "--x", "image", "--out", "all.h5"),
+        1,
+        "slow.h5: no data set whole/y; those in whole are: image (see --x)",
     )
     assert "advice" not in runner.distbp("inspect", "slow-contiguous.h5").stdout
     with h5py.File(runner.directory / "slow-contiguous.h5") as file:

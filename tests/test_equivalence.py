@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import configuration, nodes_of, train_on, whole_gradient, write_data
+from runs import configuration, nodes_of, sums_of, train_on, whole_gradient, write_data
 
 from distbp.data.problem import Problem
 from distbp.data.scaling import Scaling
@@ -51,6 +51,7 @@ def test_gradient_is_that_of_the_whole_batch_also_for_uneven_and_empty_shards(ra
         mine = slice(n * comm.rank // comm.size, n * (comm.rank + 1) // comm.size)
         memory = StepMemory(comm, NETWORK, np.float64, ())
         tally = shard_gradient(Reduction(memory, NETWORK), x[:, mine], y[:, mine], n)
+        tally.loss, tally.metric = sums_of(comm, tally)
         return whole_gradient(memory), tally
 
     ((alone, total),) = run_threads(1, on_rank)

@@ -76,7 +76,8 @@ def test_csv(tmp_path: Path, packed: bool) -> None:
 def test_csv_without_header_several_targets_and_tabs(tmp_path: Path) -> None:
     columns = {str(i): X[:, i] for i in range(4)}
     source = write_csv(tmp_path / "c.tsv", columns, delimiter="\t", header=False)
-    there = imported(tmp_path / "c.h5", source, source, header=False, y=("3", "0"), x=("2",), dtype="float64")
+    again = write_csv(tmp_path / "again.tsv", columns, delimiter="\t", header=False)
+    there = imported(tmp_path / "c.h5", source, again, header=False, y=("3", "0"), x=("2",), dtype="float64")
     np.testing.assert_array_equal(there["train/x"], np.concatenate([X, X])[:, [2]])
     np.testing.assert_array_equal(there["train/y"], np.concatenate([X, X])[:, [3, 0]])
 
@@ -84,9 +85,9 @@ def test_csv_without_header_several_targets_and_tabs(tmp_path: Path) -> None:
 def test_kinds_of_y(tmp_path: Path) -> None:
     source = write_csv(tmp_path / "c.csv", {"a": [1.5, 2, 3], "label": ["3", "-1", "3"], "z": ["1", "2.5", "3"]})
     assert imported(tmp_path / "1.h5", source, x=("a",))["train/y"].tolist() == [3, -1, 3]
-    assert imported(tmp_path / "2.h5", source, kind="targets")["train/y"].tolist() == [[3.0], [-1.0], [3.0]]
+    assert imported(tmp_path / "2.h5", source, task="targets")["train/y"].tolist() == [[3.0], [-1.0], [3.0]]
     assert imported(tmp_path / "3.h5", source, y=("z",))["train/y"].tolist() == [[1.0], [2.5], [3.0]]
-    assert imported(tmp_path / "4.h5", source, y=("z",), kind="labels")["train/y"].tolist() == ["1", "2.5", "3"]
+    assert imported(tmp_path / "4.h5", source, y=("z",), task="classes")["train/y"].tolist() == ["1", "2.5", "3"]
 
 
 def test_a_fraction_of_each_class_is_for_the_test(tmp_path: Path) -> None:
@@ -118,7 +119,10 @@ def test_idx_as_of_mnist(tmp_path: Path) -> None:
     np.testing.assert_array_equal(there["test/x"], images[:9].reshape(9, 20))
     shorts = RNG.integers(-500, 500, (6, 3)).astype(">i2")
     pair = write_idx(tmp_path / "s.gz", shorts, 0x0B), write_idx(tmp_path / "sl.gz", labels[:6], 8)
-    np.testing.assert_array_equal(imported(tmp_path / "s.h5", *pair)["train/x"], shorts)
+    there = imported(tmp_path / "s.h5", *pair, task="classes")
+    np.testing.assert_array_equal(there["train/x"], shorts)
+    with pytest.raises(UsageError, match=r"y has \d different whole numbers .* in 6 rows, .*--task classes or --task"):
+        imported(tmp_path / "t.h5", *pair)
 
 
 def test_numpy_files(tmp_path: Path) -> None:
@@ -151,7 +155,7 @@ def test_parquet(tmp_path: Path) -> None:
     np.testing.assert_array_equal(there["train/x"], np.column_stack([X[:, 0], X[:, :3], np.arange(5000)]))
     assert there["train/y"].tolist() == KINDS.tolist()
     pq.write_table(pa.table({"a": [1.0, None], "y": [1, 2]}), tmp_path / "gap.parquet")
-    with pytest.raises(DataError, match="row 1: column 'a' is missing"):
+    with pytest.raises(DataError, match=r"missing: a: 1 value \(.*gap\.parquet, row 1\)"):
         imported(tmp_path / "gap.h5", str(tmp_path / "gap.parquet"))
 
 
@@ -168,26 +172,25 @@ def simulation(path: Path) -> str:
 
 
 def test_hdf5_without_splits(tmp_path: Path) -> None:
-    source = simulation(tmp_path / "sim.h5")
+    source, other = simulation(tmp_path / "sim.h5"), simulation(tmp_path / "other.h5")
     x = ("pressure", "flow/velocity", "cells.cell")
     found = imported(tmp_path / "a.h5", source, x=x, y=("drag", "cells.flux"))
     wanted = np.column_stack([X[:, 0], X[:, 1:].astype("f4"), np.arange(5000) % 7])
     np.testing.assert_array_equal(found["train/x"], wanted)
     np.testing.assert_array_equal(found["train/y"], np.column_stack([X[:, 0] * X[:, 1], X[:, 2]]))
-    found = imported(tmp_path / "b.h5", source, x=("pressure",), y=("kind",), test=(source,))
+    found = imported(tmp_path / "b.h5", source, x=("pressure",), y=("kind",), test=(other,))
     assert found["test/y"].tolist() == [f"{kind}ä" for kind in KINDS]
-    found = imported(tmp_path / "c.h5", source, x=("pressure",), y=("cells.cell", "cells.cell"), kind="targets")
+    found = imported(tmp_path / "c.h5", source, x=("pressure",), y=("cells.cell", "drag"), task="targets")
     assert found["train/y"].dtype == np.float64
     for options, message in (
         ({"y": ("drag",)}, r"has \d+ rows and .* has \d+; each sample needs one row in both"),
-        ({"x": ("kind",), "y": ("drag",)}, r"sim\.h5: kind is of type string; expected numbers"),
-        ({"x": ("depth",), "y": ("drag",)}, r"no column 'depth'; it has cells\.cell, cells\.flux, drag, flow/velocity"),
+        ({"x": ("depth",), "y": ("drag",)}, r"no data set depth; those in / are: cells\.cell, cells\.flux, drag"),
         ({"x": ("pressure",)}, r"which column has the labels or targets\? Name it with --y"),
         ({"y": ("drag",), "splits": ("train",)}, r"no split 'train' \(--split\)"),
     ):
         with pytest.raises(DistbpError, match=message):
             imported(tmp_path / "d.h5", source, **options)  # type: ignore[arg-type]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "b.h5", "c.h5", "sim.h5"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "b.h5", "c.h5", "other.h5", "sim.h5"]
 
 
 def test_hdf5_with_splits_is_laid_out_anew(tmp_path: Path) -> None:
@@ -217,8 +220,16 @@ def test_hdf5_with_splits_is_laid_out_anew(tmp_path: Path) -> None:
         "test/x": 50,
         "test/y": 50,
     }
-    with pytest.raises(UsageError, match="--test-fraction: is taken of the split train; the splits are check"):
-        imported(tmp_path / "d.h5", source, splits=("check",), test_fraction=0.5)
+    found = imported(tmp_path / "d.h5", source, splits=("check",), test_fraction=0.5)
+    assert sorted((name, len(values)) for name, values in found.items() if name.endswith("x")) == [
+        ("test/x", 49),  # of 34, 33 and 33 rows of a class: 17, 16, 16
+        ("train/x", 51),
+    ]
+    imported(tmp_path / "e.h5", source)
+    with h5py.File(tmp_path / "e.h5", "a") as file:
+        file.move("train", "learn")
+    with pytest.raises(UsageError, match="--test-fraction: of which split\\? There are check, learn; name one of them"):
+        imported(tmp_path / "f.h5", str(tmp_path / "e.h5"), test_fraction=0.5)
 
 
 def test_hdf5_that_cannot_be_imported(tmp_path: Path) -> None:
@@ -226,9 +237,9 @@ def test_hdf5_that_cannot_be_imported(tmp_path: Path) -> None:
         file["train/x"], file["train/y"] = X.copy(), KINDS.astype("S")
         file["train/x"][4321, 1] = np.nan
         file["train/linked"] = h5py.ExternalLink("other.h5", "/x")
-    with pytest.raises(DataError, match=r"nan\.h5: train, row 4321: nan in x"):
+    with pytest.raises(DataError, match=r"missing: x: 1 value \(.*nan\.h5: train, row 4321\)"):
         imported(tmp_path / "out.h5", str(tmp_path / "nan.h5"), x=("x",))
-    with pytest.raises(DataError, match=r"no column 'linked'"):
+    with pytest.raises(DataError, match=r"no data set linked"):
         imported(tmp_path / "out.h5", str(tmp_path / "nan.h5"), x=("linked",))
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["x"] = X
@@ -251,12 +262,13 @@ def test_what_is_imported_can_be_trained_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("1,2,x4,4,cirrus", r"line 4: column 'u' is 'x4', expected a number; the row is: '1,2,x4,4,cirrus'"),
-        ("1,2,,4,cirrus", r"line 4: column 'u' is empty; the row is: '1,2,,4,cirrus'"),
-        ("1,nan,3,4,cirrus", r"line 4: column 'temperature' is 'nan', expected a number"),
+        ("1,2,x4,4,cirrus", r"line 4 \('1,2,x4,4,cirrus'\): column 'u' is 'x4', expected a number"),
+        ("1,2,,4,cirrus", r"missing: u: 1 value \(.*c\.csv, line 4 \('1,2,,4,cirrus'\)\)"),
+        ("1,nan,3,4,cirrus", r"missing: temperature: 1 value \(.*c\.csv, line 4 \('1,nan,3,4,cirrus'\)\)"),
+        ("1,2,inf,4,cirrus", r"line 4 \('1,2,inf,4,cirrus'\): not finite: column 'u' is infinite"),
         ("1,2,3", r"line 4: expected 5 values, got 3: '1,2,3'"),
-        ("1,2,3,4,", r"line 4 \('1,2,3,4,'\): 'kind' is empty; expected a label or a target"),
-        ('1,2,3,4,"a"b', r"line 4: not CSV in UTF-8"),
+        ("1,2,3,4,", r"missing: kind: 1 value \(.*c\.csv, line 4 \('1,2,3,4,'\)\); leave out such rows"),
+        ('1,2,3,4,"a"b', r"line 4: a quote with neither ',' nor the row's end behind it"),
         ("1,2,1e300,4,cirrus", r"1e\+300 is too large for float32; import it with --dtype float64"),
     ],
 )
@@ -274,7 +286,7 @@ def test_bad_rows_are_named_and_nothing_remains(tmp_path: Path, line: str, messa
 def test_rows_that_are_no_targets(tmp_path: Path) -> None:
     source = write_csv(tmp_path / "c.csv", {"a": [1, 2, 3], "y": ["1.5", "high", "2"]})
     with pytest.raises(DataError, match=r"line 3 \('2,high'\): y is 'high'; targets are finite numbers"):
-        imported(tmp_path / "o.h5", source, kind="targets")
+        imported(tmp_path / "o.h5", source, task="targets")
 
 
 def test_sources_that_cannot_be_read(tmp_path: Path) -> None:
@@ -286,35 +298,40 @@ def test_sources_that_cannot_be_read(tmp_path: Path) -> None:
     source = clouds(tmp_path / "c.csv")
     refused("nothing.csv: no such file", tmp_path / "nothing.csv")
     refused("which column has the labels or targets", source, kind=UsageError)
-    refused("no column 'kinds'; it has pressure, temperature", source, y=("kinds",))
+    refused("no column 'kinds'; it has 'pressure', 'temperature'", source, y=("kinds",))
     refused("a split would have none", source, y=("kind",), test_fraction=1e-9, kind=UsageError)
     (tmp_path / "t.csv.gz").write_bytes(Path(zipped(source)).read_bytes()[:-100])
     refused("t.csv.gz: cannot be read", tmp_path / "t.csv.gz", y=("kind",))
     (tmp_path / "e.csv").write_text("")
-    refused("line 1 is empty", tmp_path / "e.csv")
+    refused(r"e\.csv: empty; expected rows", tmp_path / "e.csv")
     (tmp_path / "h.csv").write_text("a,y\n")
     refused("has no rows", tmp_path / "h.csv")
     (tmp_path / "d.csv").write_text("a,a,y\n1,2,3\n")
-    refused("the column 'a' twice", tmp_path / "d.csv")
+    refused("columns 0 and 1, counted from 0, are both called 'a'", tmp_path / "d.csv")
     (tmp_path / "b.txt").write_text("hello")
-    refused("of no known format", tmp_path / "b.txt")
+    refused("which column has the labels or targets.*there are hello", tmp_path / "b.txt", kind=UsageError)
     np.save(tmp_path / "p.npy", np.array([{}, {}], object), allow_pickle=True)
-    refused("holds Python objects, which could run code", tmp_path / "p.npy", tmp_path / "p.npy")
     np.save(tmp_path / "x.npy", X)
-    refused("expected two files of arrays", tmp_path / "x.npy")
+    np.save(tmp_path / "two.npy", X[:2])
+    refused("y .holds Python objects, which could run code", tmp_path / "two.npy", tmp_path / "p.npy", kind=UsageError)
+    refused("which column has the labels or targets.*there are x", tmp_path / "x.npy", kind=UsageError)
     (tmp_path / "cut.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:-1000])
     np.save(tmp_path / "y.npy", np.arange(5000))
     refused("its header says 160000 bytes of values, and there are 159000", tmp_path / "cut.npy", tmp_path / "y.npy")
     np.save(tmp_path / "short.npy", np.arange(50))
-    refused("50 rows of labels or targets, and 5000 or more of inputs", tmp_path / "x.npy", tmp_path / "short.npy")
+    refused(
+        "x.npy has 5000 rows, and .*short.npy has 50; each sample has one of both",
+        tmp_path / "x.npy",
+        tmp_path / "short.npy",
+    )
     np.save(tmp_path / "sx.npy", X[:50])
     np.savez(tmp_path / "n.npz", x=np.array([[1.0], [np.inf]]), y=[0, 1])
     refused("row 1: not finite", tmp_path / "n.npz")
-    (tmp_path / "n2.npz").write_bytes(b"PK nothing")
+    (tmp_path / "n2.npz").write_bytes(b"PK\x03\x04 nothing")
     refused("not a NumPy archive", tmp_path / "n2.npz")
-    refused("5000 rows of labels or targets, and 50 of inputs", tmp_path / "sx.npy", tmp_path / "y.npy")
+    refused("sx.npy has 50 rows, and .*y.npy has 5000", tmp_path / "sx.npy", tmp_path / "y.npy")
     (tmp_path / "i.gz").write_bytes(gzip.compress(b"\0\0\x08\x03\0\0\0\x05"))
-    refused("ends inside its header", tmp_path / "i.gz", tmp_path / "i.gz")
+    refused("ends inside its header", tmp_path / "i.gz", tmp_path / "y.npy")
     np.savez(tmp_path / "u.npz", x=np.array([[1], [2]], np.uint8), y=[0, 1])
     np.savez(tmp_path / "f.npz", x=np.array([[0.5], [2]]), y=[0, 1])
     refused("inputs of type float64, and uint8 before; choose", tmp_path / "u.npz", tmp_path / "f.npz")
@@ -332,8 +349,8 @@ def test_values_that_are_neither_labels_nor_targets(tmp_path: Path) -> None:
     """What would become wrong labels without a word."""
     x = np.zeros((20, 1))
     for y, message in (
-        (np.array([2**63 + 1] * 20, np.uint64), "row 0: y is 9223372036854775809, which is too large for a label"),
-        (np.where(np.arange(20) == 7, np.nan, 1.5), "row 7: y is 'nan', and nearly all others are numbers"),
+        (np.array([2**63 + 1] * 20, np.uint64), "row 0: y is 9223372036854775809, too large for a label"),
+        (np.where(np.arange(20) == 7, np.nan, 1.5), r"missing: y: 1 value \(.*y\.npz, row 7\)"),
         (np.array(["a\0b"] * 20), "expected text that can be printed"),
         (np.array(["\ud800"] * 20), "expected text that can be printed"),
         (np.array([b"\xff\xfe"] * 20), "strings that are not UTF-8"),
@@ -341,20 +358,24 @@ def test_values_that_are_neither_labels_nor_targets(tmp_path: Path) -> None:
         np.savez(tmp_path / "y.npz", x=x, y=y)
         with pytest.raises(DataError, match=message):
             imported(tmp_path / "y.h5", str(tmp_path / "y.npz"))
-    source = write_csv(tmp_path / "c.csv", {"a": range(20), "y": [*[1.5] * 19, "n/a"]})
+    source = write_csv(tmp_path / "c.csv", {"a": range(20), "y": [*[1.5] * 19, "high"]})
     with pytest.raises(
-        DataError, match=r"line 21 \('19,n/a'\): y is 'n/a', and nearly all others are numbers; .*--kind labels"
+        DataError, match=r"line 21 \('19,high'\): y is 'high', and nearly all others are numbers; .*--task classes"
     ):
         imported(tmp_path / "c.h5", source)
-    assert "n/a" in imported(tmp_path / "c.h5", source, kind="labels")["train/y"]
+    assert "high" in imported(tmp_path / "c.h5", source, task="classes")["train/y"]
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     from datetime import date
     from decimal import Decimal
 
-    for values in ([Decimal("1.2"), Decimal("1.7")], [date(2020, 1, 1), date(2021, 1, 1)]):
-        pq.write_table(pa.table({"a": [1.0, 2.0], "y": pa.array(values)}), tmp_path / "o.parquet")
-        with pytest.raises(DataError, match=r"column 'y' is of type (decimal|date).*; expected numbers or strings"):
-            imported(tmp_path / "o.h5", str(tmp_path / "o.parquet"))
+    pq.write_table(pa.table({"a": [1.0, 2.0], "y": pa.array([Decimal("1.2"), Decimal("1.7")])}), tmp_path / "d.parquet")
+    assert imported(tmp_path / "d.h5", str(tmp_path / "d.parquet"))["train/y"].tolist() == [[1.2], [1.7]]
+    dates = pa.array([date(2020, 1, 1), date(2021, 1, 1)])
+    pq.write_table(pa.table({"a": [1.0, 2.0], "y": dates}), tmp_path / "o.parquet")
+    with pytest.raises(UsageError, match=r"Name it with --y; there are a, y \(.*date"):
+        imported(tmp_path / "o.h5", str(tmp_path / "o.parquet"))
+    with pytest.raises(DataError, match=r"column 'y' .*date"):
+        imported(tmp_path / "o.h5", str(tmp_path / "o.parquet"), y=("y",))
     pq.write_table(pa.table({"a": pa.array([[1.0], [1.0, 2.0]]), "y": [0, 1]}), tmp_path / "r.parquet")
     with pytest.raises(DataError, match="row 1: column 'a' has 2 values, and 1 before"):
         imported(tmp_path / "r.h5", str(tmp_path / "r.parquet"))
@@ -399,7 +420,8 @@ def test_the_command(runner: Runner, tmp_path: Path) -> None:
     done = runner.distbp("import", source, "--y", "kind", "--test-fraction", "0.1", "--out", "c.h5")
     assert done.returncode == 0, done.stderr
     assert "rows in train" in done.stdout
-    assert "4 inputs (float32), 3 classes" in done.stdout
+    assert "4 inputs (float32), 3 classes of kind" in done.stdout
+    assert "inputs: pressure, temperature, u, v; y: kind\n" in done.stdout
     check_error(runner.distbp("import", source, "--y", "kind", "--out", "c.h5"), 1, "exists already")
     check_error(runner.distbp("import", source, "--out", "d.h5"), 2, "which column has the labels")
     assert runner.distbp("import", source, "--y", "kind", "--out", "c.h5", "--overwrite").returncode == 0
@@ -411,22 +433,25 @@ def test_labels_are_never_merged(tmp_path: Path) -> None:
     names = np.array(["01", "1", "02", "2", "3"] * 4, object)
     with h5py.File(tmp_path / "s.h5", "w") as file:
         file["train/x"], file["train/y"] = rng.normal(size=(20, 2)), names
-    for kind in ("auto", "labels"):
-        found = imported(tmp_path / f"{kind}.h5", str(tmp_path / "s.h5"), kind=kind)
+    for task in ("auto", "classes"):
+        found = imported(tmp_path / f"{task}.h5", str(tmp_path / "s.h5"), task=task)
         assert found["train/y"].tolist() == names.tolist()
-    for number, (y, wanted) in enumerate(
+    for number, (y, wanted, task) in enumerate(
         (
-            (["007", "7", "007"], ["007", "7", "007"]),
-            (["1_0", "10", "a"], ["1_0", "10", "a"]),
-            (["-1", " 2", "+3"], [-1, 2, 3]),
-            (["1.0", "2", "3"], [1.0, 2.0, 3.0]),
+            (["007", "7", "007"], ["007", "7", "007"], "auto"),
+            (["1_0", "10", "a"], ["1_0", "10", "a"], "auto"),
+            (["-1", " 2", "+3"], [-1, 2, 3], "classes"),
+            (["0.0", "1", "0.000e+00"], [0, 1, 0], "auto"),
+            (["1e+05", "200000", "1e+05"], [100000, 200000, 100000], "auto"),
+            (["1.0", "2", "3"], [1, 2, 3], "auto"),
+            (["1.0", "2", "3"], [1.0, 2.0, 3.0], "targets"),
         )
     ):
         source = write_csv(tmp_path / "c.csv", {"x": [1, 2, 3], "y": y})
-        assert imported(tmp_path / f"{number}.h5", source)["train/y"].ravel().tolist() == wanted
+        assert imported(tmp_path / f"{number}.h5", source, task=task)["train/y"].ravel().tolist() == wanted
     for cell in ("1_000", "٣"):
         source = write_csv(tmp_path / "c.csv", {"x": [1, cell, 3], "y": [0, 1, 0]})
-        with pytest.raises(DataError, match=r"line 3: column 'x' is '.*', expected a number"):
+        with pytest.raises(DataError, match=r"line 3 .*: column 'x' is '.*', expected a number"):
             imported(tmp_path / "n.h5", source)
     source = write_csv(tmp_path / "c.csv", {"x": [1, 2], "y": [1, 10**20]})
     with pytest.raises(DataError, match=r"line 3 .*: y is 100000000000000000000, too large for a label"):
@@ -435,11 +460,11 @@ def test_labels_are_never_merged(tmp_path: Path) -> None:
 
 def test_floating_point_labels(tmp_path: Path) -> None:
     np.savez(tmp_path / "whole.npz", x=X[:9], y=np.arange(9.0) % 3)
-    found = imported(tmp_path / "a.h5", str(tmp_path / "whole.npz"), kind="labels")
+    found = imported(tmp_path / "a.h5", str(tmp_path / "whole.npz"), task="classes")
     assert found["train/y"].tolist() == [0, 1, 2] * 3
     np.savez(tmp_path / "broken.npz", x=X[:9], y=np.arange(9) / 2)
     with pytest.raises(DataError, match=r"row 1: y is 0\.5; labels are whole numbers or text"):
-        imported(tmp_path / "b.h5", str(tmp_path / "broken.npz"), kind="labels")
+        imported(tmp_path / "b.h5", str(tmp_path / "broken.npz"), task="classes")
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:

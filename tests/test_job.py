@@ -70,22 +70,31 @@ def test_a_job_of_slurm() -> None:
     assert (odd.restarts, odd.cpus, odd.end) == (0, None, None)
 
 
+def fake_squeue(directory: Path, prints: str) -> None:
+    """Answers what distbp asks, in the zone that it asks for, and only where no filter of the user hides the job."""
+    (directory / "answer").write_text(prints)
+    asked = '"$*" = "--noheader --jobs=12 --format=%A %F %K %e"'
+    squeue = directory / "squeue"
+    squeue.write_text(f'#!/bin/sh\n[ {asked} ] && [ "$TZ$SQUEUE_STATES" = UTC0 ] && cat "${{0%squeue}}answer"\n')
+    squeue.chmod(0o755)
+
+
 @pytest.mark.parametrize(
     ("prints", "end"),
     [
-        ("JobId=12 StartTime=2027-01-15T07:00:00 EndTime=2027-01-15T08:00:00 Deadline=N/A", 1_800_000_000),
-        ("JobId=12 EndTime=Unknown", None),
+        ("12 12 N/A 2027-01-15T08:00:00\n", 1_800_000_000),
+        ("12 12 N/A NONE\n", None),
+        ("12 12 N/A 2027-02-30T08:00:00\n", None),
         ("", None),
     ],
 )
 def test_slurm_is_asked_for_the_end_of_a_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prints: str, end: float | None
 ) -> None:
-    """In a zone of its own: scontrol prints times of the zone of who asks."""
-    scontrol = tmp_path / "scontrol"
-    scontrol.write_text(f'#!/bin/sh\n[ "$*" = "--oneliner show job 12" ] && [ "$TZ" = UTC0 ] && echo "{prints}"\n')
-    scontrol.chmod(0o755)
+    """In a zone of its own: squeue prints times of the zone of who asks."""
+    fake_squeue(tmp_path, prints)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("SQUEUE_STATES", "PENDING")
     job = Job(id="12", started=1_800_000_000 - 600)
     assert asked_end(job) == end
     assert first_end(job, 0) == ((end, "the time of SLURM job 12") if end else None)
@@ -97,6 +106,36 @@ def test_slurm_is_asked_for_the_end_of_a_job(
     assert first_end(told, 20, again=True) == (end or 1_800_000_060, "the time of SLURM job 12")
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     assert asked_end(job) is None
+
+
+# What squeue 22.05 printed for `sbatch --array=1-3%1 --time=UNLIMITED`: the last task has the array's own number.
+LAST_OF_ARRAY = "14 12 2 2026-11-27T17:05:18\n13 12 1 2026-11-27T17:05:17\n12 12 3 NONE\n"
+
+
+@pytest.mark.parametrize(
+    ("prints", "task", "end"),
+    [
+        (LAST_OF_ARRAY, "12_3", None),
+        (LAST_OF_ARRAY.replace("NONE", "2027-01-15T08:00:00"), "12_3", 1_800_000_000),
+        (LAST_OF_ARRAY, "12_2", None),  # of the number of this job, and another task: not this one
+        ("12 12 [3-5%2] 2027-01-15T08:00:00\n", "12_3", None),
+    ],
+)
+def test_a_task_of_an_array_has_its_own_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prints: str, task: str, end: float | None
+) -> None:
+    """And not that of a sibling that has finished."""
+    fake_squeue(tmp_path, prints)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert asked_end(Job(id="12", task=task)) == end
+
+
+def test_a_job_without_a_time_limit_has_no_end() -> None:
+    """SLURM 24.11 sets an end a year after the start for it."""
+    begun, year = 1_800_000_000, 365 * 86400
+    environ = {"SLURM_JOB_ID": "12", "SLURM_JOB_START_TIME": f"{begun}"}
+    assert job_of({**environ, "SLURM_JOB_END_TIME": f"{begun + year}"}).end is None
+    assert job_of({**environ, "SLURM_JOB_END_TIME": f"{begun + 60}"}).end == begun + 60
 
 
 def test_a_run_stops_before_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,47 @@ def test_what_launchers_say(environ: dict[str, str], launched: bool, size: int |
     assert (launch.launched, launch.size, launch.rank) == (launched, size, rank)
 
 
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "4", "SLURM_NNODES": "2"}, "SLURM_NTASKS=4, which"),  # sbatch -n 4
+        ({"SLURM_JOB_ID": "1", "SLURM_NNODES": "2"}, "SLURM_NNODES=2, on which"),  # sbatch -N 2
+        ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}, "WORLD_SIZE=2, as torchrun sets it"),
+        ({"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}, ""),  # the first one says it
+        ({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "1", "SLURM_NNODES": "1", "WORLD_SIZE": "1"}, ""),
+        ({"SLURM_NTASKS": "many", "WORLD_SIZE": "9" * 5000}, ""),
+        ({"SLURM_NTASKS": "4", "WORLD_SIZE": "4", "PMI_SIZE": "1", "PMI_RANK": "0"}, ""),  # mpiexec -n 1 is meant so
+        ({**SLURM_STEP, "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, ""),  # so is srun -n 1
+        (SLURM_STEP, ""),
+        ({}, ""),
+    ],
+)
+def test_one_process_where_several_were_asked_for(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], words: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["distbp", "train", "a b.h5"])
+    alone = Launch(environ).alone
+    assert alone.startswith(words)
+    assert bool(alone) == bool(words)
+    assert not alone or f"mpirun -n {alone.split('=')[1][0]} distbp train 'a b.h5'" in alone
+
+
+def test_that_it_is_alone_is_said_once(runner: Runner, data_file: str) -> None:
+    """By what trains and by what uses a network; the work is done."""
+    tasks = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "4"}
+    for command in (
+        ("train", data_file, "--epochs", "1", "--hidden", "6"),
+        ("evaluate", "run"),
+        ("predict", "run", "--out", "p.csv"),
+    ):
+        result = runner.distbp(*command, **tasks)
+        assert result.returncode == 0, result.stderr
+        assert result.stderr.count("distbp: note: SLURM_NTASKS=4, which a batch script does not start by itself") == 1
+    assert "distbp: note" not in runner.distbp("evaluate", "run").stderr
+    doctor = runner.distbp("doctor", WORLD_SIZE="2", RANK="0").stdout
+    assert "\nwarn started as     one process; WORLD_SIZE=2, as torchrun sets it" in doctor
+
+
 def test_ranks_that_do_not_find_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["distbp", "train", "a b.h5"])
     launch = Launch({"PMI_SIZE": "4", "PMI_RANK": "0"})

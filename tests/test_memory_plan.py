@@ -320,7 +320,7 @@ def test_a_network_that_cannot_fit_is_refused_at_once(runner: Runner, data_file:
 def test_refused_before_the_data_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The data alone are too much, because --memory allows more than there is."""
     monkeypatch.setattr(memory_plan, "free_bytes", lambda: -memory_plan.taken_bytes() + 150 * MIB)
-    monkeypatch.setattr("distbp.training.run.read_split", lambda *words, **more: pytest.fail("was read"))
+    monkeypatch.setattr("distbp.training.run.read_layout", lambda *words, **more: pytest.fail("was read"))
     data = str(tmp_path / "d.h5")
     with h5py.File(data, "w") as file:
         for split in ("train", "test"):
@@ -339,7 +339,7 @@ def test_classes_make_a_network_too_large(tmp_path: Path, monkeypatch: pytest.Mo
     data = str(tmp_path / "d.h5")
     with h5py.File(data, "w") as file:
         file["train/x"], file["train/y"] = np.zeros((4000, 3), np.float32), np.arange(4000) // 2
-    config = configuration(data, tmp_path / "run", hidden=[4000], dtype="float32")
+    config = configuration(data, tmp_path / "run", hidden=[4000], dtype="float32", task="classes")
     there = 150 * MIB + memory_plan.taken_bytes()
     monkeypatch.setattr(memory_plan, "free_bytes", lambda: there - memory_plan.taken_bytes())
     with pytest.raises(TooLargeError, match="state of adam 61"):

@@ -56,7 +56,7 @@ def write_csv(path: Path, of: Problem, a: Any, y: str = "y") -> None:
     [
         ("classes", {}, "probability", "float64"),
         ("classes", {"dtype": "float32"}, "probability", "float32"),
-        ("classes", {"dtype": "float32", "loss": "mse"}, "output", "float32"),
+        ("classes", {"dtype": "float32", "loss": "mse", "task": "classes"}, "output", "float32"),
         ("binary", {"dtype": "float32", "loss": "binary_cross_entropy"}, "probability", "float32"),
         ("targets", {"dtype": "float32"}, "y", "float64"),  # they were scaled
         ("targets", {"dtype": "float32", "scale": "none"}, "y", "float32"),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from math import fsum
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from runs import configuration, split_of, train_on, write_data
 
 from distbp.data.problem import Problem
 from distbp.data.scaling import Scaling, measure
+from distbp.errors import DataError
 from distbp.gradient.feed import Feed
 from distbp.ranks.communicator import run_threads
 
@@ -115,3 +118,59 @@ def test_an_outlier_among_many_takes_no_digits() -> None:
     wide = x.astype(np.longdouble)
     np.testing.assert_allclose(scaling.spread, wide.std(axis=0).astype(float), rtol=1e-10)
     np.testing.assert_allclose(scaling.shift, wide.mean(axis=0).astype(float), atol=1e-9)
+
+
+NOISE = np.random.default_rng(5).standard_normal(400)
+CONSTANT = {
+    "rounding of 5": 5 + 1e-13 * NOISE,
+    "rounding of 1e20": 1e20 * (1 + 1e-15 * NOISE),
+    "negative": -0.1 + 1e-16 * NOISE,
+    "one step": np.where(NOISE > 0, 0.3, 0.1 + 0.2),
+}
+VARYING = {
+    "1 + 1e-12 noise": 1 + 1e-12 * NOISE,
+    "time stamps": 1.7e9 + NOISE,
+    "counted beyond 2^43": 1e13 + (NOISE > 0),
+    "2^53 + k": 2.0**53 + 2 * np.arange(400.0),
+    "around 0": 1e-300 * NOISE,
+    "large integers": 2**53 + np.arange(400),
+    "float32, one step": np.where(NOISE > 0, 1, np.nextafter(np.float32(1), np.float32(2))).astype(np.float32),
+    "float16": np.where(NOISE > 0, 300.25, 300.5).astype(np.float16),
+}
+
+
+@pytest.mark.parametrize("method", ["standardize", "minmax"])
+@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("name", [*CONSTANT, *VARYING])
+def test_constant_up_to_rounding(name: str, ranks: int, method: str) -> None:
+    x = (CONSTANT | VARYING)[name][:, None]
+    for scaling in run_threads(ranks, lambda comm: measure(comm, x, method)):
+        assert scaling.rounded == ((0,) if name in CONSTANT else ())
+        if name in CONSTANT:
+            assert scaling.spread == 1.0
+            assert x.min() <= scaling.shift <= x.max()
+        else:
+            middle = float(x[0, 0])
+            u = np.array([float(int(v) - int(middle)) if x.dtype.kind == "i" else float(v) - middle for v in x[:, 0]])
+            truth = np.ptp(u) if method == "minmax" else (u / np.ptp(u)).std() * np.ptp(u)
+            assert scaling.spread == pytest.approx(truth, rel=1e-6 if "integers" not in name else 3e-3, abs=0)
+
+
+@pytest.mark.parametrize("magnitude", [1e-165, 1e-290, 1e200, 1e300])
+def test_columns_whose_squares_are_no_numbers(magnitude: float) -> None:
+    x = (magnitude * NOISE)[:, None]
+    scaling = run_threads(2, lambda comm: measure(comm, x, "standardize"))[0]
+    assert scaling.spread[0] / magnitude == pytest.approx(NOISE.std(), rel=1e-12)
+    assert scaling.shift[0] / magnitude == pytest.approx(NOISE.mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize(("dtype", "advice"), [("float32", ", or use --dtype float64"), ("float64", "change its unit")])
+@pytest.mark.parametrize("magnitude", [1e-309, 1e308])
+def test_beyond_the_range_the_advice_is_one_that_helps(
+    tmp_path: Path, dtype: str, advice: str, magnitude: float
+) -> None:
+    path = tmp_path / "d.h5"
+    with h5py.File(path, "w") as file:
+        file["train/x"], file["train/y"] = magnitude * np.sign(NOISE)[:, None], NOISE[:, None]
+    with pytest.raises(DataError, match=rf"d.h5: train/x, column 0: .* out of the range of {dtype}: .*{advice}$"):
+        train_on(1, configuration(str(path), tmp_path / "run", dtype=dtype, epochs=1))

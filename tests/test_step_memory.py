@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runs import configuration, nodes_of, resumed, train_on, whole_gradient, write_data
+from runs import configuration, nodes_of, resumed, sums_of, train_on, whole_gradient, write_data
 
 from distbp.gradient.reduction import Reduction, Tally
 from distbp.gradient.step_memory import StepMemory, bucket_limits, step_memory_bytes
@@ -91,6 +91,7 @@ def test_the_reduction_of_any_nodes(ranks: int, nodes: int, overlap: bool) -> No
     """Every rank's gradient is different, and so is each of its numbers; the square is that of the mean."""
     rng = np.random.default_rng(1)
     gradients = rng.standard_normal((ranks, WIDE.parameter_count)).astype(np.float32)
+    totals = [(0.0, 0.0)] * ranks
 
     def on_rank(comm: Communicator) -> tuple[np.ndarray, float, Tally]:
         memory = made(comm, overlap=overlap)
@@ -101,13 +102,15 @@ def test_the_reduction_of_any_nodes(ranks: int, nodes: int, overlap: bool) -> No
             whole, square = whole_gradient(memory), memory.square
             memory.fence()
         reduction.close()
+        totals[comm.rank] = sums_of(comm, tally)
         return whole, square, tally
 
     exact = gradients.astype(np.float64).sum(axis=0) / 12
     for whole, square, tally in run_threads(ranks, on_rank, nodes_of(ranks, nodes)):
         np.testing.assert_allclose(whole, exact, rtol=1e-5, atol=1e-6)
         assert square == pytest.approx(float(exact @ exact), rel=1e-5)
-        assert tally == Tally(sum(r + 0.5 for r in range(ranks)), ranks * 10**7, ranks, stop=1)
+        assert (tally.samples, tally.stop, tally.save, tally.flaw) == (ranks * 10**7, 1, 0, 0.0)
+    assert totals == [(sum(r + 0.5 for r in range(ranks)), ranks)] * ranks
 
 
 @pytest.mark.parametrize("value", [1e30, np.inf, np.nan])

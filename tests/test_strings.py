@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from runs import BIN, LIMIT, environment
 
-from distbp.data.layout import find
+from distbp.data.locate import find
 from distbp.data.reader import Reader
 from distbp.tables.hdf5_table import hdf5_tables
 
@@ -296,7 +296,7 @@ def test_tables_for_import_open_no_damaged_member(tmp_path: Path) -> None:
     file = Damaged(tmp_path / "d.h5")
     file.path.write_bytes(file.content)
     (table,) = hdf5_tables(str(file.path), "train", (), trust_links=False).values()
-    assert sorted(table.columns) == ["x", "y"]
+    assert sorted(column.name for column in table.columns) == ["x", "y"]
 
 
 @pytest.mark.parametrize("kind", ["strings", "numbers"])

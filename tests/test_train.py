@@ -100,7 +100,8 @@ def test_gradient_descent_with_a_small_rate_always_goes_down(data_file: str, tmp
 
 
 def test_mse_on_class_labels_and_no_hidden_layer(data_file: str, tmp_path: Path) -> None:
-    config = configuration(data_file, tmp_path / "run", loss="mse", output_activation="sigmoid", hidden=[], epochs=1)
+    options = {"loss": "mse", "task": "classes", "output_activation": "sigmoid", "hidden": [], "epochs": 1}
+    config = configuration(data_file, tmp_path / "run", **options)
     run = train_on(1, config)
     assert run.problem.network.sizes == (0, 4, 3)
     assert run.problem.metric == "accuracy"

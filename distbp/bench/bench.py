@@ -20,6 +20,7 @@ from distbp.bench.workload import Task, random_problem, random_rows, random_spli
 from distbp.config import AUTO, Config, as_dict, flag
 from distbp.data.problem import network_for
 from distbp.data.split import Split, data_files, read_labels
+from distbp.data.survey import survey
 from distbp.errors import DistbpError, UsageError
 from distbp.mathematics.batches import batch_samples
 from distbp.mathematics.grains import default_grain
@@ -116,7 +117,8 @@ def _shape(
     else:
         files = from_first(comm, lambda: data_files(config.data))
         compare_files(comm, files, note)
-        shape = read_labels(comm, files, config.split, config.x, config.y, trust_links=config.trust_links)
+        found = survey(comm, config, files)
+        config, shape = found.config, read_labels(comm, found.training)
     config, network = agree(comm, lambda: network_for(config, shape))
     return config, shape, network
 

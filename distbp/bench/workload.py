@@ -16,8 +16,8 @@ from distbp.data.sample_order import SampleOrder
 from distbp.data.scaling import Scaling
 from distbp.data.split import NOTHING, Split
 from distbp.gradient.batch_gradient import batch_gradient, has_overlap
-from distbp.gradient.reduction import Tally
 from distbp.gradient.step_memory import StepMemory
+from distbp.gradient.step_sums import StepSums
 from distbp.mathematics.batches import shard
 from distbp.mathematics.network import Network, initialize
 from distbp.ranks.communicator import Communicator
@@ -164,18 +164,18 @@ class Steps:
         self._run, self._gradient, self._optimizer = run, batch_gradient(run), optimizer_of(run.config)
         self._mine = slices_of_rank(run.memory, self._gradient.g)
         self._order = order if run.batch_size <= len(order) else np.resize(order, run.batch_size)
-        self._rate, self._sums, self._done = make_schedule(run.config, 1), Tally(), 0
+        self._rate, self._sums, self._done = make_schedule(run.config, 1), StepSums(run.comm, 0.0, 0.0), 0
 
     def __call__(self, n: int) -> None:
         """A step of a batch of n samples, as `train` takes it; n is not above the batch size of the run."""
         start = self._done % (len(self._order) // n) * n
         self._done += 1
         total = self._gradient(self._order[start : start + n], stop=False, save=False)
-        if isfinite(total.loss) and isfinite(self._run.memory.square):
+        if not total.flaw and isfinite(self._run.memory.square):
             rate = self._rate(self._done)
             for w, g, vectors in self._mine:
                 self._optimizer.update(w, g, vectors, rate, self._done)
-            self._sums.add(total)
+            self._sums.add(total.loss, total.metric)
         self._run.memory.fence()
         self._run.phases.lap("update")
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import click
 
 from distbp.commands.options import memory_option, stall_option, trust_links_option
+from distbp.errors import DataError
 from distbp.ranks.launch import Launch, say
 
 
@@ -12,6 +15,8 @@ from distbp.ranks.launch import Launch, say
 @click.argument("checkpoint")
 @click.argument("data", nargs=-1)
 @click.option("--split", default="test", show_default=True, help="group of the files to evaluate on")
+@click.option("--x", default="", help="names of the inputs in the files  [default: as in training, x, or by name]")
+@click.option("--y", default="", help="names of the labels or targets, likewise")
 @memory_option
 @stall_option
 @trust_links_option
@@ -21,6 +26,8 @@ def evaluate(
     checkpoint: str,
     data: tuple[str, ...],
     split: str,
+    x: str,
+    y: str,
     memory: float,
     stall_minutes: float,
     trust_links: bool,
@@ -36,7 +43,7 @@ def evaluate(
     with Watch(launch, stall_minutes=stall_minutes) as watch:
         from distbp.gradient.evaluate import Evaluation
         from distbp.prediction.memory_plan import evaluation_terms
-        from distbp.prediction.trained import load
+        from distbp.prediction.trained import Columns, load
 
         comm, pulse = watch.comm, watch.pulse()
         used = load(
@@ -45,6 +52,7 @@ def evaluate(
             data,
             split,
             targets=True,
+            columns=Columns(x, y),
             work=evaluation_terms,
             trust_links=trust_links,
             memory=memory,
@@ -52,7 +60,13 @@ def evaluate(
             note=say,
         )
         state = used.state
-        scores = Evaluation(comm, state.problem, used.data, state.config.dtype)(state.parameters, pulse)
+        evaluation = Evaluation(comm, state.problem, used.data, state.config.dtype)
+        scores = evaluation(state.parameters, pulse)
+        if not math.isfinite(scores.loss):
+            why = evaluation.why_not_finite(state.parameters, pulse)
+            refused = DataError(f"the loss of {split} is {scores.loss}: {why}; remove or replace such rows")
+            refused.agreed = True
+            raise refused
     if comm.rank == 0:
         click.echo(
             f"{split}: {scores.samples} samples, {state.problem.network.loss.name} loss {scores.loss:.8g}, "

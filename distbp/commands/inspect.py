@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from distbp.commands.options import trust_links_option
+from distbp.config import AUTO
 from distbp.ranks.launch import Launch, printable
 
 
@@ -19,8 +20,12 @@ from distbp.ranks.launch import Launch, printable
     type=click.Choice(["loss", "speed"]),
     help="a table of run directories: by the lowest validation loss, or by ranks, with samples/s and efficiency",
 )
-@click.option("--x", default="x", show_default=True, help="of a data set: names of the inputs, with commas between")
-@click.option("--y", default="y", show_default=True, help="of a data set: names of the labels or targets")
+@click.option("--x", default=AUTO, show_default=True, help="of a data set: names of the inputs, as distbp train has it")
+@click.option("--y", default=AUTO, show_default=True, help="of a data set: names of the labels or targets, likewise")
+@click.option("--split", default=AUTO, show_default=True, help="of a data set: the group, or groups, to look at")
+@click.option("--drop", default="", help="of a data set: columns that are not to be inputs")
+@click.option("--task", type=click.Choice([AUTO, "classes", "targets"]), default=AUTO, help="of a data set: what y is")
+@click.option("--each", is_flag=True, help="of a data set: each file, or with a star each group, is one sample")
 @click.option(
     "--statistics/--no-statistics",
     default=True,

@@ -22,6 +22,7 @@ from distbp.ranks.launch import Launch, say
 )
 @click.option("--split", default="test", show_default=True, help="group of the files to predict")
 @click.option("--overwrite", is_flag=True, help="replace the file if it exists")
+@click.option("--x", default="", help="names of the inputs in the files  [default: as in training, x, or by name]")
 @memory_option
 @stall_option
 @trust_links_option
@@ -33,6 +34,7 @@ def predict(
     out: Path,
     split: str,
     overwrite: bool,
+    x: str,
     memory: float,
     stall_minutes: float,
     trust_links: bool,
@@ -50,7 +52,7 @@ def predict(
     with Watch(launch, stall_minutes=stall_minutes, advice="Nothing was written: run the same command again") as watch:
         from distbp.prediction.memory_plan import prediction_terms
         from distbp.prediction.predict import predict as predict_split
-        from distbp.prediction.trained import load
+        from distbp.prediction.trained import Columns, load
 
         comm, pulse = watch.comm, watch.pulse(f"{out} was written")
         used = load(
@@ -59,6 +61,7 @@ def predict(
             data,
             split,
             targets=False,
+            columns=Columns(x),
             work=prediction_terms,
             trust_links=trust_links,
             memory=memory,

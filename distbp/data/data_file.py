@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ import h5py
 from distbp.data.string_rows import check_openable
 from distbp.errors import DataError
 
+BEGINNING = 4096  # bytes
 REASONS = {
     errno.ENOENT: "no such file",
     errno.EACCES: "permission denied; every rank needs to read it",
@@ -61,6 +63,11 @@ def stamp(path: str) -> tuple[int, int]:
     except OSError as error:
         raise DataError(f"{path}: {_why_not_opened(error)}") from None
     return status.st_size, status.st_mtime_ns
+
+
+def beginning(descriptor: int) -> int:
+    """A checksum of the first bytes of an open file: of HDF5's superblock, and of most headers in a small file."""
+    return zlib.crc32(os.pread(descriptor, BEGINNING, 0))
 
 
 @contextmanager
@@ -114,26 +121,43 @@ def fields_of(dataset: h5py.Dataset) -> list[str]:
         return []
 
 
-def follow(file: h5py.File, path: str, name: str, trust_links: bool) -> Any:
-    """What is there under a name, or None; every step must be stored in this file, unless links are trusted."""
+def follow(file: h5py.Group, path: str, name: str, trust_links: bool) -> Any:
+    """What is there under a name of a file or group, or None.
+
+    Every step must be stored in this file, unless links are trusted; `path` names the file in messages.
+    """
     item: Any = file  # that is "/"
     for step in filter(None, name.split("/")):
-        link = item.get(step, getlink=True) if isinstance(item, h5py.Group) else None
-        if link is None:
+        kind = _kind_of_link(item, step)
+        if kind is None:
             return None
-        if isinstance(link, h5py.HardLink):
+        if kind == h5py.h5l.TYPE_HARD:
             item = member(item, step)
             continue
+        where = f"{file.name}/{name}".lstrip("/")
         if not trust_links:
             raise DataError(
-                f"{path}: {name} is a link; copy what it points to into the file, or, if you know where the file "
+                f"{path}: {where} is a link; copy what it points to into the file, or, if you know where the file "
                 "comes from, add --trust-links"
             )
         try:
             item = item[step]
         except (KeyError, OSError, RuntimeError):
-            raise DataError(f"{path}: {name} is a link, and what it points to is not there") from None
+            raise DataError(f"{path}: {where} is a link, and what it points to is not there") from None
     return item
+
+
+def _kind_of_link(item: Any, name: str) -> int | None:
+    """Of the link of this name in a group; None where there is none, or no group."""
+    if not isinstance(item, h5py.Group) or not item.id.links.exists(os.fsencode(name)):
+        return None
+    return int(item.id.links.get_info(os.fsencode(name)).type)
+
+
+def is_contiguous(dataset: h5py.Dataset) -> bool:
+    """Whether values lie in one piece of the file itself: no chunks, no other files."""
+    how = dataset.id.get_create_plist()
+    return bool(how.get_layout() == h5py.h5d.CONTIGUOUS and not how.get_external_count())
 
 
 def missing_source(path: str, dataset: h5py.Dataset) -> str:

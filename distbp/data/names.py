@@ -99,7 +99,7 @@ def parse(text: str, option: str) -> tuple[Name, ...]:
             found.append(name)
         at += 1
     if not found:
-        raise DataError(f"{option} {text!r}: expected a name, or several with commas between them")
+        raise DataError(f"{option} {text!r}: expected the name of a data set or a column, or several with commas")
     return tuple(found)
 
 

@@ -4,23 +4,46 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distbp.config import AUTO, Config, check
-from distbp.data.labels import Labels
+from distbp.data.labels import Labels, in_words
+from distbp.data.layout import CLASSES, TARGETS, Layout
 from distbp.data.scaling import Scaling, measure
 from distbp.data.split import Split, check_classes
+from distbp.data.task import MOST_FLOAT_LABELS, looks_like_labels, looks_like_quantities
 from distbp.errors import DataError
 from distbp.mathematics.activations import Array
 from distbp.mathematics.backprop import Piece
 from distbp.mathematics.batches import pieces, shard
-from distbp.mathematics.losses import LOSSES
+from distbp.mathematics.losses import LOSSES, has_digits, wide_squares
 from distbp.mathematics.network import Network
 from distbp.ranks.communicator import Communicator, agree
 from distbp.ranks.stop import Pulse
 
 CHECK_ROWS = 65536
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the columns of x and y are called, and their units; () where the data do not say it."""
+
+    x: tuple[str, ...] = ()
+    y: tuple[str, ...] = ()
+    x_units: tuple[str, ...] = ()
+    y_units: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, layout: Layout) -> Names:
+        """Those of a split; labels are one column, whatever they were made of."""
+        y, units = (layout.names("y"), layout.units("y")) if layout.y_name else ((), ())
+        labels_of_several = layout.is_labelled and len(y) > 1
+        return cls(
+            layout.names("x"), () if labels_of_several else y, layout.units("x"), () if labels_of_several else units
+        )
 
 
 @dataclass(frozen=True)
@@ -31,6 +54,7 @@ class Problem:
     input: Scaling
     target: Scaling
     labels: Labels | None
+    columns: Names = Names()
 
     @property
     def classes(self) -> int | None:
@@ -47,15 +71,35 @@ class Problem:
         y, a = piece.y, piece.a[self.network.F]
         if self.metric == "rmse":
             error = np.subtract(a, y, out=piece.s[self.network.F])
-            np.square(error, out=error)
-            return float(error.sum(axis=1, dtype=np.float64) @ np.square(self.target.spread)) / len(y)
+            sums = np.square(error, out=error).sum(axis=1, dtype=np.float64)
+            if not has_digits(float(sums.sum()), error):
+                sums = wide_squares(y, a).sum(axis=1)
+            return float(sums @ self._weights) / len(y)
         if self.network.loss.name == "binary_cross_entropy":
             return float(np.count_nonzero((a > 0.5) == (y > 0.5))) / len(y)
         return float(np.count_nonzero(a.argmax(axis=0) == y.argmax(axis=0)))
 
     def metric_value(self, total: float, n: int) -> float:
         """The metric of n samples from the sum over them."""
-        return float(np.sqrt(total / n)) if self.metric == "rmse" else total / n
+        return float(np.sqrt(total / n)) * self._unit if self.metric == "rmse" else total / n
+
+    @cached_property
+    def _unit(self) -> float:
+        """In which rmse is summed: 1, unless squares of the targets may be beyond float64."""
+        largest = float(self.target.spread.max())
+        return 1.0 if 1e-100 < largest < 1e100 else largest
+
+    @cached_property
+    def _weights(self) -> NDArray[np.float64]:
+        """Of the squared errors of each output, which are scaled."""
+        return np.square(self.target.spread / self._unit)
+
+    def in_order(self, layout: Layout) -> Layout:
+        """The layout with its columns in the order in which the network knows them.  Raises DataError."""
+        layout = layout.ordered_as("x", self.columns.x, "the network was trained on")
+        if not layout.y_name or self.labels is not None:
+            return layout
+        return layout.ordered_as("y", self.columns.y, "the network was trained on the targets")
 
     def check(self, comm: Communicator, data: Split, pulse: Pulse = lambda phase: None) -> None:
         """Raises DataError, agreed by all ranks, where data do not fit this network."""
@@ -92,7 +136,9 @@ def pose(comm: Communicator, config: Config, data: Split, pulse: Pulse = lambda 
 
     Raises DataError or UsageError, agreed by all ranks.
     """
-    config, network = agree(comm, lambda: network_for(config, data))
+    asked, (config, network) = config, agree(comm, lambda: network_for(config, data))
+    if asked.task == AUTO and asked.loss == AUTO:
+        _check_task(comm, data, pulse)
     if not data.is_labelled and config.loss == "binary_cross_entropy":
         _check_probabilities(comm, data, pulse)
     n_F = network.sizes[network.F]
@@ -107,7 +153,7 @@ def pose(comm: Communicator, config: Config, data: Split, pulse: Pulse = lambda 
         _check_range(data, "y", target, config.dtype)
 
     agree(comm, check_ranges)
-    return config, Problem(network, input_scaling, target, data.labels)
+    return config, Problem(network, input_scaling, target, data.labels, Names.of(data.layout))
 
 
 def network_for(config: Config, data: Split) -> tuple[Config, Network]:
@@ -125,7 +171,8 @@ def _resolve(config: Config, data: Split) -> tuple[Config, int]:
     if loss == AUTO:
         loss = "cross_entropy" if data.is_labelled else "mse"
     output = LOSSES[loss].output_activation if config.output_activation == AUTO else config.output_activation
-    config = dataclasses.replace(config, loss=loss, output_activation=output)
+    task = CLASSES if data.is_labelled else TARGETS
+    config = dataclasses.replace(config, loss=loss, output_activation=output, task=task)
     check(config)
     if data.is_labelled:
         check_classes(data)
@@ -142,9 +189,42 @@ def _resolve(config: Config, data: Split) -> tuple[Config, int]:
     if loss == "cross_entropy":
         raise DataError(
             f"{data.where('y')} is of type {data.layout.dtype('y')}; --loss cross_entropy needs "
-            "class labels, which are integers or strings; for regression use --loss mse"
+            "class labels, which are integers or strings; for regression use --loss mse, and for columns of 0 with one "
+            "1 in each row --task classes"
         )
     return config, data.layout.width("y")
+
+
+def _check_task(comm: Communicator, data: Split, pulse: Pulse) -> None:
+    """Raises DataError, agreed, where y may be the other thing than its type says: see `distbp.data.task`."""
+    if data.labels is None and data.layout.width("y") > 1:
+        return
+    first, last = shard(len(data), comm.rank, comm.size)
+    if data.labels is not None:
+        assert data.classes is not None
+        counts = np.bincount(data.classes[first:last], minlength=len(data.labels)).astype(np.float64)
+        comm.allreduce(counts)
+        whole = {label: int(count) for label, count in zip(data.labels, counts, strict=True) if isinstance(label, int)}
+        why = looks_like_quantities(whole) if len(whole) == len(data.labels) else ""
+    else:
+        values: set[float] = set()
+
+        def look() -> None:
+            for start, stop in pieces(first, last, CHECK_ROWS):
+                pulse("checking y")
+                if len(values) <= MOST_FLOAT_LABELS:
+                    values.update(np.unique(data.rows("y")[start:stop]).tolist()[: MOST_FLOAT_LABELS + 1])
+
+        agree(comm, look)
+        few = sorted(set().union(*comm.allgather(values)))
+        why = f"has whole numbers only: {in_words(tuple(map(int, few)))}" if looks_like_labels(few) else ""
+    if why:
+        refused = DataError(
+            f"{data.where('y')} {why}. Are these the labels of classes, or the targets of a regression? Say "
+            "--task classes or --task targets"
+        )
+        refused.agreed = True
+        raise refused
 
 
 def _check_probabilities(comm: Communicator, data: Split, pulse: Pulse) -> None:
@@ -173,9 +253,10 @@ def _check_range(data: Split, of: str, scaling: Scaling, dtype: str) -> None:
         usable &= (1.0 / scaling.spread).astype(dtype) > 0
     if not usable.all():
         column = int(usable.argmin())
+        advice = "change its unit" + (", or use --dtype float64" if dtype != "float64" else "")
         raise DataError(
             f"{data.where(of)}, column {column}: mean or minimum {scaling.shift[column]:g}, "
-            f"spread {scaling.spread[column]:g}; out of the range of {dtype}: change its unit, or use --dtype float64"
+            f"spread {scaling.spread[column]:g}; out of the range of {dtype}: {advice}"
         )
 
 

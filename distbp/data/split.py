@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from distbp.data.data_file import matching
 from distbp.data.labels import Labels, in_words, union
-from distbp.data.layout import Layout, check_kinds, find
+from distbp.data.layout import Layout
+from distbp.data.locate import Asked, check_kinds, find_splits
 from distbp.data.reader import Reader
+from distbp.data.same_files import check_once
 from distbp.data.scaling import Extremes, Rows
 from distbp.errors import DataError
 from distbp.mathematics.batches import aligned_pieces, pieces, shard
@@ -101,10 +103,10 @@ class FileRows:
     """The inputs or targets of a split, read when they are asked for."""
 
     def __init__(self, layout: Layout, of: str) -> None:
-        self._reader, self._of, self._dtype = Reader(layout), of, layout.dtype(of)
+        self._reader, self._of, self.dtype = Reader(layout), of, layout.dtype(of)
         self.shape = (layout.rows, layout.width(of))
-        self._ahead = max(1, BLOCK_BYTES // (self.shape[1] * self._dtype.itemsize))
-        self._first, self._held = 0, np.empty((0, self.shape[1]), self._dtype)
+        self._ahead = max(1, BLOCK_BYTES // (self.shape[1] * self.dtype.itemsize))
+        self._first, self._held = 0, np.empty((0, self.shape[1]), self.dtype)
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         """See `read`."""
@@ -115,7 +117,7 @@ class FileRows:
         """Rows first … last - 1; those before `until` that follow are read along, for they will be asked for next."""
         if first < self._first or last > self._first + len(self._held):
             end = max(last, min(first + self._ahead, until))
-            self._held = np.empty((end - first, self.shape[1]), self._dtype)
+            self._held = np.empty((end - first, self.shape[1]), self.dtype)
             self._reader.read(self._of, first, end, self._held)
             self._first = first
         return self._held[first - self._first : last - self._first]
@@ -123,20 +125,34 @@ class FileRows:
 
 def read_ahead_bytes(data: Split) -> int:
     """Memory for rows of a split that stays in its files, where they are read one after another (see `FileRows`)."""
-    of = ["x", *(["y"] if data.layout.y_name and not data.is_labelled else [])]
+    of = ["x", *(["y"] if data.layout.y_name and not data.layout.is_labelled else [])]
     widths = [_row_bytes(data.layout, one) for one in of]
     return sum(min(data.layout.rows, max(1, BLOCK_BYTES // width)) * width for width in widths)
 
 
 def data_files(paths: Sequence[str]) -> list[str]:
-    """The files to open: the given ones, or the digits data set that comes with the package.  Raises DataError."""
-    return matching(paths) or [str(digits_path())]
+    """The files to open: the given ones, or the digits data set that comes with the package.
+
+    Raises DataError where a pattern stands for no file, UsageError where a file is named twice.
+    """
+    files = matching(paths)
+    check_once(files)
+    return files or [str(digits_path())]
 
 
 def digits_path() -> Path:
     """Where digits.h5 is: inside the installed package, or in datasets/ of a checkout."""
     installed = Path(__file__).parent.parent / DIGITS
     return installed if installed.exists() else installed.parent.parent / "datasets" / DIGITS
+
+
+def locate(comm: Communicator, paths: Sequence[str], splits: Sequence[str], asked: Asked) -> dict[str, Layout]:
+    """The layouts of some splits, found by rank 0 from the files' headers.  Raises DataError, agreed by all ranks."""
+
+    def look() -> dict[str, Layout]:
+        return {split: check_kinds(layout) for split, layout in find_splits(paths, splits, asked).items()}
+
+    return from_first(comm, look)
 
 
 def read_split(
@@ -151,25 +167,35 @@ def read_split(
     memory: float = inf,
     pulse: Pulse = lambda phase: None,
 ) -> Split:
-    """Reads a split, once for each node, and checks it.  Without `y` no labels are read.
+    """Finds a split and reads it, see `read_layout`."""
+    layout = locate(comm, paths, [split], Asked(x, y, trust_links))[split]
+    return read_layout(comm, layout, labels=labels, memory=memory, pulse=pulse)
+
+
+def read_layout(
+    comm: Communicator,
+    layout: Layout,
+    *,
+    labels: Labels | None = None,
+    memory: float = inf,
+    pulse: Pulse = lambda phase: None,
+) -> Split:
+    """Reads a split, once for each node, and checks it; without labels or targets where they were not asked for.
 
     What takes more than `memory` bytes stays in its files.  `labels`: those that are known; otherwise those that are
     found.  `pulse` is called again and again.  Raises DataError, agreed by all ranks.
     """
-    layout, copies = _find(comm, paths, split, x, y, trust_links)
-    data = _load(comm, Split(layout, NOTHING, in_memory=_held_bytes(layout) * copies <= memory), "x", pulse)
-    if y is None:
+    in_memory = _held_bytes(layout) * _copies(comm, layout) <= memory
+    data = _load(comm, Split(layout, NOTHING, in_memory=in_memory), "x", pulse)
+    if not layout.y_name:
         return data
-    if layout.dtype("y").kind == "f":
-        return _load(comm, data, "y", pulse)
-    return _with_labels(comm, data, labels, pulse)
+    return _with_labels(comm, data, labels, pulse) if layout.is_labelled else _load(comm, data, "y", pulse)
 
 
-def read_labels(comm: Communicator, paths: Sequence[str], split: str, x: str, y: str, *, trust_links: bool) -> Split:
+def read_labels(comm: Communicator, layout: Layout) -> Split:
     """A split without its rows, but with the labels, where it has some.  Raises DataError, agreed by all ranks."""
-    layout, _ = _find(comm, paths, split, x, y, trust_links)
     data = Split(layout, NOTHING, in_memory=False)
-    return data if layout.dtype("y").kind == "f" else _with_labels(comm, data, None, lambda phase: None)
+    return _with_labels(comm, data, None, lambda phase: None) if layout.is_labelled else data
 
 
 def _with_labels(comm: Communicator, data: Split, labels: Labels | None, pulse: Pulse) -> Split:
@@ -184,16 +210,11 @@ def _with_labels(comm: Communicator, data: Split, labels: Labels | None, pulse: 
     return replace(data, y=classes.array, labels=known, classes=classes.array)
 
 
-def foresee_split(
-    comm: Communicator, paths: Sequence[str], split: str, x: str, y: str | None, *, trust_links: bool, memory: float
-) -> Split:
-    """What `read_split` will make of a split, without anything read but headers: two labels stand for the unknown ones.
-
-    Raises DataError, agreed by all ranks.
-    """
-    layout, copies = _find(comm, paths, split, x, y, trust_links)
-    labels = None if y is None or layout.dtype("y").kind == "f" else (0, 1)
+def foresee_split(comm: Communicator, layout: Layout, *, memory: float) -> Split:
+    """What `read_layout` will make of a split, without anything read: two labels stand for the unknown ones."""
+    copies = _copies(comm, layout)
     why_not = "too little memory to share" if copies > 1 else ""
+    labels = (0, 1) if layout.is_labelled else None
     return Split(layout, NOTHING, None, labels, why_not, in_memory=_held_bytes(layout) * copies <= memory)
 
 
@@ -219,12 +240,9 @@ def _row_bytes(layout: Layout, of: str) -> int:
     return layout.width(of) * layout.dtype(of).itemsize
 
 
-def _find(
-    comm: Communicator, paths: Sequence[str], split: str, x: str, y: str | None, trust_links: bool
-) -> tuple[Layout, int]:
-    """The layout of a split, and how many copies of it a node would hold."""
-    layout = from_first(comm, lambda: check_kinds(find(paths, split, x, y, trust_links=trust_links)))
-    return layout, max(comm.allgather(comm.node_copies(_held_bytes(layout))))
+def _copies(comm: Communicator, layout: Layout) -> int:
+    """How many copies of a split a node would hold, on the node where these are most."""
+    return max(comm.allgather(comm.node_copies(_held_bytes(layout))))
 
 
 def _held_bytes(layout: Layout) -> int:
@@ -272,27 +290,59 @@ def _read_checked(reader: Reader, of: str, first: int, last: int, out: NDArray[A
     row = first_not_finite(out)
     if row is not None:
         at = int((~np.isfinite(out[row])).argmax())
-        where = reader.layout.place(first + row, of, at)
-        raise DataError(f"{where}: {out[row, at]} in the data; remove or replace such rows")
+        where, column = reader.layout.place(first + row, of, at), reader.layout.column_name(of, at)
+        raise DataError(f"{where}: {out[row, at]} in the data, in {column}; remove or replace such rows")
 
 
 def _read_labels(layout: Layout, start: int, stop: int, pulse: Pulse) -> tuple[list[Any], NDArray[np.int64]]:
     """The labels of these rows, each once, and which of them each row has."""
-    dtype = layout.dtype("y")
+    dtype, width = layout.dtype("y"), layout.width("y")
     numbers: dict[Any, int] = {}
+    if width > 1:  # also a column that is 0 in all rows is a class
+        numbers = {label: i for i, label in enumerate(layout.names("y") or range(width))}
     which = np.empty(stop - start, np.int64)
     with Reader(layout) as reader:
-        for first, last in pieces(start, stop, LABEL_ROWS):
+        for first, last in pieces(start, stop, max(1, LABEL_ROWS // width)):
             pulse("reading labels")
-            values = np.empty((last - first, 1), dtype)
+            values = np.empty((last - first, width), dtype)
             reader.read("y", first, last, values)
-            which[first - start : last - start] = _numbered(values.ravel(), numbers)
+            labels = values.ravel() if width == 1 else _from_one_hot(layout, values, first)
+            if labels.dtype.kind == "f":
+                labels = _whole(layout, labels, first)
+            which[first - start : last - start] = _numbered(labels, numbers)
     for label, i in numbers.items():
         if label == "" or (dtype.kind == "u" and label > np.iinfo(np.int64).max):
             row = start + int((which == i).argmax())
             what = "an empty string" if label == "" else f"label {label}"
-            raise DataError(f"{layout.place(row, 'y')}: {what}, which is no label; remove or replace such rows")
+            most = "" if label == "" else f" (labels go up to {np.iinfo(np.int64).max})"
+            raise DataError(f"{layout.place(row, 'y')}: {what}, which is no label{most}; remove or replace such rows")
     return list(numbers), which
+
+
+def _from_one_hot(layout: Layout, values: NDArray[Any], first: int) -> NDArray[Any]:
+    """The label of each row of 0s with one 1: the name of its column, or its number.  `first`: of the first row."""
+    good = ((values == 0) | (values == 1)).all(axis=1) & (values.sum(axis=1, dtype=np.float64) == 1)
+    if not good.all():
+        row = int((~good).argmax())
+        raise DataError(
+            f"{layout.place(first + row, 'y')}: {values[row].tolist()}; several columns are the label of a class where "
+            "one of them is 1 and the others are 0; for numbers that are targets: --task targets"
+        )
+    numbers, names = values.argmax(axis=1), layout.names("y")
+    labels: NDArray[Any] = np.array(names, object)[numbers] if names else numbers
+    return labels
+
+
+def _whole(layout: Layout, values: NDArray[Any], first: int) -> NDArray[np.int64]:
+    """Labels that are stored as floats.  `first`: the row of the first one."""
+    good = (np.abs(values) < 2.0**53) & (values % 1 == 0)
+    if not good.all():
+        row = int((~good).argmax())
+        raise DataError(
+            f"{layout.place(first + row, 'y')}: {values[row]}; labels of classes are whole numbers or text "
+            "(for numbers that are targets: --task targets)"
+        )
+    return values.astype(np.int64)
 
 
 def _numbered(labels: NDArray[Any], numbers: dict[Any, int]) -> NDArray[np.int64]:

@@ -129,7 +129,7 @@ def check_launcher(launch: Launch) -> list[Finding]:
     if launch.rank > 0:
         return []
     by = f"{launch.size or 'some'} ranks ({launch.source or 'rank alone'})" if launch.launched else "one process"
-    found = [Finding(OK, "started as", by)]
+    found = [Finding(WARN, "started as", f"{by}; {launch.alone}") if launch.alone else Finding(OK, "started as", by)]
     path = shutil.which("mpirun") or shutil.which("mpiexec")
     beside = Path(sys.executable).parent / "mpirun"
     use = f"use {beside}" if beside.exists() else "use the one of that MPI (load its module)"
@@ -271,7 +271,7 @@ def check_slurm(job: Job, now: float) -> list[Finding]:
     end = end_of(job)
     if end is None:
         mend = "--time-limit MINUTES, so that a run stops in time, or sbatch --signal=USR1@120"
-        return [Finding(WARN, "SLURM", f"{said}; it does not say when the job ends, nor does scontrol", mend)]
+        return [Finding(WARN, "SLURM", f"{said}; it does not say when the job ends, nor does squeue", mend)]
     left = end - now
     mend = "a run stops in time for its checkpoint; ask for more (sbatch --time), or continue with --resume auto"
     said += f", {max(0.0, left) / 60:.0f} minutes left"

@@ -57,6 +57,10 @@ class ObjectHeader:
                 return address, number
         return None
 
+    def messages(self) -> Iterator[tuple[int, bytes]]:
+        """Kind and content of each."""
+        return iter(self._messages)
+
     def _all(self, address: int) -> Iterator[tuple[int, bytes]]:
         start = self._bytes(address, 32)
         if start[:4] == b"OHDR":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ COLLECTION = struct.Struct("<4sB3xQ")  # signature, version, bytes of all of it;
 HEADER = 2  # words of 8 bytes: those of a collection; and of an object: its number, of 2 bytes, and its length
 SMALLEST, LARGEST = 4096, 2**26  # bytes of a collection: what HDF5 makes at least, and what is read here at most
 MOST_OBJECTS = 2**16  # of a collection, for so many numbers there are
+SHORT = 2**13  # words of collections whose objects are found one by one
 TOGETHER = 2**24  # bytes of collections that are looked at together
 
 
@@ -48,6 +50,22 @@ class StringHeap:
         """The str of each REFERENCE.  Raises also UnicodeDecodeError."""
         strings = np.full(len(references), "", object)
         decoded: dict[bytes, str] = {}
+        for rows, values in self._found(references, 1):
+            for value in set(values) - decoded.keys():
+                decoded[value] = value.partition(b"\0")[0].decode()  # as in C, a zero ends a string
+            strings[rows] = [decoded[value] for value in values]
+        return strings
+
+    def lists(self, references: NDArray[Any], size: int) -> list[bytes]:
+        """The bytes of each list that a REFERENCE stands for; its length counts elements of so many bytes."""
+        found = [b""] * len(references)
+        for rows, values in self._found(references, size):
+            for row, value in zip(rows.tolist(), values, strict=True):
+                found[row] = value
+        return found
+
+    def _found(self, references: NDArray[Any], size: int) -> Iterator[tuple[NDArray[np.intp], list[bytes]]]:
+        """Some of the references that lead somewhere, and what is there; until all have been."""
         empty = np.isin(references["address"], NOWHERE)
         wrong = empty & (references["length"] != 0)
         if wrong.any():
@@ -67,7 +85,7 @@ class StringHeap:
             rows = order[some]
             wanted = _keys(which[some] - first, references["number"][rows])
             at = np.searchsorted(keys, wanted)
-            wrong = (keys[at] != wanted) | (lengths[at] != references["length"][rows])
+            wrong = (keys[at] != wanted) | (lengths[at] != references["length"][rows] * np.int64(size))
             if wrong.any():
                 i = int(wrong.argmax())
                 length, address, number = references[rows[i]].tolist()
@@ -75,12 +93,8 @@ class StringHeap:
                 words = f"string {number}, of {length} bytes, of the heap at byte {address}, which {there}"
                 raise HeapDamage(words, int(rows[i]))
             ends = (places[at] + lengths[at]).tolist()
-            values = [content[begin:end] for begin, end in zip(places[at].tolist(), ends, strict=True)]
-            for value in set(values) - decoded.keys():
-                decoded[value] = value.partition(b"\0")[0].decode()  # as in C, a zero ends a string
-            strings[rows] = [decoded[value] for value in values]
+            yield rows, [content[begin:end] for begin, end in zip(places[at].tolist(), ends, strict=True)]
             first += len(begins) - 1
-        return strings
 
     def _read(self, addresses: NDArray[np.uint64]) -> tuple[bytes, NDArray[np.int64]]:
         """The first of these collections, one after another, and where each begins; then where the last one ends."""
@@ -119,6 +133,31 @@ def _keys(collection: NDArray[np.int64], number: NDArray[Any]) -> NDArray[np.int
     return collection << 32 | number.astype(np.int64)
 
 
+def _walk(at: NDArray[np.int64], following: NDArray[np.int64], is_object: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """From the first object of each collection to the one that has none after it, marking all on the way."""
+    for _ in range(MOST_OBJECTS):
+        is_object[at] = True
+        before, at = at, following[at]
+        if (at == before).all():
+            return at
+    raise HeapDamage(f"a heap of more than {MOST_OBJECTS} objects", int((at != before).argmax()))
+
+
+def _walk_short(at: NDArray[np.int64], following: NDArray[np.int64], is_object: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The same for little, where NumPy would take longer to begin than this does to end."""
+    after, last = following.tolist(), at.copy()
+    for i, place in enumerate(at.tolist()):
+        places = [place]
+        while after[place] != place and len(places) <= MOST_OBJECTS:
+            place = after[place]
+            places.append(place)
+        if len(places) > MOST_OBJECTS:
+            raise HeapDamage(f"a heap of more than {MOST_OBJECTS} objects", i)
+        is_object[places] = True
+        last[i] = place
+    return last
+
+
 def _objects(
     content: bytes, begins: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -134,13 +173,7 @@ def _objects(
     is_followed = (words[:-1] & 0xFFFF > 0) & (length >= 0) & (length < LARGEST) & (following <= most)
     following = np.where(is_followed, following, here)
     is_object = np.zeros(len(words), bool)
-    for _ in range(MOST_OBJECTS):  # the next one of each collection, up to the one that has none after it
-        is_object[at] = True
-        before, at = at, following[at]
-        if (at == before).all():
-            break
-    else:
-        raise HeapDamage(f"a heap of more than {MOST_OBJECTS} objects", int((at != before).argmax()))
+    at = _walk_short(at, following, is_object) if len(words) <= SHORT else _walk(at, following, is_object)
     number, length = words[at] & 0xFFFF, words[at + 1]  # that one is free space, whose length counts its header, too
     last = at + np.where(number > 0, HEADER + (length + 7 >> 3), length >> 3)
     wrong = (length < 0) | (length > LARGEST) | (last > ends) | (last <= ends - HEADER)

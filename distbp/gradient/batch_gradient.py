@@ -30,7 +30,7 @@ class BatchGradient(Protocol):
     g: list[Array]
 
     def __call__(self, batch: NDArray[np.int64], *, stop: bool, save: bool) -> Tally:
-        """The tally of all ranks.  `batch`: the same samples on every rank; `stop`, `save`: this rank's requests."""
+        """The tally of the batch.  `batch`: the same samples on every rank; `stop`, `save`: this rank's requests."""
 
     def close(self) -> None:
         """Ends what works in the background."""

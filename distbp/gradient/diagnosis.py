@@ -1,4 +1,4 @@
-"""Which sample of a batch, in which layer, first gives a value that is no finite number."""
+"""Which sample, in which layer, first gives a value that is no finite number: of a batch, or of a split."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from collections.abc import Iterator
 import numpy as np
 
 from distbp.config import Config
+from distbp.data.far_values import FAR, describe, scaled
 from distbp.data.problem import Problem
 from distbp.data.split import Split
 from distbp.gradient.feed import Feed
 from distbp.mathematics.activations import Array
 from distbp.mathematics.backprop import Piece, errors, forward, loss_sum, piece_samples
-from distbp.mathematics.batches import pieces
+from distbp.mathematics.batches import pieces, shard
 from distbp.mathematics.network import Network, Parameters
-from distbp.ranks.communicator import Communicator
+from distbp.ranks.communicator import Communicator, agree
+from distbp.ranks.stop import Pulse
 
 
 def first_not_finite(
@@ -53,19 +55,68 @@ def first_not_finite(
     return min(everywhere, key=lambda one: one[0]) if everywhere else (None, "")
 
 
-def _stages(network: Network, parameters: Parameters, piece: Piece) -> Iterator[tuple[str, Array]]:
-    """What a sample goes through, in order; and for each sample of the piece whether it is not finite."""
+def first_row_not_finite(
+    comm: Communicator,
+    dtype: str,
+    problem: Problem,
+    parameters: Parameters,
+    data: Split,
+    pulse: Pulse = lambda phase: None,
+) -> str:
+    """ "z of layer 2 is not finite for d.h5: test/x, row 7 (…)": the first row of a split of which this is true.
 
-    def bad(columns: Array) -> Array:
-        return np.asarray(~np.isfinite(columns).all(axis=0))
+    "" where every row by itself gives finite numbers.  All ranks call this.  Raises DataError, agreed, for rows that
+    cannot be read.
+    """
+    longest = min(piece_samples(problem.network, dtype), len(data))
+    piece, feed, rows = Piece(problem.network, longest, dtype), Feed(problem, data, longest, dtype), np.arange(longest)
+    start, end = shard(len(data), comm.rank, comm.size)
 
-    yield "the scaled input", bad(piece.a[1])
+    def look() -> str:
+        for first, last in pieces(start, end, longest):
+            pulse("looking for what is not finite")
+            part, (x, y) = piece.part(0, last - first), data.read(first, last, end)
+            feed.fill(part, x, y, rows[: last - first])
+            found = [
+                (int(bad.argmax()), name) for name, bad in _on_the_way(problem.network, parameters, part) if bad.any()
+            ]
+            if found:
+                i, name = min(found, key=lambda one: one[0])
+                return f"{name} is not finite for {row_in_words(problem, data, first + i, x[i])}"
+        return ""
+
+    with np.errstate(all="ignore"):
+        everywhere = comm.allgather(agree(comm, look))
+    return next(filter(None, everywhere), "")
+
+
+def row_in_words(problem: Problem, data: Split, row: int, x: Array) -> str:
+    """ "d.h5: test/x, row 7"; and its input that is farthest from those of training, where that is far away."""
+    values = np.abs(scaled(x[None], problem.input)[0])
+    column = int(values.argmax())
+    if values[column] <= FAR:
+        return data.place(row, "x")
+    return describe(data, "x", row, column, float(x[column]), float(values[column]))
+
+
+def _bad(columns: Array) -> Array:
+    return np.asarray(~np.isfinite(columns).all(axis=0))
+
+
+def _on_the_way(network: Network, parameters: Parameters, piece: Piece) -> Iterator[tuple[str, Array]]:
+    """What a sample goes through to L, in order; and for each sample of the piece whether it is not finite."""
+    yield "the scaled input", _bad(piece.a[1])
     forward(network, parameters, piece)
     for l in range(2, network.F + 1):
-        yield f"z of layer {l}", bad(piece.z[l])
-        yield f"a of layer {l}", bad(piece.a[l])
+        yield f"z of layer {l}", _bad(piece.z[l])
+        yield f"a of layer {l}", _bad(piece.a[l])
     if not np.isfinite(loss_sum(network, piece)):
         yield "L", np.array([not np.isfinite(loss_sum(network, piece.part(i, i + 1))) for i in range(piece.m)])
+
+
+def _stages(network: Network, parameters: Parameters, piece: Piece) -> Iterator[tuple[str, Array]]:
+    """The same, and its way back."""
+    yield from _on_the_way(network, parameters, piece)
     errors(network, parameters, piece)
     for l in range(network.F, 1, -1):
-        yield f"d of layer {l}", bad(piece.d[l])
+        yield f"d of layer {l}", _bad(piece.d[l])

@@ -9,6 +9,7 @@ import numpy as np
 
 from distbp.data.problem import Problem
 from distbp.data.split import Split
+from distbp.gradient.diagnosis import first_row_not_finite
 from distbp.gradient.feed import Feed, feed_bytes
 from distbp.mathematics.activations import Array
 from distbp.mathematics.backprop import Piece, forward, loss_sum, piece_bytes, piece_samples
@@ -40,22 +41,31 @@ class Evaluation:
     """A split made ready to be evaluated again and again, as validation does."""
 
     def __init__(self, comm: Communicator, problem: Problem, data: Split, dtype: str) -> None:
-        self._comm, self._problem, self._samples = comm, problem, len(data)
+        self._comm, self._problem, self._samples, self._dtype = comm, problem, len(data), dtype
         self._longest = longest = _longest(problem.network, len(data), dtype)
         self._blocks = _blocks(len(data), longest)
         self._data, self._feed, self._rows = data, Feed(problem, data, longest, dtype), np.arange(longest)
         self._piece = Piece(problem.network, longest, dtype)
 
     def __call__(self, parameters: Parameters, pulse: Pulse = lambda phase: None) -> Scores:
-        """Every block has a place of its own in one Allreduce; they are added where all are at hand."""
+        """Every block has a place of its own in one Allreduce; they are added where all are at hand.
+
+        A loss that is not finite is returned as it is; `why_not_finite` tells whose it is.
+        """
         comm, sums = self._comm, np.zeros((3, self._blocks))
         mine, most = range(*shard(self._blocks, comm.rank, comm.size)), -(-self._blocks // comm.size)
-        for first in range(0, most, ROUND):  # rows may have to be read, which can fail
-            agree(comm, partial(self._sums, parameters, pulse, mine, mine[first : first + ROUND], sums))
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            for first in range(0, most, ROUND):  # rows may have to be read, which can fail
+                agree(comm, partial(self._sums, parameters, pulse, mine, mine[first : first + ROUND], sums))
         comm.allreduce(sums)
         loss, metric, n = (total(values.tolist()) for values in sums)
         assert n == self._samples, "samples were lost or repeated"
         return Scores(loss / n, self._problem.metric_value(metric, int(n)), int(n))
+
+    def why_not_finite(self, parameters: Parameters, pulse: Pulse = lambda phase: None) -> str:
+        """The first row whose loss is not finite, in words.  All ranks call this."""
+        why = first_row_not_finite(self._comm, self._dtype, self._problem, parameters, self._data, pulse)
+        return why or f"each row of {self._data.where('x')} is finite, their sum overflows"
 
     def _sums(self, parameters: Parameters, pulse: Pulse, mine: range, some: range, sums: Array) -> None:
         """Loss, metric and number of samples of some of this rank's blocks, each in its place."""

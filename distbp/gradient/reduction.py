@@ -2,15 +2,19 @@
 
 Within a node each rank adds up its slice of all gradients, from the memory that they share (`StepMemory`); across nodes
 the ranks with the same slice add it up, while backpropagation goes on with the layers below.  Behind the gradient, with
-layer F, travel the sums of the loss, of the samples and of the metric, and two requests, so that all ranks know them at
+layer F, travel what is not finite of the loss, the number of samples, and two requests, so that all ranks know them at
 the same step and act alike.
+
+They are numbers of the gradient's type.  The sums of the loss and of the metric are not among them: float32 has neither
+the digits nor the range of squared errors in the units of the targets.  Each rank keeps its own in float64, and they
+are added up where they are asked for, once an epoch (`distbp.gradient.step_sums`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import floor, isfinite
+from math import isfinite
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -23,26 +27,24 @@ from distbp.mathematics.network import Network, Parameters
 from distbp.ranks.background import Background
 from distbp.ranks.communicator import Communicator
 
-DIGIT = 4096.0
-WHOLE = DIGIT * 2**24  # up to here float32 has every multiple of DIGIT
+DIGIT = 4096
 CACHED = 2**15  # numbers that are added up at a time, while they are in the cache
 
 
 @dataclass
 class Tally:
-    """Sums over samples, and requests: 0, or more where ranks make them."""
+    """Sums over samples, and requests: 0, or more where ranks make them.
+
+    `loss` and `metric` are the part of this rank, in float64: those of all ranks are the sum of their parts.  The rest
+    is that of all ranks; `flaw` is what their loss is where it is not finite, inf or nan, else 0.
+    """
 
     loss: float = 0.0
     samples: int = 0
     metric: float = 0.0
     stop: int = 0
     save: int = 0
-
-    def add(self, other: Tally) -> None:
-        """Adds the sums of another batch; requests are not kept."""
-        self.loss += other.loss
-        self.samples += other.samples
-        self.metric += other.metric
+    flaw: float = 0.0
 
 
 class Reduction:
@@ -63,7 +65,7 @@ class Reduction:
         self._memory, self._lap, self._layers = memory, lap, range(network.F, 1, -1)
         count, own = network.parameter_count, memory.sums[memory.part][0]
         self.gradient = Parameters(network, own[:count])
-        self._tail, self._n = own[count:], 1
+        self._tail, self._n, self._own = own[count:], 1, Tally()
         self._agreed = memory.sums[memory.owners - 1][0][count:]  # the tails of all ranks
         self._background = Background(memory.peers) if len(memory.buckets) > 1 else None
         peers = self._background.comm if self._background else memory.peers
@@ -77,10 +79,10 @@ class Reduction:
         return self.finish()
 
     def begin(self, tally: Tally, n: int) -> None:
-        """This rank's tally, and the samples of all ranks."""
-        sums = (*_digits(tally.loss), *_digits(tally.samples), *_digits(tally.metric))
-        self._tail[:] = (*sums, tally.stop, tally.save)
-        self._n = n
+        """This rank's tally, which has the samples of this rank; and the samples of all ranks."""
+        flaw = 0.0 if isfinite(tally.loss) else tally.loss
+        self._tail[:] = (flaw, *divmod(tally.samples, DIGIT), tally.stop, tally.save)  # whole in float32, up to 2^36
+        self._own, self._n = tally, n
 
     def ready(self, l: int) -> None:
         """This rank's gradient of layer l is whole; a bucket that is whole now is added up over all ranks."""
@@ -103,15 +105,16 @@ class Reduction:
             self.ready(l)
 
     def finish(self) -> Tally:
-        """Leaves ∂L_T/∂w in `g`; returns the tally of all ranks."""
+        """Leaves ∂L_T/∂w in `g`; returns the tally, with what all ranks have told."""
         if self._background:
             self._background.wait()
         for part in self._parts.values() if self._memory.peers.size > 1 else ():
             part.measure()
         self._memory.fence()
-        loss_high, loss_low, n_high, n_low, metric_high, metric_low, stop, save = self._agreed.tolist()
+        flaw, n_high, n_low, stop, save = self._agreed.tolist()
         self._lap("reduction")
-        return Tally(loss_high + loss_low, int(n_high + n_low), metric_high + metric_low, int(stop), int(save))
+        samples = int(n_high) * DIGIT + int(n_low)
+        return Tally(self._own.loss, samples, self._own.metric, int(stop), int(save), flaw)
 
     def close(self) -> None:
         """Ends what works in the background."""
@@ -182,17 +185,3 @@ def divide(array: Array, n: int) -> None:
         array *= 1.0 / n
     else:
         array /= n
-
-
-def _digits(value: float) -> tuple[float, float]:
-    """value = high + low with high a multiple of 4096.
-
-    float32 holds whole numbers up to 2^24 only; in two digits counts stay exact up to 2^36 samples, and a loss sum
-    keeps more of its figures.
-    """
-    if not isfinite(value):
-        return value, 0.0
-    high = floor(value / DIGIT) * DIGIT
-    if abs(high) > WHOLE:
-        high = float(np.float32(high))
-    return high, value - high

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -82,7 +82,7 @@ class ReproducibleGradient:
         self.g = [self._exchange.g]
 
     def __call__(self, batch: NDArray[np.int64], *, stop: bool, save: bool) -> Tally:
-        """Leaves ∂L_B/∂w in `g`; returns the tally of all ranks."""
+        """Leaves ∂L_B/∂w in `g`; returns the tally."""
         n, comm = len(batch), self._comm
         count = grain_count(n, self._grain)
         owned = [largest_nodes(*share, count) for share in shares(count, comm.size)]
@@ -315,9 +315,13 @@ class _Message:
         self.losses, self.metrics = self._values[2:].reshape(2, grains)
 
     def agree(self, comm: Communicator, n: int) -> Tally:
-        """The tally of all ranks."""
+        """The tally, with what all ranks have told."""
         self._values[np.isnan(self._values)] = inf  # MAX and NaN do not go together
         comm.allreduce(self._values, "max")
         losses, metrics, (stop, save) = self.losses.tolist(), self.metrics.tolist(), self.requests.tolist()
         assert -inf not in losses, "samples were lost"
-        return Tally(total(losses), n, total(metrics), stop=int(stop), save=int(save))
+        loss, metric = total(losses), total(metrics)
+        flaw = 0.0 if isfinite(loss) else loss
+        if comm.rank > 0:  # all ranks know the sums of all: they are the part of the first
+            loss = metric = 0.0
+        return Tally(loss, n, metric, int(stop), int(save), flaw)

@@ -40,7 +40,7 @@ from distbp.mathematics.network import Network
 from distbp.ranks.communicator import Communicator, NodeArray
 
 PAGE = 4096  # bytes
-TAIL = 8  # numbers behind each gradient: see `distbp.gradient.reduction`
+TAIL = 5  # numbers behind each gradient: see `distbp.gradient.reduction`
 BUCKET_BYTES = 2**20  # of smaller ones, starting the exchange takes too much of the time
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, prod
 from pathlib import Path
@@ -12,35 +12,63 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
-from distbp.config import Config
-from distbp.data.data_file import follow, member, opened, split_names
+from distbp.config import AUTO, Config
+from distbp.data.data_file import fields_of, member, names_in, opened, split_names
 from distbp.data.labels import Labels, in_words, union
-from distbp.data.layout import Column, Layout, check_kinds, find
+from distbp.data.layout import Column, Layout
 from distbp.data.loading import default_window
+from distbp.data.locate import check_kinds, find
+from distbp.data.names import quoted
 from distbp.data.problem import network_for
 from distbp.data.reader import Reader
 from distbp.data.split import NOTHING, Split
-from distbp.errors import DataError
+from distbp.data.stored import is_column
+from distbp.data.survey import candidates, look
+from distbp.data.task import looks_like_quantities
+from distbp.errors import DataError, UsageError
 from distbp.inspection.column_statistics import ColumnStatistics, LabelCounts
+from distbp.inspection.contents import contents, described
 from distbp.mathematics.batches import pieces
 from distbp.ranks.node_memory import free_bytes
 
-TEST, FLOAT32 = "test", float(np.finfo(np.float32).max)
+WHOLE, TEST, FLOAT32 = "/", "test", float(np.finfo(np.float32).max)
 BLOCK_BYTES = 8 * 2**20  # of float64 that are looked at together
+MOST_GROUPS = 200  # that are looked into
 SHORT = 12  # columns, or labels, that are listed one by one
 SMALL_CHUNK, LARGE_CHUNK, SMALL_DATA = 32 * 2**10, 16 * 2**20, 2**20
 
 
 @dataclass(frozen=True)
 class View:
-    """How a data set is looked at: the names of its inputs and labels, whether links are followed and values read."""
+    """How a data set is looked at: splits and names as `distbp train` takes them, whether links are followed.
 
-    x: str = "x"
-    y: str = "y"
+    `split`: "auto" for all that there are; `statistics`: whether values are read.
+    """
+
+    x: str = AUTO
+    y: str = AUTO
+    split: str = AUTO
+    drop: str = ""
+    task: str = AUTO
+    each: bool = False
     trust_links: bool = False
     statistics: bool = True
     progress: Callable[[str, int], None] = lambda stage, rows: None
+
+    def config(self, name: str, split: str) -> Config:
+        """The configuration of a run on a split of a file."""
+        return Config(
+            data=[name],
+            split=split,
+            x=self.x,
+            y=self.y,
+            drop=self.drop,
+            task=self.task,
+            each=self.each,
+            trust_links=self.trust_links,
+        )
 
 
 @dataclass(frozen=True)
@@ -48,6 +76,7 @@ class _Found:
     """A split that could be trained on: its labels, where it has some, and why it cannot be after all."""
 
     layout: Layout
+    notes: tuple[str, ...]
     labels: Labels | None
     refused: str
 
@@ -60,87 +89,131 @@ def describe_data(path: Path, view: View) -> Iterator[str]:
     yield f"{path}: {what}; {_size(os.path.getsize(path))}"
     advice: list[str] = []
     found: dict[str, _Found] = {}
-    for split in splits or ["/"]:
-        layout, why = _find(name, split, view)
-        with opened(name) as file:
-            others = list(_others(file, name, split, layout, view))
-        if layout is None:
-            yield from others
-            advice.append(why)
-            continue
-        yield f"{split}: {layout.rows} samples"
-        labels, refused = None, ""
+    surveyed, reasons = _surveyed(name, view)
+    known: set[str] = set()
+    for split, (layout, notes, why) in surveyed.items():
+        yield f"{split}: {layout.rows} samples" + (f" (axis {layout.axis})" if layout.axis else "")
+        labels, refused = None, why
         for of, columns in (("x", layout.parts[0].x), ("y", layout.parts[0].y)):
             for column in columns:
-                with opened(name) as file:
-                    yield f"  {column.name}  {_stored(file, column)}"
-                    advice += _advice(file, column)
+                known.add(column.dataset)
+                if column.constant is None:
+                    with opened(name) as file:
+                        yield f"  {column.name}  {_stored(file, column)}"
+                        advice += _advice(file, column)
+                else:
+                    yield f"  {column.name}  {column.constant[0]!r} in all rows"
                 own_labels, why = yield from _values(layout, of, column, view)
                 labels, refused = own_labels or labels, refused or why
-        yield from others
-        found[split] = _Found(layout, labels, refused)
+        found[split] = _Found(layout, notes, labels, refused)
+    with opened(name) as file:
+        yield from contents(file, "", known)
     yield from _training(name, found, view)
+    advice += [] if found else reasons
     for line in dict.fromkeys(advice):
         yield f"advice: {line}"
     whole = [split for split in found if found[split].layout.y_name]
     if whole and any("chunks" in line for line in advice):
         new = shlex.quote(str(path.with_name(f"{path.stem}-contiguous.h5")))
         some = "" if whole == splits else f" --split {shlex.quote(','.join(whole))}"
-        yield f"        rewrite it: distbp import {shlex.quote(name)}{some}{_names(view, always=True)} --out {new}"
+        yield f"        rewrite it: distbp import {shlex.quote(name)}{some}{_names(view, found[whole[0]])} --out {new}"
 
 
-def _find(name: str, split: str, view: View) -> tuple[Layout | None, str]:
-    """The layout of a split that has inputs, with labels or targets if there are any; or why there is none."""
+Surveyed = dict[str, tuple[Layout, tuple[str, ...], str]]
+
+
+def _surveyed(name: str, view: View) -> tuple[Surveyed, list[str]]:
+    """The splits that have inputs, with the notes on them and what is wrong with y, if anything; and why no other."""
+    found: Surveyed = {}
+    reasons: dict[str, str] = {}
+    for split in _splits(name, view):
+        if found and "/" in split:  # a group inside a group, where there are splits at the top
+            break
+        try:
+            layout, notes, why = _survey(name, split, view)
+            found[split] = layout, notes, why
+        except (DataError, UsageError) as error:
+            reasons[split] = str(error).removeprefix(f"{name}: ").removeprefix(f"{split}: ")
+    if WHOLE in found and len(found) > 1:  # the file, or its groups: what has labels or targets is what was meant
+        groups = {split: one for split, one in found.items() if split != WHOLE}
+        groups_have_y = any(layout.y_name for layout, _, _ in groups.values())
+        found = groups if groups_have_y or not found[WHOLE][0].y_name else {WHOLE: found[WHOLE]}
+    return found, list(_in_short(reasons))
+
+
+def _in_short(reasons: dict[str, str]) -> Iterator[str]:
+    """Why splits cannot be trained on: each reason once, with the first of the splits."""
+    for reason in dict.fromkeys(reasons.values()):
+        splits = [split for split, why in reasons.items() if why == reason]
+        more = f" and {len(splits) - 1} more" if len(splits) > 1 else ""
+        yield f"{splits[0]}{more}: {reason}"
+        stars = "/".join("*" * len(splits[0].split("/")))
+        if more:
+            yield f"        groups alike can be put end to end: --split / --x '{stars}/NAME' --y '{stars}/NAME'"
+
+
+def _splits(name: str, view: View) -> list[str]:
+    """Where samples may be: the groups and tables at the top, the file as a whole, then groups below groups."""
+    if view.split != AUTO:
+        return view.split.split(",")
+    with opened(name) as file:
+        top = [one for one in split_names(name) if _has_columns(file, one)]
+        has_top = bool(names_in(file, h5py.Dataset)) or "*" in view.x + view.y or "/" in view.x + view.y
+        below = _groups_below(file, 2)
+    return [*(["train"] if "train" in top else []), *(one for one in top if one != "train"), *["/"] * has_top, *below]
+
+
+def _groups_below(group: h5py.Group, depth: int, prefix: str = "") -> list[str]:
+    """Groups, and tables, that are inside groups."""
+    found: list[str] = []
+    for name in names_in(group, h5py.Group):
+        inner, path = member(group, name), f"{prefix}{name}"
+        if is_column(inner):
+            continue
+        found += [path] if prefix and _has_columns(group, name) else []
+        found += [f"{path}/{one}" for one in names_in(inner, h5py.Dataset) if fields_of(member(inner, one))]
+        if depth and len(found) < MOST_GROUPS:
+            found += _groups_below(inner, depth - 1, f"{path}/")
+    return found[:MOST_GROUPS]
+
+
+def _has_columns(group: h5py.Group, name: str) -> bool:
+    """Whether there are data sets right in a group; or it is a table."""
+    item = member(group, name)
+    if isinstance(item, h5py.Dataset):
+        return True
+    return bool(names_in(item, h5py.Dataset)) or any(is_column(member(item, one)) for one in names_in(item, h5py.Group))
+
+
+def _survey(name: str, split: str, view: View) -> tuple[Layout, tuple[str, ...], str]:
+    """The layout of a split as `distbp train` would find it, its notes; without y, and why, where y is wrong."""
+    config = replace(view.config(name, split), validation_split="")
     try:
-        return find([name], split, view.x, view.y, trust_links=view.trust_links), ""
-    except DataError as error:
-        why = str(error).removeprefix(f"{name}: ")
-    try:
-        return find([name], split, view.x, None, trust_links=view.trust_links), ""
-    except DataError:
-        return None, why
-
-
-def _others(file: h5py.File, name: str, split: str, layout: Layout | None, view: View) -> Iterator[str]:
-    """Data sets of a split that are neither inputs nor labels."""
-    group = follow(file, name, split, view.trust_links)
-    if not isinstance(group, h5py.Group):
-        if layout is None:
-            yield f"  {split}  {_layout(group)}"
-        return
-    known = {column.dataset for part in (layout.parts if layout else ()) for column in part.columns}
-    prefix = "" if split == "/" else f"{split}/"
-    for one in group:
-        where = f"{prefix}{one}"
-        if not isinstance(group.get(one, getlink=True), h5py.HardLink):
-            if where not in known:
-                yield f"  {where}  a link, not followed (see --trust-links)"
-        elif isinstance(member(group, one), h5py.Dataset) and where not in known:
-            yield f"  {where}  {_layout(member(group, one))}"
+        survey = look(config, [name])
+        return survey.training, survey.notes, ""
+    except (DataError, UsageError) as error:
+        if view.x == AUTO and view.y == AUTO and "x" not in [one.name for one in candidates(name, split, False)]:
+            raise
+        x = "x" if view.x == AUTO else view.x
+        alone = find([name], split, x, None, trust_links=view.trust_links, each=view.each)
+        return alone, (), str(error).removeprefix(f"{name}: ")
 
 
 def _stored(file: h5py.File, column: Column) -> str:
-    text = _layout(file[column.dataset])
+    item = file[column.dataset]
+    text = described(item) if isinstance(item, h5py.Dataset) else "one column, as a group"
+    if column.is_decoded or column.selection:
+        text += f"; read as {column.rows} rows of {column.type}"
     if column.field is not None:
         text = f"field {column.shape or ''} {column.type} of a table {text.split(' table')[0]}".replace("  ", " ")
     return text + (f"; {column.width} numbers a sample" if column.width > 1 else "")
 
 
-def _layout(item: h5py.Dataset) -> str:
-    layout = f"chunks {item.chunks}" if item.chunks else "contiguous"
-    packed = f", {item.compression}" if item.compression else ""
-    try:
-        kind = "string" if h5py.check_string_dtype(item.dtype) else str(item.dtype)
-    except TypeError:
-        return f"{item.shape} of a type that NumPy does not have"
-    if item.dtype.names:
-        kind = "table of " + ", ".join(item.dtype.names)
-    return f"{item.shape} {kind}, {layout}{packed}"
-
-
 def _advice(file: h5py.File, column: Column) -> list[str]:
     """What makes reading slow."""
     item = file[column.dataset]
+    if not isinstance(item, h5py.Dataset):
+        return []
     total = item.size * item.dtype.itemsize
     if not item.chunks or total < SMALL_DATA:
         return []
@@ -163,29 +236,71 @@ def _advice(file: h5py.File, column: Column) -> list[str]:
 
 def _values(layout: Layout, of: str, column: Column, view: View) -> Generator[str, None, tuple[Labels | None, str]]:
     """Lines about the values of a column; returns its labels, where it has some, and why it cannot be trained on."""
-    is_labels = of == "y" and column.width == 1 and np.dtype(column.dtype).kind in "Oiub"
-    if not view.statistics or (column.is_text and not is_labels):
+    is_labels = of == "y" and column.width == 1 and layout.is_labelled
+    if not view.statistics or column.constant is not None or (column.is_text and not is_labels):
         return None, ""
-    alone = replace(layout, parts=tuple(replace(part, x=(column,), y=()) for part in layout.parts), y_name="")
-    statistics, counts = ColumnStatistics(column.width), LabelCounts()
+    alone = _alone(layout, of, column)
+    statistics, counts, gaps = ColumnStatistics(column.width), LabelCounts(), _Gaps()
     longest = max(1, BLOCK_BYTES // (8 * column.width))
     with Reader(alone) as reader:
         for begin, end in alone.blocks(BLOCK_BYTES):
             block = np.empty((end - begin, column.width), alone.dtype("x"))
-            reader.read("x", begin, end, block)
+            missing = np.zeros(block.shape, np.bool_)
+            reader.read("x", begin, end, block, missing)
+            gaps.add(missing, begin)
+            block = block[~missing.any(axis=1)] if gaps.rows else block
             for first, last in pieces(0, len(block), longest):
                 (counts if is_labels else statistics).add(block[first:last])
             view.progress("inspecting", end - begin)
+    if gaps.rows:
+        yield (
+            f"    missing: {gaps.values} values in {gaps.rows} rows, first in row {gaps.first}; distbp train refuses "
+            "them, and distbp import has --on-missing"
+        )
+    why_gaps = f"{column.name}, row {gaps.first}: a value is missing" if gaps.rows else ""
     if is_labels:
         labels = union([list(counts.counts)])
         yield f"    {len(labels)} labels, {_counts(labels, counts.counts)}"
-        return labels, ""
-    yield from _numbers(statistics)
+        why_gaps = why_gaps or _which_task(layout, column, labels, counts.counts)
+        return labels, why_gaps or ("" if "" not in labels else f"{column.name}: an empty string is no label")
+    yield from _numbers(statistics, column.names)
     if statistics.bad_values:
         return None, f"{column.name}, row {statistics.first_bad}: not finite"
     largest = max(-statistics.low.min(), statistics.high.max())
     wide = f"{column.name}: values up to {largest:.3g} are out of the range of float32 (see --dtype)"
-    return None, wide if largest > FLOAT32 else ""
+    return None, why_gaps or (wide if largest > FLOAT32 else "")
+
+
+def _which_task(layout: Layout, column: Column, labels: Labels, counts: Mapping[Any, int]) -> str:
+    """Why training would ask whether these are labels or targets; "" where it would not."""
+    if layout.task != AUTO or not all(isinstance(label, int) for label in labels):
+        return ""
+    why = looks_like_quantities(counts)
+    return f"{column.name} {why}; --task classes or --task targets?" if why else ""
+
+
+class _Gaps:
+    """Missing values: how many, in how many rows, and the first row."""
+
+    def __init__(self) -> None:
+        self.values = self.rows = self.first = 0
+
+    def add(self, missing: NDArray[np.bool_], begin: int) -> None:
+        """More rows, from row `begin` on."""
+        rows = missing.any(axis=1)
+        if rows.any() and not self.rows:
+            self.first = begin + int(rows.argmax())
+        self.values += int(missing.sum())
+        self.rows += int(rows.sum())
+
+
+def _alone(layout: Layout, of: str, column: Column) -> Layout:
+    """The layout with this column of x or y as its only one."""
+    at = getattr(layout.parts[0], of).index(column)
+    parts = tuple(replace(part, x=(getattr(part, of)[at],), y=()) for part in layout.parts)
+    in_table = column.field is not None and column.dataset == layout.split
+    name = str(column.field) if in_table else column.name.removeprefix(f"{layout.split}/")
+    return replace(layout, parts=parts, x_name=name, y_name="", order={})
 
 
 def _counts(labels: Labels, each: Mapping[Any, int]) -> str:
@@ -194,7 +309,7 @@ def _counts(labels: Labels, each: Mapping[Any, int]) -> str:
     return f"{in_words(labels)}; {min(each.values())} to {max(each.values())} samples of each"
 
 
-def _numbers(statistics: ColumnStatistics) -> Iterator[str]:
+def _numbers(statistics: ColumnStatistics, names: Sequence[str] = ()) -> Iterator[str]:
     if statistics.bad_values:
         yield (
             f"    not finite: {statistics.bad_values} values in {statistics.bad_rows} rows, first in row "
@@ -212,7 +327,7 @@ def _numbers(statistics: ColumnStatistics) -> Iterator[str]:
     yield line
     for i in range(columns) if 1 < columns <= SHORT else ():
         yield (
-            f"    [{i}] from {statistics.low[i]:.6g} to {statistics.high[i]:.6g}, mean {statistics.mean[i]:.6g}, "
+            f"    {quoted(names[i]) if names else f'[{i}]'} from {statistics.low[i]:.6g} to {statistics.high[i]:.6g}, mean {statistics.mean[i]:.6g}, "
             f"spread {statistics.spread[i]:.6g}"
         )
 
@@ -221,16 +336,18 @@ def _training(name: str, found: dict[str, _Found], view: View) -> Iterator[str]:
     """What training with the defaults would be."""
     if not found or not view.statistics:
         return
-    config = Config(data=[name], x=view.x, y=view.y)
-    split = config.split if config.split in found else next(iter(found))
+    split = "train" if "train" in found else next(iter(found))
     layout, labels = found[split].layout, found[split].labels
     validation = found.get(TEST) if split != TEST else None
-    option = "" if split == config.split else f" --split {shlex.quote(split)}"
-    yield f"distbp train {shlex.quote(name)}{option}{_names(view)}"
+    option = "" if split == "train" else f" --split {shlex.quote(split)}"
+    yield f"distbp train {shlex.quote(name)}{option}{_given(view)}"
+    for note in found[split].notes:
+        yield f"  {note}"
     try:
+        if found[split].refused and not layout.y_name:
+            raise DataError(found[split].refused)
         check_kinds(layout)
-        if not layout.y_name:
-            raise DataError(f"{split} has no labels or targets called {view.y} (see --y)")
+        config = replace(view.config(name, split), x=layout.x_name, y=layout.y_name)
         _, network = network_for(config, Split(layout, NOTHING, labels=labels, in_memory=False))
         for label in (validation and validation.labels) or ():
             if label not in (labels or ()):
@@ -238,7 +355,7 @@ def _training(name: str, found: dict[str, _Found], view: View) -> Iterator[str]:
         for refused in (found[split].refused, validation.refused if validation else ""):
             if refused:
                 raise DataError(refused)
-    except DataError as error:
+    except (DataError, UsageError) as error:
         yield f"  refused: {str(error).removeprefix(f'{name}: ')}"
         return
     needed, window = layout.rows * layout.row_bytes(), default_window(layout)
@@ -251,10 +368,17 @@ def _training(name: str, found: dict[str, _Found], view: View) -> Iterator[str]:
     )
 
 
-def _names(view: View, *, always: bool = False) -> str:
-    """The options --x and --y, where they are needed, and --trust-links."""
-    names = (f" --{of} {shlex.quote(given)}" for of, given in (("x", view.x), ("y", view.y)) if always or given != of)
-    return "".join(names) + (" --trust-links" if view.trust_links else "")
+def _given(view: View) -> str:
+    """The options that were given and that training needs too."""
+    pairs = (("x", view.x, AUTO), ("y", view.y, AUTO), ("drop", view.drop, ""), ("task", view.task, AUTO))
+    names = (f" --{option} {shlex.quote(given)}" for option, given, default in pairs if given != default)
+    return "".join(names) + " --each" * view.each + " --trust-links" * view.trust_links
+
+
+def _names(view: View, found: _Found) -> str:
+    """The names of x and y, always, for a command that takes others by default."""
+    layout = found.layout
+    return f" --x {shlex.quote(layout.x_name)} --y {shlex.quote(layout.y_name)}" + " --trust-links" * view.trust_links
 
 
 def _size(count: float) -> str:

@@ -22,6 +22,7 @@ import numpy as np
 from distbp.mathematics.activations import Array
 
 TINY = {char: float(np.finfo(char).tiny) for char in "fd"}  # the smallest number with all its digits
+SMALL = 1e-30  # a mean of squares to which those without all their digits add nothing
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def mse(y: Array, z: Array, a: Array, s: Array) -> float:
     """
     np.subtract(a, y, out=s)
     np.square(s, out=s)
-    return _sum(s) / len(y)
+    total = _sum(s)
+    return (total if has_digits(total, s) else _sum(wide_squares(y, a))) / len(y)
 
 
 def mse_nabla_a(y: Array, a: Array, out: Array) -> None:
@@ -96,6 +98,16 @@ def binary_cross_entropy_delta(y: Array, a: Array, out: Array) -> None:
 
 def _sum(s: Array) -> float:
     return float(s.sum(dtype=np.float64))
+
+
+def has_digits(total: float, squares: Array) -> bool:
+    """Whether the sum of squares has all its digits: those below 1e-38 lose theirs in float32."""
+    return squares.dtype != np.float32 or total > SMALL * squares.size
+
+
+def wide_squares(y: Array, a: Array) -> Array:
+    """(a_j - y_j)² in float64, where those in float32 are too small; it takes memory."""
+    return np.square(np.subtract(a, y, dtype=np.float64))
 
 
 LOSSES = {

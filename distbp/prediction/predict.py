@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from distbp.data.problem import unscaled_output
 from distbp.data.scaling import Scaling
 from distbp.data.split import Split
-from distbp.errors import RunError
+from distbp.errors import DataError, RunError
 from distbp.files.new_file import FAILURES, NewFile, check_out
 from distbp.files.write_failure import why_not_written
+from distbp.gradient.diagnosis import row_in_words
 from distbp.gradient.feed import Feed, feed_bytes
 from distbp.mathematics.backprop import Piece, forward, piece_bytes, piece_samples
 from distbp.mathematics.batches import pieces, shard
+from distbp.mathematics.finite import first_not_finite
 from distbp.mathematics.network import Network
 from distbp.prediction.csv_predictions import CSVPredictions
 from distbp.prediction.hdf5_predictions import HDF5Predictions
@@ -45,8 +47,8 @@ def predict(
 ) -> None:
     """Writes `out`, CSV where its name ends so, else HDF5; it appears when it is complete.
 
-    `pulse` is called again and again.  Raises RunError, or DataError for files that cannot be read any more, or what
-    `pulse` raises, agreed by all ranks.
+    `pulse` is called again and again.  Raises RunError, or DataError for files that cannot be read any more or rows
+    whose outputs are not finite, or what `pulse` raises, agreed by all ranks.
     """
     on_first(comm, lambda: check_out(out, inputs, overwrite=overwrite))
     outputs = _Outputs(comm, state, data, pulse)
@@ -81,9 +83,16 @@ class _Outputs:
         for i, j in pieces(start, end, self._piece.m):
             self._pulse("predicting")
             piece = self._piece.part(0, j - i)
-            self._feed.fill(piece, *self._data.read(first + i, first + j, first + end), self._rows[: j - i])
-            forward(network, self._parameters, piece)
-            found[i - start : j - start] = unscaled_output(self._problem, piece.a[network.F])
+            x, y = self._data.read(first + i, first + j, first + end)
+            outputs = found[i - start : j - start]
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                self._feed.fill(piece, x, y, self._rows[: j - i])
+                forward(network, self._parameters, piece)
+                outputs[:] = unscaled_output(self._problem, piece.a[network.F])
+            bad = first_not_finite(outputs)
+            if bad is not None:
+                where = row_in_words(self._problem, self._data, first + i + bad, x[bad])
+                raise DataError(f"no finite output for {where}; nothing was written: remove or replace such rows")
         return found
 
 

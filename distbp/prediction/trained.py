@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from distbp.data.layout import CLASSES, TARGETS, Layout
 from distbp.data.loading import node_budget
-from distbp.data.split import Split, data_files, foresee_split, read_split
+from distbp.data.locate import Asked, check_kinds, find_splits
+from distbp.data.names import quoted
+from distbp.data.split import Split, data_files, foresee_split, read_layout
+from distbp.errors import DataError
 from distbp.prediction.memory_plan import plan_use
 from distbp.ranks.communicator import Communicator, agree, from_first
 from distbp.ranks.memory_plan import Measured, MemoryPlan, Term
@@ -15,6 +19,14 @@ from distbp.ranks.stop import Pulse
 from distbp.ranks.threads import set_threads
 from distbp.training.checkpoint import Checkpoint, Outline, outline, read
 from distbp.training.run_directory import find_checkpoint
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names of the inputs and of the labels or targets in the files; "" for those that the network was given."""
+
+    x: str = ""
+    y: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,7 @@ def load(
     split: str,
     *,
     targets: bool,
+    columns: Columns = Columns(),
     work: Callable[[Communicator, Outline, Split], list[Term]] = lambda comm, outline, data: [],
     trust_links: bool = False,
     memory: float = 0.0,
@@ -45,12 +58,20 @@ def load(
 ) -> Trained:
     """A checkpoint, or that of a run directory, and a split of `data`, or without these of the run's own data.
 
-    `targets`: with its labels or targets; `work`: what memory is taken later to work on them (`memory_plan`);
-    `memory`: GiB of each node for the data, 0: half of what is free.  `pulse` is called again and again; `note` tells
-    the user, on rank 0.  Raises UsageError where ranks were given different ones of these, TooLargeError before
-    anything large is read, CheckpointError or DataError, or what `pulse` raises, agreed by all ranks.
+    `targets`: with its labels or targets; `columns`: their names, where they are others than in training; `work`: what
+    memory is taken later to work on them (`memory_plan`); `memory`: GiB of each node for the data, 0: half of what is
+    free.  `pulse` is called again and again; `note` tells the user, on rank 0.  Raises UsageError where ranks were
+    given different ones of these, TooLargeError before anything large is read, CheckpointError or DataError, or what
+    `pulse` raises, agreed by all ranks.
     """
-    options = {"CHECKPOINT": checkpoint, "DATA": list(data), "--split": split, "--memory": memory}
+    options = {
+        "CHECKPOINT": checkpoint,
+        "DATA": list(data),
+        "--split": split,
+        "--memory": memory,
+        "--x": columns.x,
+        "--y": columns.y,
+    }
     check_options(comm, {**options, "--trust-links": trust_links, "with targets": targets})
     measured = Measured(comm)
     agree(comm, lambda: pulse("reading the checkpoint"))
@@ -60,20 +81,37 @@ def load(
     set_threads(comm, 0, reproducible=config.reproducible)
     files = from_first(comm, lambda: data_files(data or config.data))
     compare_files(comm, files, note)
-    names, budget = (config.x, config.y if targets else None), node_budget(comm, memory)
-    foreseen = foresee_split(comm, files, split, *names, trust_links=trust_links, memory=budget)
+    budget = node_budget(comm, memory)
+    asked = [
+        Asked(x, y if targets else None, trust_links, config.each, CLASSES if found.is_labelled else TARGETS)
+        for x in _candidates(columns.x, config.x, found.columns.x, "x")
+        for y in _candidates(columns.y, config.y, () if found.is_labelled else found.columns.y, "y")
+    ]
+    layout = from_first(comm, lambda: _first_there(files, split, asked))
+    foreseen = foresee_split(comm, layout, memory=budget)
     plan = plan_use(comm, measured, found, foreseen, work(comm, found, foreseen))
     plan.check()
     state = from_first(comm, lambda: replace(read(path), optimizer={}, history={}))
-    samples = read_split(
-        comm,
-        files,
-        split,
-        *names,
-        labels=state.problem.labels,
-        trust_links=trust_links,
-        memory=budget,
-        pulse=pulse,
-    )
+    ordered = agree(comm, lambda: state.problem.in_order(layout))
+    samples = read_layout(comm, ordered, labels=state.problem.labels, memory=budget, pulse=pulse)
     state.problem.check(comm, samples, pulse)
     return Trained(state, samples, [str(path), *files], plan)
+
+
+def _candidates(given: str, trained_with: str, names: tuple[str, ...], usual: str) -> list[str]:
+    """The names to look for: those that were given; else as in training, as import writes them, or column by column."""
+    if given:
+        return [given]
+    return list(dict.fromkeys([trained_with, usual, *([",".join(map(quoted, names))] if names else [])]))
+
+
+def _first_there(files: Sequence[str], split: str, asked: Sequence[Asked]) -> Layout:
+    """The layout of the first names that are there.  Raises DataError, with the words for the first of all."""
+    first: DataError | None = None
+    for one in asked:
+        try:
+            return check_kinds(find_splits(files, [split], one)[split])
+        except DataError as error:
+            first = first or error
+    assert first is not None
+    raise first

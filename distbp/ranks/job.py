@@ -6,11 +6,14 @@ import os
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 EARLIEST, LATEST = 1e9, 1e11  # seconds since 1970 that may be the end of a job: 2001 to 5138
 ASK_SECONDS = 20.0  # for an answer of SLURM's controller, which may have much to do
+FIELDS_ASKED = "%A %F %K %e"  # JobId, ArrayJobId (the same without an array), ArrayTaskId, EndTime (NONE: no limit)
+NO_LIMIT_SECONDS = 365 * 86400  # of a job without a time limit, where SLURM names an end for it all the same
 OPEN_MPI, HYDRA = "mpirun of Open MPI", "mpiexec (Hydra)"
 
 
@@ -48,7 +51,6 @@ NO_JOB = Job()
 def job_of(environ: Mapping[str, str]) -> Job:
     """What the environment says."""
     array, index = (_text(environ, f"SLURM_ARRAY_{name}") for name in ("JOB_ID", "TASK_ID"))
-    end = _number(environ.get("SLURM_JOB_END_TIME", ""))
     return Job(
         _launcher(environ),
         _text(environ, "SLURM_JOB_ID"),
@@ -56,9 +58,17 @@ def job_of(environ: Mapping[str, str]) -> Job:
         _number(environ.get("SLURM_RESTART_COUNT", "")) or 0,
         _text(environ, "SLURM_JOB_NODELIST"),
         _fewest_cpus(environ.get("SLURM_JOB_CPUS_PER_NODE", "")),
-        end if end and EARLIEST < end < LATEST else None,
+        _end(environ),
         time.time(),
     )
+
+
+def _end(environ: Mapping[str, str]) -> float | None:
+    """What SLURM 23 and later say; None for the end that stands there for a job without a time limit."""
+    begun, end = (_number(environ.get(f"SLURM_JOB_{name}_TIME", "")) for name in ("START", "END"))
+    if not end or not EARLIEST < end < LATEST or (begun and end - begun == NO_LIMIT_SECONDS):
+        return None
+    return end
 
 
 def _text(environ: Mapping[str, str], name: str) -> str:
@@ -97,20 +107,31 @@ def end_of(job: Job) -> float | None:
 def asked_end(job: Job, environ: Mapping[str, str] = os.environ, seconds: float = ASK_SECONDS) -> float | None:
     """The end of a job, from SLURM's controller; None where it does not say, or not within so many seconds.
 
-    One question to the controller: for one rank.
+    One question to the controller: for one rank.  Asked for are fields that hold numbers and times only: the output of
+    `scontrol show job` has names and comments in it too, in which a user may write anything, and lines of other tasks.
     """
     import subprocess
 
+    own = {name: value for name, value in environ.items() if not name.startswith("SQUEUE_")}  # filters of a user's
     try:
         answer = subprocess.run(
-            ["scontrol", "--oneliner", "show", "job", job.id],
+            ["squeue", "--noheader", f"--jobs={job.id}", f"--format={FIELDS_ASKED}"],
             capture_output=True,
             text=True,
             errors="replace",
             timeout=seconds,
-            env={**environ, "TZ": "UTC0", "SLURM_TIME_FORMAT": "standard"},  # it prints times of its own zone
+            env={**own, "TZ": "UTC0", "SLURM_TIME_FORMAT": "standard"},  # it prints times of its own zone
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    found = re.search(r"\bEndTime=(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\b", answer.stdout)
-    return datetime.fromisoformat(found[1]).replace(tzinfo=UTC).timestamp() if found else None
+    return _end_told(job, answer.stdout)
+
+
+def _end_told(job: Job, answer: str) -> float | None:
+    """The end in the line of this job and task; lines of an array's other tasks may be there, too."""
+    for line in answer.splitlines():
+        found = re.fullmatch(r"(\d+) (\d+) (\S+) (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)", line.strip())
+        if found and found[1] == job.id and job.task in ("", f"{found[2]}_{found[3]}"):
+            with suppress(ValueError):  # a day that is in no calendar
+                return datetime.fromisoformat(found[4]).replace(tzinfo=UTC).timestamp()
+    return None

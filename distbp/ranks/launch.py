@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 # Who says how many ranks there are.  SLURM's variables come last: below mpirun they speak of the launcher's own step.
 SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "PMIX_RANK", "PALS_RANKID", "ALPS_APP_PE")
+# Of who asks for several processes without starting MPI ranks, where none of the above is there.
+ALONE = (
+    ("WORLD_SIZE", "as torchrun sets it, which starts no MPI ranks"),
+    ("SLURM_NTASKS", "which a batch script does not start by itself"),
+    ("SLURM_NNODES", "on which a batch script does not start processes by itself"),
+)
 INTERRUPTED = 130
 LINGER_SECONDS = 0.3  # for the other ranks to end: srun -K1 kills those that are there when one has failed
 LATE_SECONDS = 0.3  # for all ranks to leave MPI_Init of Open MPI 5 by srun: one that meets a message there crashes
@@ -52,6 +58,7 @@ class Launch:
             by = "SLURM_PROCID"
         self.launched = self.size != 1 and (by is not None or self.source is not None)
         self.rank = int(environ.get(by, "0")) if by else 0
+        self.alone = "" if by or self.source else _why_alone(environ)  # why one process may not be what was meant
         self.comm: Communicator | None = None
         self._lingers = False
         self._by_srun = job_of(environ).launcher.startswith("srun")
@@ -153,6 +160,18 @@ class Launch:
             self.comm.abort(code)  # type: ignore[attr-defined]
             os._exit(code)
         return code
+
+
+def _why_alone(environ: Mapping[str, str]) -> str:
+    """What asks for more processes than this one, which no launcher started, and how to start them; or ""."""
+    for name, words in ALONE:
+        count = environ.get(name, "")
+        if count.isdigit() and len(count) < 10 and int(count) > 1:
+            if name == "WORLD_SIZE" and environ.get("RANK", "0") != "0":  # the first one says it
+                return ""
+            command = shlex.join(["distbp", *sys.argv[1:]])
+            return f"{name}={count}, {words}: this process works alone; for {count} ranks: mpirun -n {count} {command}"
+    return ""
 
 
 def is_of_other_mpi(launcher: str, library: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distbp.ranks.launch import Launch
+from distbp.ranks.launch import Launch, say
 from distbp.ranks.stop import SIGNALS, Pulse, StopRequest, stopping_pulse
 from distbp.ranks.watchdog import Watchdog
 
@@ -29,6 +29,8 @@ class Watch:
     ) -> None:
         self.stop_requested = StopRequest(stop_signals, answer)
         self.comm = launch.connect()
+        if launch.alone:
+            say(f"distbp: note: {launch.alone}")
         self.stop_requested.listen()
         self._watchdog = Watchdog(launch.rank, self.stop_requested, stall_minutes * 60, grace, advice)
         self.beat: Pulse = self._watchdog.beat

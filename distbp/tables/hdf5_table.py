@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
+from math import prod
 from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from distbp.data.data_file import fields_of, follow, member, names_in, opened, split_names
-from distbp.data.layout import find
+from distbp.data.layout import Column, Layout
+from distbp.data.locate import ANONYMOUS, find
+from distbp.data.names import quoted
 from distbp.data.reader import Reader
+from distbp.data.stored import is_column, open_stored, why_not_data
 from distbp.errors import DataError
-from distbp.mathematics.finite import first_not_finite
+from distbp.tables.table import TableColumn, Values
 
 BLOCK_BYTES = 8 * 2**20
+WHOLE = "/"
 
 
 class HDF5Table:
@@ -23,32 +29,81 @@ class HDF5Table:
 
     is_text = False
 
-    def __init__(self, path: str, split: str, *, trust_links: bool) -> None:
-        self.name, self._path, self._split, self._trust_links = f"{path}: {split}", path, split, trust_links
+    def __init__(self, path: str, split: str, *, trust_links: bool = False, each: bool = False) -> None:
+        self.name, self._path, self._split, self._trust_links, self._each = (
+            f"{path}: {split}",
+            path,
+            split,
+            trust_links,
+            each,
+        )
         with opened(path) as file:
-            self.columns = _columns(follow(file, path, split, trust_links), trust_links)
-        if not self.columns:
-            raise DataError(f"{self.name}: no data sets")
+            self._columns = list(_columns(path, follow(file, path, split, trust_links), trust_links))
+        self._by_name = {column.name: column for column in self._columns}
 
-    def blocks(self, columns: Sequence[str], *, numbers: bool) -> Iterator[NDArray[Any]]:
+    @property
+    def columns(self) -> Sequence[TableColumn]:
+        """See `Table`."""
+        return self._columns
+
+    def column(self, name: str) -> TableColumn:
+        """See `Table`; also what brackets, stars and @ mean, see `distbp.data.names`."""
+        known = self._by_name.get(name)
+        if known and not known.not_data and not self._each:
+            return known
+        layout = self._find([name])
+        units = layout.units("x")
+        return TableColumn(
+            name, units[0] if units else "", layout.names("x"), known.not_data if known else "", layout.notes_of("x")
+        )
+
+    def blocks(self, names: Sequence[str], text: frozenset[str] = frozenset()) -> Iterator[list[Values]]:
         """See `Table`; numbers are in the type of the data sets."""
-        layout = find([self._path], self._split, ",".join(columns), None, trust_links=self._trust_links)
-        text = [column.name for column in layout.parts[0].x if column.is_text]
-        if numbers and text:
-            raise DataError(f"{self._path}: {text[0]} is of type string; expected numbers")
+        layout = self._find(names)
+        groups = _together(layout.parts[0].x)
         with Reader(layout) as reader:
             for first, last in layout.blocks(BLOCK_BYTES):
-                block = np.empty((last - first, layout.width("x")), layout.dtype("x"))
-                reader.read("x", first, last, block)
-                row = first_not_finite(block) if numbers else None
-                if row is not None:
-                    value = block[row][~np.isfinite(block[row])][0]
-                    raise DataError(f"{self.place(first + row)}: {value} in {','.join(columns)}")
+                block: list[Values] = []
+                for begin, end in groups:
+                    reader.layout = _columns_of(layout, begin, end)
+                    block += _values(reader, first, last)
                 yield block
 
     def place(self, row: int) -> str:
         """'file.h5: train, row 17'"""
         return f"{self.name}, row {row}"
+
+    def _find(self, names: Sequence[str]) -> Layout:
+        asked = ",".join(quoted(name) if name in self._by_name else name for name in names)
+        return find([self._path], self._split, asked, None, trust_links=self._trust_links, each=self._each)
+
+
+def _together(columns: Sequence[Column]) -> list[tuple[int, int]]:
+    """Neighbours that can be read into one array."""
+    groups, at = [], 0
+    for _, group in groupby(columns, lambda column: (column.dtype, column.is_direct)):
+        count = len(list(group))
+        groups.append((at, at + count))
+        at += count
+    return groups
+
+
+def _columns_of(layout: Layout, begin: int, end: int) -> Layout:
+    return replace(layout, parts=tuple(replace(part, x=part.x[begin:end]) for part in layout.parts))
+
+
+def _values(reader: Reader, first: int, last: int) -> list[Values]:
+    """The values of each column of a layout."""
+    layout = reader.layout
+    block = np.empty((last - first, layout.width("x")), layout.dtype("x"))
+    missing = np.zeros(block.shape, np.bool_)
+    reader.read("x", first, last, block, missing)
+    found, left = [], 0
+    for column in layout.parts[0].x:
+        own, gaps = block[:, left : left + column.width], missing[:, left : left + column.width]
+        found.append(Values(own, gaps if gaps.any() else None))
+        left += column.width
+    return found
 
 
 def is_hdf5(path: str) -> bool:
@@ -56,51 +111,104 @@ def is_hdf5(path: str) -> bool:
     return bool(h5py.is_hdf5(path))
 
 
-def hdf5_tables(path: str, split: str, splits: Sequence[str], *, trust_links: bool) -> dict[str, HDF5Table]:
+def hdf5_tables(
+    path: str,
+    split: str,
+    splits: Sequence[str],
+    *,
+    names: Sequence[str] = (),
+    trust_links: bool = False,
+    each: bool = False,
+) -> dict[str, HDF5Table]:
     """The splits of a file, by name; a file with data sets in no group is as a whole the split that was asked for.
 
     `split`: "train", where all of `splits`, or all there are, are taken; or "test", where one is: that of this name,
-    or the only one.
+    or the only one.  `names`: of columns that are needed: groups that have them all are splits, and where none has, the
+    file as a whole is one.
     """
+    chosen = list(splits) or _splits(path, names, trust_links=trust_links, each=each)
     there = split_names(path)
-    missing = [name for name in splits if name not in ("/", *there)]
-    if missing:
-        raise DataError(f"{path}: no split {missing[0]!r} (--split); it has {', '.join(there) or 'none'}")
+    if split == "test" and chosen != [WHOLE]:
+        chosen = ["test"] if "test" in (there if splits else chosen) else chosen
+    if split == "test" and len(chosen) > 1:
+        raise DataError(f"{path}: which split is for testing? It has {', '.join(chosen)}; name it with --split")
     with opened(path) as file:
-        is_whole = any(not fields_of(member(file, name)) for name in names_in(file, h5py.Dataset))
-    chosen = list(splits) or (["/"] if is_whole else there)
-    if split == "test":
-        chosen = ["test"] if "test" in there and not is_whole else chosen
-        if len(chosen) > 1:
-            raise DataError(f"{path}: which split is for testing? It has {', '.join(chosen)}; name it with --split")
-    if not chosen:
-        raise DataError(f"{path}: no data sets")
+        for name in chosen:
+            item = follow(file, path, name, trust_links)
+            if not isinstance(item, h5py.Group) and not (isinstance(item, h5py.Dataset) and fields_of(item)):
+                raise DataError(f"{path}: no split {name!r} (--split); it has {', '.join(there) or 'none'}")
     return {
-        split if name == "/" or split == "test" else name: HDF5Table(path, name, trust_links=trust_links)
+        split if name == WHOLE or split == "test" else name: HDF5Table(path, name, trust_links=trust_links, each=each)
         for name in chosen
     }
 
 
-def _columns(item: Any, trust_links: bool) -> list[str]:
-    """Names of the data sets in a group, groups inside it included, and of the fields of tables."""
+def _splits(path: str, names: Sequence[str], *, trust_links: bool, each: bool) -> list[str]:
+    """The splits of a file where the user has named none.  Raises DataError where there are no data."""
+    with opened(path) as file:
+        has_top = any(not fields_of(member(file, name)) for name in names_in(file, h5py.Dataset))
+    if not names and has_top:
+        return [WHOLE]
+    tables = {name: HDF5Table(path, name, trust_links=trust_links, each=each) for name in split_names(path)}
+    found = [name for name, table in tables.items() if table.columns and all(_has(table, one) for one in names)]
+    if found and not (has_top and _has_all(path, names, trust_links=trust_links, each=each)):
+        return found
+    if names or has_top:
+        return [WHOLE]
+    raise DataError(f"{path}: no data sets")
+
+
+def _has_all(path: str, names: Sequence[str], *, trust_links: bool, each: bool) -> bool:
+    table = HDF5Table(path, WHOLE, trust_links=trust_links, each=each)
+    return all(_has(table, name) for name in names)
+
+
+def _has(table: HDF5Table, name: str) -> bool:
+    if any(column.name == name for column in table.columns):
+        return True
+    try:
+        table.column(name)
+    except DataError:
+        return False
+    return True
+
+
+def _columns(path: str, item: Any, trust_links: bool) -> Iterator[TableColumn]:
+    """The data sets in a group, in groups inside it too, coded groups, and the fields of tables."""
     if isinstance(item, h5py.Dataset):
-        return fields_of(item)
-    found: list[str] = []
-
-    def add(name: str, one: Any) -> None:
-        if isinstance(one, h5py.Dataset) and one.ndim:
-            found.extend([f"{name}.{field}" for field in fields_of(one)] or [name])
-
+        for field in fields_of(item):
+            yield _column(path, field, item, field)
+        return
     for name, one in _all(item, "", set()):
-        add(name, one)
+        yield from _of_item(path, name, one)
     for name in item if trust_links else ():
         if not isinstance(item.get(name, getlink=True), h5py.HardLink):
-            add(name, item.get(name))
-    return found
+            yield from _of_item(path, name, item.get(name))
+
+
+def _of_item(path: str, name: str, one: Any) -> Iterator[TableColumn]:
+    for field in fields_of(one) if isinstance(one, h5py.Dataset) else ():
+        yield _column(path, f"{name}.{field}", one, field)
+    if is_column(one) or (isinstance(one, h5py.Dataset) and not fields_of(one)):
+        yield _column(path, name, one, None)
+
+
+def _column(path: str, name: str, item: Any, field: str | None) -> TableColumn:
+    """What is known of a column without reading it; what cannot be read is no data."""
+    why = why_not_data(item, name)
+    if not why and field is None and isinstance(item, h5py.Dataset) and not item.shape:
+        why = "a single value"
+    try:
+        stored = open_stored(item.file, path, item, field)
+    except DataError as error:
+        return TableColumn(name, not_data=why or str(error).removeprefix(f"{path}: ").partition(";")[0])
+    width = prod(stored.shape[1:])
+    names = stored.columns or ((name,) if width == 1 and name not in ANONYMOUS else ())
+    return TableColumn(name, stored.units, names, why, stored.notes)
 
 
 def _all(group: h5py.Group, prefix: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    """What is in a group and in groups inside it: each object once, no links."""
+    """What is in a group and in groups inside it: each object once, no links; a coded group is one thing."""
     for name in group:
         if isinstance(group.get(name, getlink=True), h5py.HardLink):
             one = member(group, name)
@@ -108,5 +216,5 @@ def _all(group: h5py.Group, prefix: str, seen: set[int]) -> Iterator[tuple[str, 
             if address not in seen:
                 seen.add(address)
                 yield f"{prefix}{name}", one
-                if isinstance(one, h5py.Group):
+                if isinstance(one, h5py.Group) and not is_column(one):
                     yield from _all(one, f"{prefix}{name}/", seen)

@@ -1,148 +1,388 @@
-"""The labels or targets of `distbp import`: which of the two a column is, and which rows go to the test split."""
+"""Labels or targets: what the columns of y are, by `--task` and `distbp.data.task`, and how they are stored."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp.data.names import quoted
+from distbp.data.task import looks_like_labels, looks_like_quantities
 from distbp.errors import DataError, UsageError
-from distbp.tables.source_files import Table, is_number, shown
+from distbp.tables.choice import few
+from distbp.tables.distinct import DIGITS, Value, meant
+from distbp.tables.one_hot import Encoder, Plain, TrueFalse, is_true_false, tally
+from distbp.tables.row_stream import Place, stream
+from distbp.tables.source_files import is_number, shown
+from distbp.tables.survey import MOST_TEXTS, ColumnSurvey
+from distbp.tables.table import Table, TableColumn, Values
 
-WHOLE, DIGITS = re.compile(r"\s*[+-]?(0|[1-9][0-9]*)\s*"), re.compile(r"\s*[+-]?[0-9]+\s*")
-Progress = Callable[[str, int], None]  # what is read, and how many rows more
+MOSTLY = 0.9  # of the rows are numbers: then text among them is a mistake
+LARGEST = 2**63 - 1
 
 
-class TargetColumns:
-    """The labels or targets of a split as they are in the sources, `values` (N, columns)."""
+class Targets(Protocol):
+    """How y is stored.
 
-    def __init__(self, tables: Sequence[Table], y: Sequence[str], progress: Progress) -> None:
-        self.name, self._tables, self._ends = ",".join(y), tables, []
-        self._is_text = all(table.is_text for table in tables)
-        blocks: list[NDArray[Any]] = []
-        for table in tables:
-            for block in table.blocks(y, numbers=False):
-                blocks.append(block)
-                progress("labels", len(block))
-            self._ends.append(sum(map(len, blocks)))
-        if not blocks:
-            raise DataError(f"{tables[0].name}: has no rows; a split needs at least one sample")
-        if len({block.shape[1] for block in blocks}) > 1:
-            raise DataError(f"{', '.join(table.name for table in tables)}: {self.name} has not as many columns in all")
-        self.values = np.concatenate(blocks)
+    `as_text`: names of columns that are wanted as they are written; `note`: for the user, or "".
+    `dtype`: object for strings; `width`: of a row, 0 for labels.
+    """
 
-    def place(self, row: int) -> str:
-        """'file.csv, line 18 (…)' for a row of the split."""
-        at = next(i for i, end in enumerate(self._ends) if row < end)
-        return self._tables[at].place(row - (self._ends[at - 1] if at else 0))
+    dtype: np.dtype[Any]
+    width: int
+    as_text: frozenset[str]
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    note: str
 
-    def integers(self, *, whole_floats: bool = False) -> NDArray[np.int64] | None:
-        """(N,), if all of it is whole numbers: typed so, or text that is written as one, without leading zeros."""
-        values = self.values[:, 0]
-        if values.dtype.kind == "f" and whole_floats and (np.abs(values) < 2**53).all() and (values % 1 == 0).all():
-            return values.astype(np.int64)
-        if values.dtype.kind in "iub":
-            if values.dtype.kind == "u" and (values > np.iinfo(np.int64).max).any():
-                row = int((values > np.iinfo(np.int64).max).argmax())
-                raise DataError(f"{self.place(row)}: {self.name} is {values[row]}, which is too large for a label")
-            return values.astype(np.int64)
-        if not self._is_text or not all(WHOLE.fullmatch(str(value)) for value in values.tolist()):
-            return None
-        try:
-            return np.array([int(value) for value in values.tolist()], np.int64)
-        except OverflowError:
-            row = next(row for row, value in enumerate(values.tolist()) if abs(int(value)) >= 2**63)
-            raise DataError(
-                f"{self.place(row)}: {self.name} is {values[row]}, too large for a label; a target? --kind targets"
-            ) from None
+    def encode(self, first: Place, values: Sequence[Values]) -> NDArray[Any]:
+        """(rows,) integers or strings, or (rows, n_F) floats.  Raises DataError."""
 
-    def reals(self) -> NDArray[Any] | None:
-        """(N, columns), if all of it is finite numbers."""
-        if self.values.dtype.kind == "O" and not all(is_number(str(v)) for row in self.values.tolist() for v in row):
-            return None
-        found = self.values.astype(self.values.dtype if self.values.dtype.kind == "f" else np.float64)
-        return found if np.isfinite(found).all() else None
+    def describe(self) -> str:
+        """'3 classes of kind', '2 targets: drag, lift'"""
 
-    @property
-    def is_code(self) -> bool:
-        """Digits with leading zeros, such as 007: they are names, not numbers."""
-        return self.values.dtype.kind == "O" and all(
-            DIGITS.fullmatch(str(value)) for value in self.values[:, 0].tolist()
-        )
 
-    def texts(self) -> NDArray[Any]:
-        """(N,) strings.  Raises DataError where one is empty."""
-        if self.values.dtype.kind == "f":
-            row = int((~np.isfinite(self.values[:, 0]) | (self.values[:, 0] % 1 != 0)).argmax())
-            raise DataError(
-                f"{self.place(row)}: {self.name} is {self.values[row, 0]}; labels are whole numbers or text"
-            )
-        found = np.array([str(value).strip() for value in self.values[:, 0].tolist()], object)
-        for row, text in enumerate(found.tolist()):
-            if not text:
-                raise DataError(f"{self.place(row)}: {self.name!r} is empty; expected a label or a target")
-            if "\0" in text or not text.isprintable():
-                raise DataError(f"{self.place(row)}: {self.name!r} is {shown(text)}; expected text that can be printed")
+class NoTargets:
+    """A table without labels or targets."""
+
+    dtype, width = np.dtype(np.float64), 0
+    as_text: frozenset[str] = frozenset()
+    names: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+    note = ""
+
+    def encode(self, first: Place, values: Sequence[Values]) -> NDArray[Any]:
+        """See `Targets`; not called."""
+        raise AssertionError("there is no y")
+
+    def describe(self) -> str:
+        """See `Targets`."""
+        return "without labels or targets"
+
+
+class ClassLabels:
+    """One column of labels: integers, or text."""
+
+    note, width = "", 0
+
+    def __init__(self, about: TableColumn, values: Mapping[Value, int], *, are_texts: bool) -> None:
+        self.about, self._are_texts = about, are_texts
+        self.dtype = np.dtype(object if are_texts else np.int64)
+        self.as_text = frozenset((about.name,))
+        self.names: tuple[str, ...] = (about.name,)
+        self.units: tuple[str, ...] = (about.units,)
+        self._known: dict[bool, dict[str, int | str]] = {}
+        self._numbers: dict[int | str, int] = {}
+        for value in values:
+            self._numbers.setdefault(self.label(value), len(self._numbers))
+        self.labels = list(self._numbers)
+
+    def number(self, value: Value) -> int:
+        """Which of `labels` a value is."""
+        return self._numbers[self.label(value)]
+
+    def label(self, value: Value) -> int | str:
+        """What a value is stored as."""
+        if not self._are_texts:
+            return int(value)
+        return value if isinstance(value, str) else str(int(value))
+
+    def encode(self, first: Place, values: Sequence[Values]) -> NDArray[Any]:
+        """See `Targets`."""
+        column, missing = values[0].array[:, 0], values[0].missing
+        if missing is None:
+            return self._encoded(first, column, range(len(column)))
+        there = np.flatnonzero(~missing[:, 0])
+        found = np.full(len(column), self.labels[0], self.dtype)  # rows that are left out: any label will do
+        found[there] = self._encoded(first, column[there], there.tolist())
         return found
 
-    def mostly_numbers(self) -> bool:
-        """Whether nine of ten values are numbers: then text among them is a mistake, not a label."""
-        good = 0
-        for cells in self.values.tolist():
-            with suppress(ValueError, TypeError):
-                good += bool(np.isfinite(float(cells[0])))
-        return good > 0.9 * len(self.values)
+    def _encoded(self, first: Place, column: NDArray[Any], rows: Sequence[int]) -> NDArray[Any]:
+        """The labels of rows in which none is missing."""
+        if column.dtype.kind == "O":
+            written, texts = first.table.is_text, column.tolist()
+            known = self._known.setdefault(written, {})
+            for text in dict.fromkeys(texts):
+                if text not in known:
+                    place = first + rows[texts.index(text)]
+                    known[text] = self._label(place, meant(text) if written else text.strip())
+            return np.array([known[text] for text in texts], self.dtype)
+        if self._are_texts:
+            return np.array([str(int(value)) for value in column.tolist()], object)
+        return column.astype(np.int64)
 
-    def first_bad(self) -> str:
-        """A value that is no finite number, and where it is."""
-        for row, cells in enumerate(self.values.tolist()):
-            for cell in cells:
-                try:
-                    if np.isfinite(float(cell)):
-                        continue
-                except (ValueError, TypeError):
-                    pass
-                return f"{self.place(row)}: {self.name} is {shown(str(cell))}"
-        raise AssertionError("no value was bad")
+    def _label(self, place: Place, value: Value) -> int | str:
+        if isinstance(value, str) and not self._are_texts:
+            raise DataError(f"{place}: {self.about.name!r} is {shown(value)}, and was a whole number when read first")
+        return self.label(value)
 
-
-def as_kind(raw: dict[str, TargetColumns], kind: str) -> dict[str, NDArray[Any]]:
-    """Labels (N,) of integers or strings, or targets (N, n_F) of floats, alike for all splits."""
-    columns = list(raw.values())
-    one_column = all(column.values.shape[1] == 1 for column in columns)
-    if kind == "labels" and not one_column:
-        raise DataError(f"{columns[0].place(0)}: {columns[0].name}: labels are one column")
-    if kind != "targets" and one_column:
-        found = [column.integers(whole_floats=kind == "labels") for column in columns]
-        if all(values is not None for values in found):
-            return dict(zip(raw, found, strict=True))  # type: ignore[arg-type]
-    is_code = kind == "auto" and one_column and all(column.is_code for column in columns)
-    if kind != "labels" and not is_code:
-        found = [column.reals() for column in columns]
-        if all(values is not None for values in found):
-            return dict(zip(raw, found, strict=True))  # type: ignore[arg-type]
-        if kind == "targets" or not one_column:
-            bad = next(column for column, values in zip(columns, found, strict=True) if values is None)
-            raise DataError(f"{bad.first_bad()}; targets are finite numbers")
-    for column in columns if kind == "auto" and not is_code else ():
-        if column.mostly_numbers():
-            raise DataError(f"{column.first_bad()}, and nearly all others are numbers; if it is a label: --kind labels")
-    return {split: column.texts() for split, column in raw.items()}
+    def describe(self) -> str:
+        """See `Targets`."""
+        return f"{len(self.labels)} classes of {quoted(self.about.name)}"
 
 
-def draw_test_rows(y: NDArray[Any], fraction: float, seed: int) -> NDArray[np.bool_]:
-    """Which rows go to the test split: that fraction of each class, or of all where there are no classes."""
-    rng, chosen = np.random.default_rng(seed), np.zeros(len(y), bool)
-    groups = [np.arange(len(y))]
-    if y.dtype.kind != "f":
-        _, which = np.unique(y, return_inverse=True)
-        groups = [np.flatnonzero(which == i) for i in range(which.max() + 1)]
-    for rows in groups:
-        chosen[rng.permutation(rows)[: round(fraction * len(rows))]] = True
-    if chosen.all() or not chosen.any():
-        raise UsageError(f"--test-fraction {fraction:g}: of {len(y)} rows, a split would have none")
-    return chosen
+class OneHotClasses:
+    """Columns of 0 and 1, of which each row has one 1: its class is named by that column."""
+
+    note, width, dtype = "", 0, np.dtype(object)
+
+    def __init__(self, columns: Sequence[Encoder]) -> None:
+        self._columns = columns
+        self._classes = np.array([name for column in columns for name in column.names], object)
+        self.as_text = frozenset(column.about.name for column in columns if column.as_text)
+        self.names: tuple[str, ...] = ()
+        self.units: tuple[str, ...] = ()
+
+    def codes(self, first: Place, values: Sequence[Values]) -> NDArray[np.int32]:
+        """Which column each row has its 1 in.  Raises DataError."""
+        flags = np.concatenate([c.encode(first, v) for c, v in zip(self._columns, values, strict=True)], axis=1)
+        missing = np.zeros(len(flags), np.bool_)
+        for one in values:
+            if one.missing is not None:
+                missing |= one.missing.any(axis=1)
+        wrong = (~((flags == 0) | (flags == 1)).all(axis=1) | ((flags == 1).sum(axis=1) != 1)) & ~missing
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise DataError(
+                f"{first + row}: {few([quoted(name) for name in self._classes.tolist()])} are "
+                f"{shown(str(flags[row].tolist()))}; for --task classes one of them is 1 in each row, all others 0"
+            )
+        return np.where(missing, -1, (flags == 1).argmax(axis=1)).astype(np.int32)
+
+    def encode(self, first: Place, values: Sequence[Values]) -> NDArray[Any]:
+        """See `Targets`."""
+        return np.asarray(self._classes[self.codes(first, values)])
+
+    def describe(self) -> str:
+        """See `Targets`."""
+        return f"{len(self._classes)} classes, named by the columns"
+
+
+class RealTargets:
+    """Regression targets."""
+
+    def __init__(self, columns: Sequence[Encoder], dtype: np.dtype[Any], note: str) -> None:
+        self._columns, self.dtype, self.note = columns, dtype, note
+        self.as_text = frozenset(column.about.name for column in columns if column.as_text)
+        is_named = any(column.is_named for column in columns)
+        self.names = tuple(name for column in columns for name in column.names) if is_named else ()
+        self.units = tuple(unit for column in columns for unit in column.units) if is_named else ()
+        self.width = sum(len(column.names) for column in columns)
+
+    def encode(self, first: Place, values: Sequence[Values]) -> NDArray[Any]:
+        """See `Targets`."""
+        found = [column.encode(first, one) for column, one in zip(self._columns, values, strict=True)]
+        with np.errstate(over="ignore"):
+            return np.concatenate([one.astype(self.dtype, copy=False) for one in found], axis=1)
+
+    def describe(self) -> str:
+        """See `Targets`."""
+        names = few([quoted(column.about.name) for column in self._columns])
+        return f"{self.width} target{'s' * (self.width > 1)}: {names}"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is known of y.  columns, surveys: for each column, of all splits; `tables`: of all splits."""
+
+    columns: Sequence[TableColumn]
+    surveys: Sequence[Sequence[ColumnSurvey]]
+    tables: Sequence[Table]
+    words: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        """The columns, as a user writes them."""
+        return ",".join(quoted(column.name) for column in self.columns)
+
+    def ask(self, why: str) -> UsageError:
+        """The refusal to guess."""
+        return UsageError(
+            f"{self.tables[0].name}: {self.name} {why}; are these labels of classes, or targets of a regression? Say "
+            "it with --task classes or --task targets"
+        )
+
+
+def wants_text(table: Table, name: str, task: str) -> bool:
+    """Whether y, one column of a table of text, is to be looked at as it is written: it may be labels."""
+    if not table.is_text or task == "targets":
+        return False
+    if task == "classes":
+        return True
+    first = next(iter(table.blocks([table.column(name).name])), None)
+    if first is None:
+        return False
+    values = first[0]
+    there = values.array if values.missing is None else values.array[~values.missing]
+    return values.is_text or bool((there == np.floor(there)).all())
+
+
+def decide(question: Question, task: str) -> Targets:
+    """What y is.  `task`: auto, classes or targets.  Raises DataError; UsageError where the user has to say it."""
+    for about, of_column in zip(question.columns, question.surveys, strict=True):
+        widths = sorted({survey.width for survey in of_column})
+        if len(widths) > 1:
+            raise DataError(
+                f"{question.tables[0].name}: {about.name!r} has {widths[0]} numbers a row in one split, and "
+                f"{widths[-1]} in another"
+            )
+    width = sum(max(survey.width for survey in surveys) for surveys in question.surveys)
+    if width == 1 and task != "targets":
+        found = _one_column(question, task)
+        if found is not None:
+            return found
+    if width > 1 and task == "classes":
+        return _one_hot_classes(question)
+    return _targets(question, one=width == 1, task=task)
+
+
+def _one_column(question: Question, task: str) -> Targets | None:
+    """Labels; None for targets."""
+    about, surveys = question.columns[0], question.surveys[0]
+    values = tally(surveys)
+    texts = [value for value in values if isinstance(value, str)]
+    fraction = next((survey.fraction for survey in surveys if survey.fraction), None)
+    over = any(survey.distinct.is_over for survey in surveys)
+    is_float = any(dtype.kind == "f" for survey in surveys for dtype in survey.types)
+    if task == "classes":
+        if fraction:
+            raise DataError(
+                f"{fraction[0]}: {about.name} is {fraction[1]!r}; labels are whole numbers or text (--task classes)"
+            )
+        if over:
+            raise DataError(
+                f"{question.tables[0].name}: {about.name!r} has more than {MOST_TEXTS} different values, too many for "
+                "labels (--task classes)"
+            )
+        return _labels(about, surveys, values, texts)
+    if over or fraction:
+        return None
+    if not texts:
+        if is_float:
+            if looks_like_labels(float(value) for value in values):
+                raise question.ask(f"is of a floating-point type, and has whole numbers only: {_some(values)}")
+            return None
+        why = looks_like_quantities({int(value): count for value, count in values.items()})
+        if why:
+            raise question.ask(why)
+        return _labels(about, surveys, values, texts)
+    if all(DIGITS.fullmatch(text) for text in texts):  # 007: a name
+        return _labels(about, surveys, values, texts)
+    return None if all(is_number(text) for text in texts) else _words(question, values, texts)
+
+
+def _words(question: Question, values: Mapping[Value, int], texts: Sequence[str]) -> Targets:
+    """Labels that are text.  Raises DataError where text is a mistake among numbers."""
+    about, surveys = question.columns[0], question.surveys[0]
+    words = {text for text in texts if not is_number(text)}
+    numbers = sum(count for value, count in values.items() if value not in words)
+    if numbers > MOSTLY * sum(values.values()):
+        place, text = _first_of(surveys, words)
+        raise DataError(
+            f"{place}: {about.name} is {shown(text)}, and nearly all others are numbers; if it is a label: "
+            "--task classes; if it means that a value is missing: --missing-words"
+        )
+    return _labels(about, surveys, values, texts)
+
+
+def _first_of(surveys: Sequence[ColumnSurvey], words: set[str]) -> tuple[Place, str]:
+    for survey in surveys:
+        for value, number in survey.distinct.numbers.items():
+            if value in words:
+                return survey.place(survey.distinct.first[number]), str(value)
+    raise AssertionError("no split has the word")
+
+
+def _labels(
+    about: TableColumn, surveys: Sequence[ColumnSurvey], values: Mapping[Value, int], texts: Sequence[str]
+) -> Targets:
+    """Labels, after a look at each."""
+    for survey in surveys:
+        for value, number in survey.distinct.numbers.items():
+            if isinstance(value, str) and ("\0" in value or not value.isprintable()):
+                place = survey.place(survey.distinct.first[number])
+                raise DataError(f"{place}: {about.name!r} is {shown(value)}; expected text that can be printed")
+            if not isinstance(value, str) and not texts and not -LARGEST - 1 <= value <= LARGEST:
+                place = survey.place(survey.distinct.first[number])
+                raise DataError(f"{place}: {about.name} is {value}, too large for a label; a target? --task targets")
+    return ClassLabels(about, values, are_texts=bool(texts))
+
+
+def _some(values: Mapping[Value, int]) -> str:
+    shown_values = [f"{value:g}" for value in sorted(map(float, values))]
+    return ", ".join(shown_values if len(shown_values) <= 8 else [*shown_values[:6], "…", shown_values[-1]])
+
+
+def _flag_columns(question: Question) -> list[Encoder] | None:
+    """The columns where all of them are 0 and 1, or true and false; else None."""
+    found: list[Encoder] = []
+    for about, surveys in zip(question.columns, question.surveys, strict=True):
+        values = tally(surveys)
+        if not any(survey.has_text for survey in surveys) and all(survey.is_flag for survey in surveys):
+            found.append(Plain(about, max(survey.width for survey in surveys)))
+        elif is_true_false(values) and not any(survey.distinct.is_over for survey in surveys):
+            found.append(TrueFalse(about))
+        else:
+            return None
+    return found
+
+
+def _one_hot_classes(question: Question) -> Targets:
+    columns = _flag_columns(question)
+    if columns is None:
+        raise DataError(
+            f"{question.tables[0].name}: {question.name} are several columns; for --task classes expected one column "
+            "of labels, or columns of 0 and 1 of which each row has one 1"
+        )
+    return OneHotClasses(columns)
+
+
+def _targets(question: Question, *, one: bool, task: str) -> Targets:
+    flags = None if one else _flag_columns(question)
+    if flags is not None:
+        note = ""
+        if task == "auto":
+            note = (
+                f"{question.name}: columns of 0 and 1 are targets, one for each (several labels a row); if each row "
+                "has one 1, --task classes makes classes of them"
+            )
+        return RealTargets(flags, np.dtype(np.float64), note)
+    encoders: list[Encoder] = []
+    types: list[np.dtype[Any]] = []
+    for about, surveys in zip(question.columns, question.surveys, strict=True):
+        if any(survey.has_text for survey in surveys):
+            values = tally(surveys)
+            if is_true_false(values):
+                encoders.append(TrueFalse(about))
+                types.append(np.dtype(np.float64))
+                continue
+            place, text = _first_no_number(question, about.name)
+            raise DataError(f"{place}: {about.name} is {shown(text)}; targets are finite numbers")
+        encoders.append(Plain(about, max(survey.width for survey in surveys)))
+        kinds = [dtype for survey in surveys for dtype in survey.types]
+        types += [dtype if dtype.kind == "f" else np.dtype(np.float64) for dtype in kinds] or [np.dtype(np.float64)]
+        _check_exact(question, surveys)
+    return RealTargets(encoders, np.result_type(*types), "")
+
+
+def _check_exact(question: Question, surveys: Sequence[ColumnSurvey]) -> None:
+    for survey in surveys:
+        if survey.lowest < -(2**53) or survey.highest > 2**53:
+            raise DataError(
+                f"{question.tables[0].name}: {survey.name!r} has whole numbers up to "
+                f"{max(abs(survey.lowest), abs(survey.highest))}, which floating-point targets would round; expected "
+                "at most 2^53"
+            )
+
+
+def _first_no_number(question: Question, name: str) -> tuple[Place, str]:
+    for rows in stream(question.tables, (name,), frozenset((name,)), question.words):
+        values = rows.values[0]
+        if values.is_text:
+            for row, text in enumerate(values.array[:, 0].tolist()):
+                if (values.missing is None or not values.missing[row, 0]) and not is_number(text):
+                    return rows.first + row, text
+    raise DataError(f"{question.tables[0].name}: {name!r} has text in it; targets are finite numbers")

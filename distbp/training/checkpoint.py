@@ -5,9 +5,12 @@
     /progress/NAME                           epoch, step, samples, skipped, and the sums of an epoch under way
     /input/shift, /input/spread              scaling of the inputs;  /target/… of the targets
     /target/classes                          the labels of the classes, where there are: integers, or strings (UTF-8)
+    /input/columns, /input/units             what the inputs are called and measured in, where the data say it: strings
+                                             (UTF-8), one for each; /target/… likewise
     /history/COLUMN                          the rows of metrics.csv
     attributes of /: format, format_version, distbp_version, config (JSON), machines (JSON: what the bits depended on,
-    and from which step on), checksum (SHA-256 of all the rest)
+    and from which step on), fingerprint (JSON: of the data, see `distbp.data.fingerprint`; may be missing), checksum
+    (SHA-256 of all the rest)
 
 Written to a temporary name, synced, renamed: a checkpoint is whole or absent.  Read strictly: a file may come from
 anywhere, so only plain arrays of numbers that are where they belong are accepted, and nothing is followed or run (see
@@ -29,8 +32,10 @@ from numpy.typing import NDArray
 
 from distbp import __version__
 from distbp.config import AUTO, LARGEST, Config, as_dict, merge
+from distbp.data.column_texts import decoded, encoded
+from distbp.data.fingerprint import Fingerprint, from_json, to_json
 from distbp.data.labels import Labels, from_array, to_array
-from distbp.data.problem import Problem
+from distbp.data.problem import Names, Problem
 from distbp.data.scaling import Scaling
 from distbp.errors import CheckpointError, DistbpError
 from distbp.files.forgiving_file import ForgivingFile
@@ -43,8 +48,12 @@ from distbp.ranks.node_memory import free_bytes
 from distbp.training.phases import columns
 
 FORMAT = "distbp-checkpoint"
-FORMAT_VERSION = 4  # 2: machines; 3: skipped batches; 4: seconds of phases
+FORMAT_VERSION = 5  # 2: machines; 3: skipped batches; 4: seconds of phases; 5: names of columns
+READABLE = (4, 5)  # what 5 has more is optional
 ATTRIBUTES = ("format", "format_version", "distbp_version", "config", "machines", "checksum")
+OPTIONAL = ("fingerprint",)
+COLUMN_TEXTS = ("/input/columns", "/input/units", "/target/columns", "/target/units")
+TEXTS = {"/target/classes", *COLUMN_TEXTS}
 MOST_LISTS = 100_000  # in an attribute in JSON
 
 Tree = dict[str, NDArray[Any]]
@@ -68,7 +77,8 @@ class Progress:
 class Checkpoint:
     """The state of a run.  `vector` holds W^2, b^2, … W^F, b^F; `history` a list of values for each column.
 
-    `machines`: where the run was computed, each with the step since when.
+    `machines`: where the run was computed, each with the step since when.  `fingerprints`: of the data, "training" and
+    maybe "validation"; empty where they are not known.
     """
 
     config: Config
@@ -78,6 +88,7 @@ class Checkpoint:
     progress: Progress = field(default_factory=Progress)
     history: dict[str, list[float]] = field(default_factory=dict)
     machines: list[Machine] = field(default_factory=list)
+    fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
 
     @property
     def parameters(self) -> Parameters:
@@ -98,6 +109,8 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
         "config": np.bytes_(json.dumps(as_dict(checkpoint.config)).encode()),
         "machines": np.bytes_(json.dumps(checkpoint.machines).encode()),
     }
+    if checkpoint.fingerprints:
+        attributes["fingerprint"] = np.bytes_(json.dumps(to_json(checkpoint.fingerprints)).encode())
     attributes["checksum"] = np.bytes_(_checksum(tree, attributes))
     for name, value in attributes.items():
         if np.asarray(value).nbytes > ATTRIBUTE_BYTES:
@@ -119,20 +132,27 @@ def read(path: Path) -> Checkpoint:
     with open_plain(path, free_bytes()) as file:
         attributes = _read_attributes(path, file)
         config = _config(path, attributes["config"])
-        tree = file.arrays(*_names(config), {"/target/classes"})
+        tree = file.arrays(*_names(config), TEXTS)
     if attributes["checksum"] != _checksum(tree, {k: v for k, v in attributes.items() if k != "checksum"}).encode():
         raise CheckpointError(f"{path}: the checksum does not match; the file is damaged or was changed")
-    return _from_tree(path, tree, config, _machines(path, attributes["machines"]))
+    state = _from_tree(path, tree, config, _machines(path, attributes["machines"]))
+    state.fingerprints = _fingerprints(path, attributes.get("fingerprint"))
+    return state
 
 
 @dataclass(frozen=True)
 class Outline:
-    """What the memory to use a checkpoint follows from: its network, how targets are scaled, the bytes of its file."""
+    """What is needed of a checkpoint before it is read: its network, the columns that it knows, its size in bytes.
+
+    `is_labelled`: whether it knows classes.
+    """
 
     config: Config
     network: Network
     target: Scaling
     bytes: int
+    is_labelled: bool
+    columns: Names
 
 
 def outline(path: Path) -> Outline:
@@ -140,8 +160,8 @@ def outline(path: Path) -> Outline:
     with open_plain(path, free_bytes()) as file:
         config, size = _config(path, _read_attributes(path, file)["config"]), file.size
         wanted = ["/input/shift", f"/network/layer_{len(config.hidden) + 2}/b", "/target/shift", "/target/spread"]
-        others = set().union(*_names(config)) - set(wanted)
-        tree = file.arrays(set(wanted), set(), set(), left=others)
+        others = set().union(*_names(config)) - set(wanted) - TEXTS
+        tree = file.arrays(set(wanted), TEXTS, TEXTS, left=others)
     first, last, shift, spread = (tree[name] for name in wanted)
     if first.ndim != 1 or not last.shape == shift.shape == spread.shape == (last.size,):
         raise CheckpointError(f"{path}: /input, /target and /network are not of one network")
@@ -154,25 +174,27 @@ def outline(path: Path) -> Outline:
             f"{path}: has {size} bytes, and the parameters of {network.describe()} alone are {needed} bytes; the file "
             "is damaged or was changed"
         )
-    return Outline(config, network, Scaling(shift, spread), size)
+    names = _columns(path, {name: tree[name] for name in TEXTS & tree.keys()}, network)
+    return Outline(config, network, Scaling(shift, spread), size, "/target/classes" in tree, names)
 
 
 def _read_attributes(path: Path, file: PlainFile) -> dict[str, Any]:
     names = file.attribute_names()
     if not {"format", "format_version", "distbp_version"} <= set(names):
         raise CheckpointError(f"{path}: not a distbp checkpoint (a data set? see distbp inspect)")
-    attributes = {name: file.attribute(name) for name in names if name in ATTRIBUTES}
+    attributes = {name: file.attribute(name) for name in names if name in (*ATTRIBUTES, *OPTIONAL)}
     for name, value in attributes.items():
         if isinstance(value, bytes) == (name == "format_version"):
             raise CheckpointError(f"{path}: attribute {name} is of the wrong type")
     if attributes["format"] != FORMAT.encode():
         raise CheckpointError(f"{path}: format {short(attributes['format'])}, expected {FORMAT!r}")
-    if attributes["format_version"] != FORMAT_VERSION:
+    if attributes["format_version"] not in READABLE:
+        writer = short(ascii(attributes["distbp_version"].decode(errors="replace")))
         raise CheckpointError(
             f"{path}: format version {attributes['format_version']}, this distbp ({__version__}) reads "
-            f"{FORMAT_VERSION}; written by distbp {short(ascii(attributes['distbp_version'].decode(errors='replace')))}"
+            f"{' and '.join(map(str, READABLE))}; written by distbp {writer}"
         )
-    if names != sorted(ATTRIBUTES):
+    if [name for name in names if name not in OPTIONAL] != sorted(ATTRIBUTES):
         raise CheckpointError(f"{path}: the attributes are {short(ascii(names))}, expected {sorted(ATTRIBUTES)}")
     return attributes
 
@@ -211,6 +233,9 @@ def _to_tree(checkpoint: Checkpoint) -> Tree:
         tree[f"/{group}/spread"] = scaling.spread
     if problem.labels is not None:
         tree["/target/classes"] = to_array(problem.labels)
+    for name, texts in zip(COLUMN_TEXTS, _texts(problem.columns), strict=True):
+        if texts:
+            tree[name] = encoded(texts)
     for column, values in checkpoint.history.items():
         tree[f"/history/{column}"] = np.asarray(values, dtype=np.float64)
     return tree
@@ -223,7 +248,29 @@ def _names(config: Config) -> tuple[set[str], set[str]]:
     required |= {f"/progress/{name}" for name in vars(Progress())}
     required |= {f"/{group}/{name}" for group in ("input", "target") for name in ("shift", "spread")}
     histories = {name for metric in ("accuracy", "rmse") for name in history_columns(metric)}
-    return required, {"/target/classes", *(f"/history/{name}" for name in histories)}
+    return required, {*TEXTS, *(f"/history/{name}" for name in histories)}
+
+
+def _texts(names: Names) -> tuple[tuple[str, ...], ...]:
+    """In the order of COLUMN_TEXTS."""
+    return names.x, names.x_units, names.y, names.y_units
+
+
+def _columns(path: Path, tree: Tree, network: Network) -> Names:
+    """What the columns are called, which is taken out of the tree.  Raises CheckpointError."""
+    found: list[tuple[str, ...]] = []
+    for name, width in zip(COLUMN_TEXTS, (network.sizes[1],) * 2 + (network.sizes[-1],) * 2, strict=True):
+        array = tree.pop(name, np.empty(0, "S1"))
+        try:
+            texts = decoded(array)
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {name}: {short(error)}") from None
+        is_labels = name.startswith("/target") and "/target/classes" in tree
+        if texts and len(texts) != (1 if is_labels else width):
+            raise CheckpointError(f"{path}: {name} holds {len(texts)} names; the network has {width} such columns")
+        found.append(texts)
+    x, x_units, y, y_units = found
+    return Names(x, y, x_units, y_units)
 
 
 def _optimizer_names(config: Config) -> tuple[str, ...]:
@@ -263,6 +310,15 @@ def _machines(path: Path, text: bytes) -> list[Machine]:
     if not isinstance(machines, list) or not all(_is_machine(machine) for machine in machines):
         raise CheckpointError(f"{path}: attribute machines is not a list of machines")
     return machines
+
+
+def _fingerprints(path: Path, text: bytes | None) -> dict[str, Fingerprint]:
+    if text is None:
+        return {}
+    try:
+        return from_json(_json(path, "fingerprint", text))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: attribute fingerprint: {short(error)}") from None
 
 
 def _is_machine(value: Any) -> bool:
@@ -319,11 +375,12 @@ def _from_tree(path: Path, tree: Tree, config: Config, machines: list[Machine]) 
     vector = np.concatenate(layers)
     widths = {"input": n[1], "target": n[F]}
     scaling = {
-        group: Scaling(*(take(f"/{group}/{name}", (count,), "float64") for name in ("shift", "spread")))
+        group: Scaling(take(f"/{group}/shift", (count,), "float64"), take(f"/{group}/spread", (count,), "float64"))
         for group, count in widths.items()
     }
     if any((part.spread <= 0.0).any() for part in scaling.values()):
         raise CheckpointError(f"{path}: /input/spread or /target/spread holds values that are not above 0")
+    columns_of_data = _columns(path, rest, network)
     try:
         labels = from_array(rest.pop("/target/classes")) if "/target/classes" in rest else None
     except ValueError as error:
@@ -349,7 +406,7 @@ def _from_tree(path: Path, tree: Tree, config: Config, machines: list[Machine]) 
         raise CheckpointError(f"{path}: {next(iter(rest))} does not belong into a checkpoint")
     if config.optimizer != "sgd" and (optimizer["v"] < 0).any():
         raise CheckpointError(f"{path}: /optimizer/v holds values below 0; they are means of squares")
-    problem = Problem(network, scaling["input"], scaling["target"], labels)
+    problem = Problem(network, scaling["input"], scaling["target"], labels, columns_of_data)
     _check_history(path, history, progress, history_columns(problem.metric))
     return Checkpoint(config, problem, vector, optimizer, progress, history, machines)
 

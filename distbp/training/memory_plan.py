@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from distbp.config import AUTO, Config
+from distbp.config import AUTO
 from distbp.data.loading import Choice, choose_loader, held_bytes
 from distbp.data.problem import network_for
 from distbp.data.split import Split, foresee_split, read_ahead_bytes
+from distbp.data.survey import Survey
 from distbp.gradient.batch_gradient import batch_gradient_bytes, has_overlap, sums_of_a_rank
 from distbp.gradient.evaluate import evaluation_bytes
 from distbp.gradient.reduction import reduction_bytes
@@ -42,8 +42,7 @@ class MemoryPlanner:
 
     def foresee(
         self,
-        config: Config,
-        files: Sequence[str],
+        found: Survey,
         network: Network | None,
         optimizer: Optimizer,
         memory: float,
@@ -52,14 +51,11 @@ class MemoryPlanner:
 
         `network`: that of a run that is resumed.  Without it the classes are not known, and count as two.
         """
-        comm, names = self._comm, (config.x, config.y)
-        training = foresee_split(comm, files, config.split, *names, trust_links=config.trust_links, memory=memory)
+        comm, config = self._comm, found.config
+        training = foresee_split(comm, found.training, memory=memory)
         validation = None
-        if config.validation_split:
-            left = memory - held_bytes(training)
-            validation = foresee_split(
-                comm, files, config.validation_split, *names, trust_links=config.trust_links, memory=left
-            )
+        if found.validation:
+            validation = foresee_split(comm, found.validation, memory=memory - held_bytes(training))
         is_resumed = network is not None
         if network is None:
             _, network = agree(comm, lambda: network_for(config, training))

@@ -22,7 +22,7 @@ class ConsoleReporter:
 
     def __init__(self) -> None:
         self._bar: Any = None
-        self._epochs = 0
+        self._epochs, self._is_validated = 0, False
         self._total = self._done = self._started_at = 0
         self._spoken = self._started = time.monotonic()
 
@@ -37,7 +37,7 @@ class ConsoleReporter:
     def start(self, run: Run) -> None:
         """The summary, and the bar."""
         config, problem, data = run.config, run.problem, run.training
-        self._epochs = config.epochs
+        self._epochs, self._is_validated = config.epochs, run.validation is not None
         threads, source = run.threads
         plural = "s" if threads > 1 else ""
         kind = f"{problem.classes} classes" if problem.classes else f"{problem.network.sizes[-1]} targets"
@@ -48,9 +48,10 @@ class ConsoleReporter:
             until = f"; until {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(run.job.end))}" if run.job.end else ""
             self.note(f"job       {run.job.describe() or 'this process'}{until}")
         self.note(f"data      {files}")
+        axis = f" (axis {data.layout.axis})" if data.layout.axis else ""
         self.note(
-            f"          {len(data)} samples to train on ({data.name}){validation}, {data.layout.width('x')} inputs "
-            f"({data.layout.dtype('x')}), {kind}; scale: {config.scale}"
+            f"          {len(data)} samples{axis} to train on ({data.name}){validation}, "
+            f"{data.layout.width('x')} inputs ({data.layout.dtype('x')}), {kind}; scale: {config.scale}"
         )
         self.note(
             f"network   {problem.network.describe()}; {problem.network.parameter_count} parameters, {config.dtype}"
@@ -103,9 +104,13 @@ class ConsoleReporter:
         scores = "  ".join(
             f"{name.replace('_', ' ')} {value:.6g}"
             for name, value in row.items()
-            if name.startswith(("train_", "validation_")) and "seconds" not in name and not math.isnan(value)
+            if name.startswith(("train_", "validation_")) and "seconds" not in name and self._is_shown(name, value)
         )
         self.note(f"epoch {int(row['epoch'])}/{self._epochs}  {scores}  {row['samples_per_second']:,.0f} samples/s")
+
+    def _is_shown(self, name: str, value: float) -> bool:
+        """Also a validation that gave no number."""
+        return not math.isnan(value) or (self._is_validated and name.startswith("validation_"))
 
     def finish(self, run: Run, seconds: float) -> None:
         """The last lines."""

@@ -9,11 +9,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from distbp.config import AUTO, Config, resume
-from distbp.data.data_file import split_names
+from distbp.data.data_file import stamp
+from distbp.data.fingerprint import Fingerprint, fingerprint
+from distbp.data.layout import CLASSES, TARGETS, Layout
 from distbp.data.loader import Loader
 from distbp.data.loading import choose_loader, held_bytes, make_loader, node_budget
 from distbp.data.problem import Problem, pose
-from distbp.data.split import Split, data_files, read_split
+from distbp.data.split import Split, data_files, read_layout
+from distbp.data.survey import Survey, survey
 from distbp.errors import DataError, TooLargeError, UsageError
 from distbp.gradient.batch_gradient import has_overlap, sums_of_a_rank
 from distbp.gradient.step_memory import StepMemory, all_nodes
@@ -99,11 +102,13 @@ def prepare(
         assert resume_with is not None
         given = from_first(comm, partial(_all_files, resume_with))
         config = agree(comm, lambda: resume(stored.config, given, "command line"))
+        agree(comm, lambda: _check_known(stored, config))
 
     check_trace(comm, config.trace)
     threads = set_threads(comm, config.threads, reproducible=config.reproducible)
-    files = from_first(comm, lambda: data_files(config.data))
-    config = replace(config, data=files if config.data else [], stage_to="", time_limit=0.0)  # those are of this start
+    files, allow_changed = from_first(comm, partial(_files, config, is_resumed=bool(stored))), config.allow_changed_data
+    config = replace(config, data=files if config.data else [])
+    config = replace(config, stage_to="", time_limit=0.0, allow_changed_data=False)  # those are of this start
     if staging and config.data and not dry_run:
         files = staging.stage(files, note, pulse)
     else:
@@ -111,20 +116,25 @@ def prepare(
             staging.check(files)
         compare_files(comm, files, note)
     memory, optimizer = node_budget(comm, config.memory), optimizer_of(config)
-    config = _with_validation_split(comm, config, files, note)
-    foreseen = planner.foresee(config, files, stored.problem.network if stored else None, optimizer, memory)
+    found = _survey(comm, config, files, stored, note)
+    config = found.config
+    foreseen = planner.foresee(found, stored.problem.network if stored else None, optimizer, memory)
     _check_plan(comm, foreseen, note if dry_run else None)
-    training = _read(comm, files, config, config.split, stored.problem if stored else None, memory, pulse)
+    labels = stored.problem.labels if stored else None
+    training = read_layout(comm, found.training, labels=labels, memory=memory, pulse=pulse)
     if comm.rank == 0 and training.why_not_shared:
         note(f"note      each rank holds the data for itself: {training.why_not_shared}")
     if stored:
         problem = stored.problem
         problem.check(comm, training)
-        agree(comm, lambda: _check_same_data(stored, training))
+        agree(comm, lambda: _check_samples(stored, training))
         agree(comm, lambda: _check_epochs(stored, config))
     else:
         config, problem = pose(comm, config, training, pulse)
-    validation = _read_validation(comm, config, files, problem, memory - held_bytes(training), pulse)
+    validation = _read_validation(comm, found.validation, problem, memory - held_bytes(training), pulse)
+    prints = _fingerprints(comm, training, validation)
+    if stored:
+        _check_same_data(comm, stored.fingerprints, prints, note, allow_changed=allow_changed)
 
     batch_size = batch_samples(config.batch_size, len(training))
     config = _with_grain(config, batch_size)
@@ -153,10 +163,10 @@ def prepare(
     w, vectors = step_memory.w, step_memory.vectors
     if stored:
         history = {name: list(values) for name, values in _columns(problem, stored.history).items()}
-        state = Checkpoint(config, problem, w, vectors, replace(stored.progress), history, stored.machines)
+        state = Checkpoint(config, problem, w, vectors, replace(stored.progress), history, stored.machines, prints)
         to_beat = from_first(comm, lambda: directory.reopen(state, note))
     else:
-        state = Checkpoint(config, problem, w, vectors, Progress(), _columns(problem, {}))
+        state = Checkpoint(config, problem, w, vectors, Progress(), _columns(problem, {}), [], prints)
         to_beat = math.inf
     if step_memory.part == 0:
         if stored:
@@ -220,42 +230,97 @@ def _open(
     return stored
 
 
+def _files(config: Config, *, is_resumed: bool) -> list[str]:
+    files = data_files(config.data)
+    if is_resumed:
+        for file in files:
+            try:
+                stamp(file)
+            except DataError as error:
+                raise DataError(f"{error}\nif the data are elsewhere now, name them there again") from None
+    return files
+
+
 def _all_files(given: Mapping[str, Any]) -> dict[str, Any]:
     """Options given again; patterns of DATA are the files that they mean now, as they are in the run."""
     return {**given, "data": data_files(given["data"])} if given.get("data") else dict(given)
 
 
-def _read(
-    comm: Communicator,
-    files: list[str],
-    config: Config,
-    split: str,
-    problem: Problem | None,
-    memory: float,
-    pulse: Pulse,
-) -> Split:
-    return read_split(
-        comm,
-        files,
-        split,
-        config.x,
-        config.y,
-        labels=problem.labels if problem else None,
-        trust_links=config.trust_links,
-        memory=memory,
-        pulse=pulse,
+def _survey(
+    comm: Communicator, config: Config, files: list[str], stored: Checkpoint | None, note: Callable[[str], None]
+) -> Survey:
+    """What there is to learn from; in a run that goes on, with the columns in the order that its network knows."""
+    if stored and config.task == AUTO:  # of an older version, which did not keep it
+        config = replace(config, task=TARGETS if stored.problem.labels is None else CLASSES)
+    found = survey(comm, config, files)
+    for line in found.notes if comm.rank == 0 else ():
+        note(line)
+    if stored is None:
+        return found
+    problem = stored.problem
+    training = agree(comm, lambda: problem.in_order(found.training))
+    return replace(found, training=training)
+
+
+def _check_known(stored: Checkpoint, config: Config) -> None:
+    """Raises UsageError where data lie elsewhere now, and nothing is known to compare them with."""
+    if stored.fingerprints or config.data == stored.config.data or config.allow_changed_data:
+        return
+    raise UsageError(
+        f"DATA: the run has {stored.config.data!r}, given was {config.data!r}; its checkpoint is of an older version, "
+        "which kept nothing to know its data by\nleave DATA out, or add --allow-changed-data if they are the same"
     )
 
 
-def _check_same_data(stored: Checkpoint, training: Split) -> None:
+def _check_samples(stored: Checkpoint, training: Split) -> None:
+    """Raises DataError where the steps of the run so far are not those of so many samples."""
     progress, N = stored.progress, len(training)
     n = batch_samples(stored.config.batch_size, N)
-    under_way = progress.step - progress.epoch * steps_per_epoch(N, n)
-    if progress.samples != progress.epoch * N + min(under_way * n, N):
+    steps = steps_per_epoch(N, n)
+    under_way = progress.step - progress.epoch * steps
+    known = stored.fingerprints.get("training")
+    before = known.rows if known else N
+    if before != N or not 0 <= under_way <= steps or progress.samples != progress.epoch * N + min(under_way * n, N):
+        was = f" ({before})" if known else ""
         raise DataError(
-            f"{training.where('x')} has {len(training)} samples now, which is not "
-            "what this run was trained on; start another run with another --out"
+            f"{training.where('x')} has {N} samples now, which is not what this run was trained on{was}; start "
+            "another run with another --out"
         )
+
+
+def _fingerprints(comm: Communicator, training: Split, validation: Split | None) -> dict[str, Fingerprint]:
+    prints = {"training": fingerprint(comm, training)}
+    return {**prints, "validation": fingerprint(comm, validation)} if validation else prints
+
+
+def _check_same_data(
+    comm: Communicator,
+    before: Mapping[str, Fingerprint],
+    now: Mapping[str, Fingerprint],
+    note: Callable[[str], None],
+    *,
+    allow_changed: bool,
+) -> None:
+    """Raises DataError, on all ranks, where the data of a run are others than before, and this is not allowed."""
+    different = [
+        f"{name} data: {difference}"
+        for name in now
+        if name in before
+        for difference in before[name].differences(now[name])
+    ]
+    if different and not allow_changed:
+        refused = DataError(
+            "--resume: these are not the data that this run was trained on:\n  "
+            + "\n  ".join(different)
+            + "\ngive the data of the run, start another run with another --out, or add --allow-changed-data to go on "
+            "with these"
+        )
+        refused.agreed = True
+        raise refused
+    if comm.rank == 0 and not before:
+        note("note      the checkpoint is of an older version: whether the data are the same is not checked this time")
+    for difference in different if comm.rank == 0 else ():
+        note(f"warning   {difference}; the run goes on with --allow-changed-data")
 
 
 def _check_epochs(stored: Checkpoint, config: Config) -> None:
@@ -302,22 +367,13 @@ def _note_idle_ranks(comm: Communicator, config: Config, n: int, note: Callable[
         )
 
 
-def _with_validation_split(comm: Communicator, config: Config, files: list[str], note: Callable[[str], None]) -> Config:
-    """The configuration with the split that "auto" means."""
-    if config.validation_split != AUTO:
-        return config
-    found = from_first(comm, lambda: all("test" in split_names(file) for file in files))
-    if not found and comm.rank == 0:
-        note('no split "test": no validation, and no best.h5 (see --validation-split)')
-    return replace(config, validation_split="test" if found and config.split != "test" else "")
-
-
 def _read_validation(
-    comm: Communicator, config: Config, files: list[str], problem: Problem, memory: float, pulse: Pulse
+    comm: Communicator, layout: Layout | None, problem: Problem, memory: float, pulse: Pulse
 ) -> Split | None:
-    if not config.validation_split:
+    if layout is None:
         return None
-    validation = _read(comm, files, config, config.validation_split, problem, memory, pulse)
+    ordered = agree(comm, lambda: problem.in_order(layout))
+    validation = read_layout(comm, ordered, labels=problem.labels, memory=memory, pulse=pulse)
     problem.check(comm, validation)
     return validation
 

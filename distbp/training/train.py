@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.config import Config, trace_steps
+from distbp.data.far_values import far_values
 from distbp.errors import DivergedError, Stopped
 from distbp.gradient.batch_gradient import BatchGradient, batch_gradient
 from distbp.gradient.diagnosis import first_not_finite
 from distbp.gradient.evaluate import Evaluation, Scores
 from distbp.gradient.reduction import Tally
 from distbp.gradient.step_memory import StepMemory
+from distbp.gradient.step_sums import StepSums
 from distbp.mathematics.activations import Array
 from distbp.mathematics.clipping import shorten
 from distbp.mathematics.grains import sample_shares
@@ -103,11 +105,26 @@ def train(
             dry_run=dry_run,
         )
         stack.callback(run.loader.close)
+        notes = _about_values(run, pulse)
         if reporter:
+            for text in notes:
+                reporter.note(text)
             reporter.start(run)
         if not dry_run:
             _train(run, stop_requested, beat, pulse, reporter)
         return run
+
+
+def _about_values(run: Run, pulse: Pulse) -> list[str]:
+    """What is odd about the values of the data.  All ranks call this."""
+    found = []
+    for of, scaling in (("x", run.problem.input), ("y", run.problem.target)):
+        if scaling.rounded:
+            first, more = run.training.layout.column_name(of, scaling.rounded[0]), len(scaling.rounded) - 1
+            names = first + (f" and {more} more" if more else "")
+            found.append(f"note      {run.training.where(of)}: constant up to rounding, and taken as constant: {names}")
+    far = far_values(run.comm, run.problem, run.validation, pulse) if run.validation else []
+    return found + [f"warning   {one}; such a row can decide the validation loss, and so best.h5" for one in far]
 
 
 def _train(run: Run, stop_requested: Callable[[], str], beat: Pulse, pulse: Pulse, reporter: Reporter | None) -> None:
@@ -119,6 +136,9 @@ def _train(run: Run, stop_requested: Callable[[], str], beat: Pulse, pulse: Puls
         finally:
             training.close()
     if reporter:
+        if run.validation and run.best()[1] == 0 and run.state.progress.epoch:
+            why = f" ({training.why_no_best})" if training.why_no_best else ""
+            reporter.note(f"warning   no {run.directory.best}: the validation loss is not finite{why}")
         reporter.finish(run, time.perf_counter() - started)
 
 
@@ -143,6 +163,19 @@ def slices_of_rank(memory: StepMemory, gradients: list[Array]) -> list[tuple[Arr
     ]
 
 
+class _Done:
+    """What is done of an epoch: samples of batches that were used, and their sums."""
+
+    def __init__(self, run: Run) -> None:
+        progress = run.state.progress
+        self.samples, self.sums = progress.epoch_samples, StepSums(run.comm, progress.epoch_loss, progress.epoch_metric)
+
+    def add(self, step: Tally) -> None:
+        """One more batch."""
+        self.samples += step.samples
+        self.sums.add(step.loss, step.metric)
+
+
 class _Training:
     """The steps of a run, and what happens between them."""
 
@@ -157,6 +190,7 @@ class _Training:
         self._mine = slices_of_rank(run.memory, self._gradient.g)
         self._guard = DriftGuard(run.comm, state.parameters, config.drift_steps if len(run.memory.nodes) > 1 else 0)
         self._evaluation = Evaluation(run.comm, run.problem, run.validation, config.dtype) if run.validation else None
+        self.why_no_best = ""  # the row whose loss is not finite
         self._saved, self._saved_at = str(run.directory.checkpoint(state.progress.step)), time.monotonic()
         self._trace = Trace(run.comm, run.phases, config.trace, *(trace_steps(config) if config.trace else (0, 0)))
 
@@ -179,7 +213,7 @@ class _Training:
     def _epoch(self) -> None:
         run, progress, minutes = self._run, self._run.state.progress, self._run.config.checkpoint_minutes
         started = time.perf_counter() - progress.epoch_seconds
-        done = Tally(progress.epoch_loss, progress.epoch_samples, progress.epoch_metric)
+        done = _Done(run)
         first = progress.step - progress.epoch * run.steps_per_epoch
         total = Tally()
         for batch in run.loader.batches(progress.epoch, first):
@@ -205,7 +239,7 @@ class _Training:
         if self._reporter:
             self._reporter.epoch(row)
 
-    def _step(self, batch: NDArray[np.int64], done: Tally, *, save: bool) -> Tally:
+    def _step(self, batch: NDArray[np.int64], done: _Done, *, save: bool) -> Tally:
         """One batch; its sums are added to `done`."""
         run, progress = self._run, self._run.state.progress
         self._trace.before(progress.step + 1)
@@ -233,8 +267,8 @@ class _Training:
         return total
 
     def _what_is_not_finite(self, total: Tally) -> str:
-        if not math.isfinite(total.loss):
-            return f"the loss is {total.loss}"
+        if total.flaw:
+            return f"the loss is {total.flaw}"
         return "" if math.isfinite(self._run.memory.square) else "the gradient is not finite"
 
     def _skip(self, wrong: str, batch: NDArray[np.int64]) -> None:
@@ -259,7 +293,16 @@ class _Training:
 
     def _validate(self) -> Scores | None:
         """Raises Stopped, agreed, where a stop is asked for meanwhile."""
-        return self._evaluation(self._run.state.parameters, self._pulse) if self._evaluation else None
+        if self._evaluation is None:
+            return None
+        parameters = self._run.state.parameters
+        scores = self._evaluation(parameters, self._pulse)
+        if not math.isfinite(scores.loss):
+            why = self._evaluation.why_not_finite(parameters, self._pulse)
+            if self._reporter and why != self.why_no_best:
+                self._reporter.note(f"warning   the validation loss is {scores.loss}, which makes no best.h5: {why}")
+            self.why_no_best = why
+        return scores
 
     def _check_parameters(self) -> None:
         """Before anything is validated or saved: a diverged network must not take the place of a good one."""
@@ -269,10 +312,10 @@ class _Training:
             where = f"at epoch {state.progress.epoch + 1}, step {state.progress.step}"
             raise _diverged(f"the parameters are not finite {where}", self._saved)
 
-    def _save_under_way(self, done: Tally, started: float) -> None:
+    def _save_under_way(self, done: _Done, started: float) -> None:
         """A checkpoint inside an epoch."""
-        progress = self._run.state.progress
-        progress.epoch_loss, progress.epoch_samples, progress.epoch_metric = done.loss, done.samples, done.metric
+        progress, (loss, metric) = self._run.state.progress, done.sums.total()
+        progress.epoch_loss, progress.epoch_samples, progress.epoch_metric = loss, done.samples, metric
         progress.epoch_seconds = time.perf_counter() - started
         self._check_parameters()
         self._save()
@@ -295,15 +338,16 @@ class _Training:
         self._saved, self._saved_at = str(run.directory.checkpoint(run.state.progress.step)), time.monotonic()
 
 
-def _end_epoch(run: Run, done: Tally, scores: Scores | None, learning_rate: float, seconds: float) -> dict[str, float]:
+def _end_epoch(run: Run, done: _Done, scores: Scores | None, learning_rate: float, seconds: float) -> dict[str, float]:
     """Adds a row to the history, and keeps the best parameters."""
     state, metric = run.state, run.problem.metric
+    loss_sum, metric_sum = done.sums.total()
     row = {
         "epoch": state.progress.epoch,
         "step": state.progress.step,
-        "train_loss": done.loss / done.samples if done.samples else math.nan,  # all batches may have been skipped
+        "train_loss": loss_sum / done.samples if done.samples else math.nan,  # all batches may have been skipped
         "validation_loss": scores.loss if scores else math.nan,
-        f"train_{metric}": run.problem.metric_value(done.metric, done.samples) if done.samples else math.nan,
+        f"train_{metric}": run.problem.metric_value(metric_sum, done.samples) if done.samples else math.nan,
         f"validation_{metric}": scores.metric if scores else math.nan,
         "learning_rate": learning_rate,
         "samples_per_second": done.samples / seconds,
