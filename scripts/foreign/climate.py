@@ -40,7 +40,7 @@ def climsim(folder: Path) -> Case:
     return Case(
         [
             f"inspect {mli[0]}",
-            f"! train {mli[0]} --split / --x state_t --y pbuf_SOLIN --out no # ncol",
+            f"! train {mli[0]} --split / --x state_t --y pbuf_SOLIN --out no # samples",
             f"import {' '.join(mli)} {x_names} {' '.join(mlo)} {y_names} --test-last 0.25 --out d.h5",
         ],
         Truth(x, y, last(len(x), 0.25), units=["K"] * lev + ["W/m2"] * (lev + 1)),

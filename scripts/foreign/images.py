@@ -122,28 +122,27 @@ def medmnist(folder: Path) -> Case:
     )
 
 
-@family("PatchCamelyon: x and y in two HDF5 files, each gzipped")
+@family("PatchCamelyon: x and y in two HDF5 files, after gunzip")
 def pcam(folder: Path) -> Case:
     import h5py
 
     x, y = pictures(320, (3, 3, 3), 2)
     for part, rows in (("train", slice(0, 240)), ("test", slice(240, 320))):
         for name, values in (("x", x[rows]), ("y", y[rows].reshape(-1, 1, 1, 1).astype(np.uint8))):
-            plain = folder / "plain.h5"
+            plain = folder / f"camelyonpatch_level_2_split_{part}_{name}.h5"
             with h5py.File(plain, "w") as file:
                 file.create_dataset(name, data=values, chunks=(40, *values.shape[1:]), compression="gzip")
-            packed = folder / f"camelyonpatch_level_2_split_{part}_{name}.h5.gz"
-            packed.write_bytes(gzip.compress(plain.read_bytes()))
-            plain.unlink()
-    name = "camelyonpatch_level_2_split_{}_{}.h5.gz"
+            plain.with_suffix(".h5.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    name = "camelyonpatch_level_2_split_{}_{}.h5"
     names = {f"{part}_{one}": name.format(part, one) for part in ("train", "test") for one in "xy"}
     return Case(
         [
+            f"! import {names['train_x']}.gz --y-from {names['train_y']}.gz --out no.h5 # unpack it",
             f"import {names['train_x']} --y-from {names['train_y']} --out train.h5",
             f"import {names['test_x']} --y-from {names['test_y']} --out d.h5",
             "inspect train.h5",
         ],
-        Truth(x.reshape(320, 27)[240:], y[240:], np.zeros(80, bool)),
+        Truth(x.reshape(320, 27)[240:], y[240:], np.zeros(80, bool), np.zeros(80, bool)),
         train="train.h5",
         evaluate="d.h5 --split train",
         predict="d.h5 --split train",

@@ -23,7 +23,7 @@ def matlab_v5(folder: Path) -> Case:
     savemat(folder / "emnist-letters.mat", {"dataset": {**parts, "mapping": mapping}}, do_compression=True)
     return Case(
         [
-            "import emnist-letters.mat --x dataset.images --y dataset.labels --out d.h5",
+            "import emnist-letters.mat --x images --y labels --out d.h5",
             "inspect d.h5",
         ],
         Truth(x, y, np.arange(320) >= 240),

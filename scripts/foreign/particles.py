@@ -33,7 +33,7 @@ def lhc_matrix(folder: Path) -> Case:
             "inspect jets.h5",
             "import jets.h5 --x 'jets[:, 0:10]' --y 'jets[:, 10:13]' --task classes --test-last 0.25 --out d.h5",
         ],
-        Truth(x, y, last(400, 0.25)),
+        Truth(x, np.array([f"jets[:, 10:13][{i}]" for i in range(3)])[y], last(400, 0.25)),
         says=("jets", "400"),
         enough=0.8,
     )

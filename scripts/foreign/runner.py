@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import multiprocessing
 import shutil
 import sys
 import tempfile
-import threading
 import time
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import climate  # noqa: F401  (each module adds its families)
@@ -31,7 +32,6 @@ from judgement import Wrong, check_data_set, check_network, check_predictions
 
 RANKS = 2
 TRAINING = "--hidden 16 --epochs 20 --batch-size 16 --learning-rate 0.01 --threads 1 --checkpoint-every 1000"
-MAKING = threading.Lock()  # the libraries are not all made for threads
 OK, FAILED, SKIPPED = "ok", "FAILED", "skipped"
 
 
@@ -62,9 +62,8 @@ def attempt(family: Family, programs: Path, folder: Path) -> Outcome:
     outcome, started = Outcome(family), time.monotonic()
     folder.mkdir(parents=True)
     try:
-        with MAKING, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the libraries, about their own matters
-            case = family.make(folder)
+        warnings.simplefilter("ignore")  # of the libraries, about their own matters
+        case = family.make(folder)
         outcome.own_lines = case.own_lines
         commands = Commands(programs, folder, case.environment, RANKS)
         outcome.lines = commands.lines
@@ -76,6 +75,28 @@ def attempt(family: Family, programs: Path, folder: Path) -> Outcome:
         outcome.message = f"{type(error).__name__}: {error}"
     outcome.seconds = time.monotonic() - started
     return outcome
+
+
+def apart(family: Family, programs: Path, folder: Path) -> Outcome:
+    """`attempt` in a process of its own: some of the libraries bring HDF5 libraries that do not go together."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(there, family.name, programs, folder))
+    process.start()
+    there.close()
+    try:
+        found: Outcome = here.recv()
+        return found
+    except EOFError:
+        process.join()
+        return Outcome(family, message=f"the process that made the files ended with {process.exitcode}")
+    finally:
+        process.join()
+
+
+def _send(there: Connection, name: str, programs: Path, folder: Path) -> None:
+    there.send(attempt(FAMILIES[name], programs, folder))
+    there.close()
 
 
 def _use(case: Case, commands: Commands, folder: Path, checked: list[str]) -> None:
@@ -193,7 +214,7 @@ def run(families: Sequence[Family], programs: Path, where: Path, jobs: int) -> l
         if absent:
             outcome = Outcome(family, SKIPPED, message=f"not installed: {', '.join(absent)}")
         else:
-            outcome = attempt(family, programs, where / family.name)
+            outcome = apart(family, programs, where / family.name)
         print(f"foreign_files: {family.name}: {outcome.verdict} ({outcome.seconds:.0f} s)", file=sys.stderr, flush=True)
         return outcome
 

@@ -40,7 +40,7 @@ def cosmoflow_direct(folder: Path) -> Case:
     case = cosmoflow(folder)
     every = np.ones(len(case.truth.x), bool)
     return Case(
-        ["inspect 'train/univ_*.hdf5' --each --split / --x full --y unitPar"],
+        ["inspect train/univ_0000.hdf5 --each --split / --x full --y unitPar"],
         Truth(case.truth.x, case.truth.y, every, every),
         train="'train/univ_*.hdf5' --each --split / --x full --y unitPar",
         evaluate="'train/univ_*.hdf5' --split /",

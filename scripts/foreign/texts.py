@@ -37,7 +37,7 @@ def libsvm(folder: Path) -> Case:
 def arff(folder: Path) -> Case:
     x = generator().standard_normal((300, 3)).round(3)
     size = np.array(["small", "big"])[generator().integers(0, 2, 300)]
-    inputs = np.concatenate([x, (size == "small")[:, None], (size == "big")[:, None]], 1)
+    inputs = np.concatenate([x, (size == "big")[:, None], (size == "small")[:, None]], 1)
     y = np.array(["Iris-setosa", "Iris-virginica"])[classes_of(inputs, 2)]
     head = (
         "% 1. Title: Iris\n%\n@RELATION iris\n\n@ATTRIBUTE sepallength REAL\n@ATTRIBUTE 'sepal width' NUMERIC\n"
@@ -140,7 +140,7 @@ def abalone(folder: Path) -> Case:
     rng = generator()
     x = rng.uniform(0.1, 1, (400, 3)).round(3)
     sex = np.array(["M", "F", "I"])[rng.integers(0, 3, 400)]
-    rings = np.clip(np.round(weighted(x) * 4 + 11), 1, 29).astype(int)
+    rings = np.clip(np.round(weighted(x) * 6 + 13), 1, 29).astype(int)
     write(folder / "abalone.data", [[sex[i], *x[i], rings[i]] for i in range(400)])
     inputs = np.concatenate([*((sex == one)[:, None] for one in "FIM"), x], 1)
     return Case(
@@ -238,7 +238,7 @@ def text_pair(folder: Path) -> Case:
             "import X_test.txt --y-from y_test.txt --out d.h5",
             "inspect train.h5",
         ],
-        Truth(x[240:], y[240:], np.zeros(80, bool)),
+        Truth(x[240:], y[240:], np.zeros(80, bool), np.zeros(80, bool)),
         train="train.h5",
         evaluate="d.h5 --split train",
         predict="d.h5 --split train",
@@ -262,7 +262,7 @@ def columns_turned(folder: Path) -> Case:
             "import other.csv --y lab --out d.h5",
             "inspect one.h5",
         ],
-        Truth(frame[220:][["c", "b", "a"]].to_numpy(), y[220:], np.zeros(80, bool), names="cba"),
+        Truth(frame[220:][["c", "b", "a"]].to_numpy(), y[220:], np.zeros(80, bool), np.zeros(80, bool), names="cba"),
         train="one.h5",
         evaluate="d.h5 --split train",
         predict="d.h5 --split train",
