@@ -7,7 +7,9 @@ the fields of `Config`.
 from __future__ import annotations
 
 import dataclasses
+import glob
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from distbp.errors import UsageError
 
 AUTO = "auto"
 STOP_SIGNALS = ("INT", "TERM", "USR1", "USR2", "HUP", "QUIT", "ALRM", "XCPU")
+PATHS = ("data", "stage_to", "out", "trace")
 MOST_LAYERS = 1000
 LARGEST = 2**53  # of whole numbers: up to here floating-point numbers have them all
 
@@ -355,7 +358,8 @@ def _checked(name: str, value: Any, origin: str) -> Any:
         "list[str]": isinstance(value, list) and all(isinstance(part, str) for part in value),
     }[kind(name)]
     if not good:
-        raise UsageError(f"{where}: expected a value like {Config().__dict__[name]!r}, got {shown(value)}")
+        none = '; for none write ""' if value is False and kind(name) == "str" else ""
+        raise UsageError(f"{where}: expected a value like {Config().__dict__[name]!r}, got {shown(value)}{none}")
     if (value == "" and name in ("out", "x", "y", "split")) or (name == "data" and "" in value):
         raise UsageError(f"{where}: expected a name, got an empty one")
     parts = value if isinstance(value, list) else [value]
@@ -456,8 +460,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     import tomllib
 
     try:
-        with open(path, "rb") as file:
-            values = tomllib.load(file)
+        values = tomllib.loads(path.read_text("utf-8-sig"))  # editors of Windows begin a file with a mark of UTF-8
     except OSError as error:
         raise UsageError(f"{path}: cannot read this configuration file: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, and of numbers with thousands of digits
@@ -466,6 +469,50 @@ def read_toml(path: Path) -> dict[str, Any]:
     if len(named) < len(values):
         raise UsageError(f"{path}: an option is given twice, once with - and once with _")
     return named
+
+
+def with_paths(values: Mapping[str, Any], origin: str, directory: str = "") -> dict[str, Any]:
+    """The values, each checked already, where paths that begin with ~ are in a home directory, relative ones in this.
+
+    Raises UsageError for a path with a variable of the shell: who wrote it expects its value, which nobody has put in.
+    """
+
+    def path(name: str, value: str) -> str:
+        where = f"{origin}: {name}" if origin.endswith(".toml") else flag(name)
+        if re.search(r"\$[A-Za-z_{]", value) and not os.path.lexists(os.path.join(directory, value)):
+            raise UsageError(
+                f"{where}: {shown(value)}: a variable of the shell is not replaced here; write the path itself, or "
+                "give this option on the command line, in double quotes or none"
+            )
+        home = os.path.expanduser(value)
+        if value.startswith("~") and home == value and not os.path.lexists(os.path.join(directory, value)):
+            raise UsageError(f"{where}: {shown(value)}: no such home directory; for a file of that name write ./ first")
+        return below(directory, home) if value else value
+
+    return {
+        name: value
+        if name not in PATHS
+        else path(name, value)
+        if isinstance(value, str)
+        else [path(name, part) for part in value]
+        for name, value in values.items()
+    }
+
+
+def below(directory: str, pattern: str) -> str:
+    """A path or a pattern of paths, relative to a directory, whose own name is no pattern."""
+    whole = os.path.join(directory, pattern)
+    if glob.has_magic(pattern) and not os.path.lexists(whole):
+        return os.path.join(glob.escape(directory), pattern)
+    return whole
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """One that means the same read from anywhere."""
+    named = {
+        name: getattr(config, name) for name in ("out", "trace")
+    }  # data are absolute, and stage_to is of one start
+    return dataclasses.replace(config, **{name: os.path.abspath(path) for name, path in named.items() if path})
 
 
 def as_dict(config: Config) -> dict[str, Any]:

@@ -100,6 +100,29 @@ def test_the_command_line_wins_over_files(runner: Runner, data_file: str) -> Non
     check_error(runner.distbp("train", "--config", "none.toml"), 2, "none.toml: cannot read")
 
 
+def test_a_configuration_file_elsewhere(runner: Runner, data_file: str) -> None:
+    """Its paths are relative to it; config.toml of the run means the same from anywhere."""
+    there = runner.directory / "there"
+    there.mkdir()
+    Path(data_file).rename(there / "own.h5")
+    write_data(runner.directory / "own.h5", inputs=9)  # of the same name, where the command is started
+    (there / "my.toml").write_text('data = "own.h5"\nout = "run"\nepochs = 1\nhidden = [3]\n')
+    result = runner.distbp("train", "--config", "there/my.toml", HOME=str(there))
+    assert result.returncode == 0, result.stderr
+    assert "paths in there/my.toml are relative to its directory, there\n" in result.stdout
+    assert "4-3-3" in result.stdout
+    assert "results   there/run/\n" in result.stdout
+    stored = tomllib.loads((there / "run" / "config.toml").read_text())
+    assert (stored["data"], stored["out"]) == ([str(there / "own.h5")], str(there / "run"))
+    again = runner.distbp("train", "--config", "there/run/config.toml", "--out=~/again", HOME=str(there))
+    assert again.returncode == 0, again.stderr
+    assert "relative" not in again.stdout
+    assert (there / "again" / "best.h5").exists()
+    assert not (runner.directory / "~").exists()
+    check_error(runner.distbp("train", "--config", "there/run/config.toml"), 1, f"{there}/run: already holds a run")
+    check_error(runner.distbp("train", "--out", "$SCRATCH/run"), 2, "--out: '$SCRATCH/run': a variable of the shell")
+
+
 def test_config_toml_repeats_the_run(runner: Runner, data_file: str) -> None:
     runner.distbp("train", data_file, *SMALL, "--seed", "5", "--threads", "1")
     assert tomllib.loads((runner.directory / "run" / "config.toml").read_text())["loss"] == "cross_entropy"

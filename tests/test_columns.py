@@ -159,3 +159,29 @@ def test_a_data_set_with_x_and_y_and_more(tmp_path: Path) -> None:
         file["train/x"], file["train/y"], file["train/weight"] = X, Y, np.ones(60)
     run = train_on(1, configuration(str(tmp_path / "d.h5"), tmp_path / "run", epochs=1))
     assert run.training.layout.width("x") == 3
+
+
+def test_inputs_that_count_the_rows_are_named(tmp_path: Path, runner: Runner) -> None:
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        file["train/x"] = np.column_stack([X, np.arange(60), 2.5 - np.arange(60) / 7])
+        file["train/x"].attrs["columns"] = encoded(["a", "b", "c", "id", "when"])
+        file["train/y"] = Y
+    result = runner.distbp("train", str(tmp_path / "d.h5"), "--epochs", "1", "--out", "run")
+    warned = [line for line in result.stdout.splitlines() if line.startswith("warning")]
+    assert [line.split(":")[0] for line in warned] == [
+        "warning   'id' counts the rows",
+        "warning   'when' follows the row number",
+    ]
+
+
+def test_files_without_rows_are_left_out_and_counted(tmp_path: Path, runner: Runner) -> None:
+    for number, rows in enumerate((20, 0, 40)):
+        with h5py.File(tmp_path / f"part-{number}.h5", "w") as file:
+            file["train/x"], file["train/y"] = X[:rows], Y[:rows]
+    result = runner.distbp("train", str(tmp_path / "part-*.h5"), "--epochs", "1", "--out", "run")
+    assert result.returncode == 0, result.stderr
+    assert "60 samples to train on" in result.stdout
+    assert (
+        f"1 left out, for want of a column or of rows: {tmp_path}/part-1.h5: train, which has no rows" in result.stdout
+    )
+    check_error(runner.distbp("train", str(tmp_path / "part-1.h5"), "--out", "other"), 1, "train/x is empty")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tomli_w
 
-from distbp.config import FIELDS, Config, as_dict, merge, parse, read_toml, resume
+from distbp.config import FIELDS, PATHS, Config, as_dict, merge, parse, read_toml, resume, with_paths
 from distbp.errors import UsageError
 
 
@@ -90,6 +90,57 @@ def test_files(tmp_path: Path) -> None:
         read_toml(path)
     with pytest.raises(UsageError, match="cannot read this configuration file: No such file"):
         read_toml(tmp_path / "none.toml")
+
+
+def test_files_with_a_mark_of_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_bytes(b"\xef\xbb\xbf# \xcf\x83\r\nepochs = 7\r\n")
+    assert read_toml(path) == {"epochs": 7}
+    path.write_bytes("epochs = 7\n".encode("utf-16"))
+    with pytest.raises(UsageError, match=r"c\.toml: not a TOML file"):
+        read_toml(path)
+
+
+def test_no_text_is_the_empty_one() -> None:
+    with pytest.raises(UsageError, match=r"""my\.toml: validation_split: .* got False; for none write ""$"""):
+        merge({"validation_split": False}, "my.toml")
+
+
+def test_paths_of_a_file_are_relative_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    odd = tmp_path / "[1]"
+    odd.mkdir()
+    (odd / "d[2].h5").touch()
+    values = {
+        "data": ["d.h5", "~/d*.h5", "/data/d.h5", "d[2].h5", "d?.h5"],
+        "out": "~/run",
+        "stage_to": "",
+        "trace": "../t.json",
+        "x": "~/x",
+    }
+    found = with_paths(values, "c.toml", str(odd))
+    assert found == {
+        # the directory of a pattern is no pattern
+        "data": [f"{odd}/d.h5", "/home/ada/d*.h5", "/data/d.h5", f"{odd}/d[2].h5", f"{tmp_path}/[[]1]/d?.h5"],
+        "out": "/home/ada/run",
+        "stage_to": "",
+        "trace": f"{odd}/../t.json",
+        "x": "~/x",
+    }
+    assert with_paths({"out": "run"}, "command line") == {"out": "run"}
+
+
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("path", ["$TMPDIR", "/a/${HOME}/b", "~nobody-of-this-name/run"])
+def test_what_a_shell_would_have_replaced_is_refused(tmp_path: Path, name: str, path: str) -> None:
+    value = [path] if name == "data" else path
+    with pytest.raises(UsageError, match=rf"my\.toml: {name}: '.*(not replaced|no such home directory)"):
+        with_paths({name: value}, "my.toml")
+    with pytest.raises(UsageError, match=r"^(DATA|--[a-z-]+): "):
+        with_paths({name: value}, "command line")
+    there = tmp_path / path.replace("/", "")
+    there.touch()  # a name like that, all the same
+    assert with_paths({"out": str(there)}, "my.toml") == {"out": str(there)}
 
 
 def test_resume_takes_what_may_change_and_names_what_may_not() -> None:

@@ -412,6 +412,20 @@ def test_matlab(one: One) -> None:
     assert one.read("char")[0] == ["häl", "lo"]
 
 
+def test_real_part_of_a_complex_matrix_of_matlab(one: One) -> None:
+    values = np.zeros((3, 2), [("real", "f8"), ("imag", "f8")])
+    values["real"] = np.arange(6).reshape(3, 2)
+    one.add(values, {"MATLAB_class": np.bytes_("double")})
+    assert one.read(field="real")[0] == [[0, 2, 4], [1, 3, 5]]
+
+
+@pytest.mark.parametrize("attributes", [{"MATLAB_class": np.bytes_("string"), "MATLAB_object_decode": 3}])
+def test_what_matlab_alone_can_read(one: One, attributes: dict[str, Any]) -> None:
+    one.add(np.uint32([[3707764736, 2, 1, 1, 2, 2]]), attributes)
+    with pytest.raises(DataError, match=r"a\.h5: v is of MATLAB's class string, which MATLAB alone can read; store it"):
+        one.open()
+
+
 @pytest.mark.parametrize(
     ("values", "attributes", "expected"),
     [

@@ -40,7 +40,10 @@ OPTIONS = (
 @click.command(cls=Grouped)
 @click.argument("data", nargs=-1)
 @click.option(
-    "--config", "config_file", type=click.Path(path_type=Path), help="TOML file with options; the command line wins"
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    help="TOML file with options, its paths relative to the directory it is in; the command line wins",
 )
 @click.option("--inputs", type=click.IntRange(1), help="n_1, of a network without DATA")
 @click.option(

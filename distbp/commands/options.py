@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from distbp.config import FIELDS, Config, check_each, flag, kind, parse, read_toml
+from distbp.config import FIELDS, PATHS, Config, below, check_each, flag, kind, parse, read_toml, with_paths
 
 CONFIG_FILE = "distbp.toml"
 
@@ -97,14 +97,21 @@ def given_options(
         config_file = Path(CONFIG_FILE)
         notes.append(f"reading {CONFIG_FILE} of this directory, because no DATA was given")
     if config_file:
-        given.update(read_toml(config_file))
-        check_each(given, str(config_file))
-    for name, value in options.items():
-        if value is not None:
-            given[name] = parse(name, value) if isinstance(value, str) else value
-    if data:
-        given["data"] = list(data)
+        found = check_each(read_toml(config_file), str(config_file))
+        directory = os.path.dirname(config_file)
+        given.update(with_paths(found, str(config_file), directory))
+        if directory and any(given[name] != found[name] for name in PATHS if name in given):
+            notes.append(f"paths in {config_file} are relative to its directory, {directory}")
+    typed = {
+        name: parse(name, value) if isinstance(value, str) else value
+        for name, value in {**options, "data": list(data) or None}.items()
+        if value is not None
+    }
+    given.update(with_paths(check_each(typed, origin), origin))
     if given.get("data"):
-        files = given["data"] if isinstance(given["data"], list) else [given["data"]]
-        given["data"] = [os.path.abspath(file) for file in files]
+        given["data"] = [_absolute(file) for file in given["data"]]
     return given, origin, notes
+
+
+def _absolute(file: str) -> str:
+    return os.path.normpath(file if os.path.isabs(file) else below(os.getcwd(), file))

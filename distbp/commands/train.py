@@ -37,7 +37,10 @@ class _Train(Grouped):
 @click.command(cls=_Train)
 @click.argument("data", nargs=-1)
 @click.option(
-    "--config", "config_file", type=click.Path(path_type=Path), help="TOML file with options; the command line wins"
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    help="TOML file with options, its paths relative to the directory it is in; the command line wins",
 )
 @click.option(
     "--resume",

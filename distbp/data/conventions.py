@@ -38,6 +38,13 @@ NETCDF_FILL = {  # what netCDF writes where nothing was written; bytes are left 
     "f4": 9.969209968386869e36,
     "f8": 9.969209968386869e36,
 }
+MATLAB_CLASSES = {
+    "double",
+    "single",
+    "logical",
+    "char",
+    *(f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64)),
+}
 NETCDF_MARKS = {"DIMENSION_LIST", "_Netcdf4Dimid", "_Netcdf4Coordinates", "REFERENCE_LIST", "CLASS"}
 TIME = re.compile(r"\s*\w+\s+since\s", re.IGNORECASE)
 
@@ -134,26 +141,16 @@ def open_dataset(path: str, dataset: h5py.Dataset, field: str | None) -> Decoded
     """A data set, or a field of a table.  Raises DataError."""
     array = PlainArray(path, dataset, field)
     attributes = Attributes(path, dataset)
-    steps: list[Step] = []
-    if array.is_enum:
-        steps += _enum(array)
-    if field is not None and not array.is_enum:
-        steps += of_pandas(path, attributes, dataset, field)
-    if field is not None or not attributes.names:
-        source = _joined(array, "utf-8") if field is None else array
-        return DecodedArray(source, steps, _joined_notes(source))
     matlab = attributes.text("MATLAB_class")
-    if "MATLAB_empty" in attributes.names:
-        raise DataError(f"{array.name} is an empty array of MATLAB; leave it out")
-    source = _joined(array, attributes.text("_Encoding") or "utf-8")
-    notes = _joined_notes(source)
-    if matlab:
-        source, notes = _of_matlab(array, matlab)
-    steps += of_old_anndata(path, attributes, dataset)
-    if not steps:
-        steps += _numbers(attributes, dataset, source, matlab)
-    if source.dtype.kind == "O" and not steps:
-        steps += _texts(attributes)
+    source, notes = _of_matlab(array, matlab, attributes) if matlab else _joined(array, attributes)
+    steps = _enum(array) if array.is_enum else []
+    if field is not None:  # attributes are those of the whole table
+        steps = steps or list[Step](of_pandas(path, attributes, dataset, field))
+        return DecodedArray(source, steps, notes)
+    if attributes.names:
+        steps = steps or list[Step](of_old_anndata(path, attributes, dataset))
+        steps = steps or _numbers(attributes, dataset, source, matlab)
+        steps = steps or (_texts(attributes) if source.dtype.kind == "O" else [])
 
     def dimensions() -> tuple[str, ...]:
         names = dimension_names(attributes, dataset)
@@ -170,20 +167,22 @@ def _row(index: Index, shape: tuple[int, ...], at: int, whole: tuple[int, ...]) 
     return rows[at // max(1, prod(shape[1:]))]
 
 
-def _joined(array: PlainArray, encoding: str) -> Source:
+def _joined(array: PlainArray, attributes: Attributes) -> tuple[Source, list[str]]:
     """Characters that make strings, joined."""
-    is_joined = array.stored == np.dtype("S1") and len(array.shape) > 1
-    return CharacterArray(array, encoding) if is_joined else array
+    if array.field is not None or array.stored != np.dtype("S1") or len(array.shape) < 2:
+        return array, []
+    joined = CharacterArray(array, attributes.text("_Encoding") or "utf-8")
+    return joined, [f"strings of {joined.length} characters each, which are stored one by one"]
 
 
-def _joined_notes(source: Source) -> list[str]:
-    if isinstance(source, CharacterArray):
-        return [f"strings of {source.length} characters each, which are stored one by one"]
-    return []
-
-
-def _of_matlab(array: PlainArray, kind: str) -> tuple[Source, list[str]]:
-    """MATLAB stores the first axis last."""
+def _of_matlab(array: PlainArray, kind: str, attributes: Attributes) -> tuple[Source, list[str]]:
+    """MATLAB stores the first axis last.  Raises DataError for what is nothing but MATLAB's."""
+    if "MATLAB_empty" in attributes.names:
+        raise DataError(f"{array.name} is an empty array of MATLAB; leave it out")
+    if kind not in MATLAB_CLASSES or "MATLAB_object_decode" in attributes.names:
+        raise DataError(
+            f"{array.name} is of MATLAB's class {kind}, which MATLAB alone can read; store it there as double or char"
+        )
     turned = TurnedArray(array)
     notes = [f"written by MATLAB ({kind}): axes are reversed, to {' × '.join(map(str, turned.shape))}"]
     if kind == "char":

@@ -105,7 +105,11 @@ def find_splits(paths: Sequence[str], splits: Sequence[str], asked: Asked) -> di
             known: dict[str, Any] = {}
             begin = beginning(file.id.get_vfd_handle())
             for split in splits:
-                for place in _places(_Place(file, path, split, asked, (), known), (*xs, *ys), left_out[split]):
+                whole = _Place(file, path, split, asked, (), known)
+                if len(paths) > 1 and any(_is_empty(whole, name) for name in (*xs, *ys)):
+                    left_out[split].append(f"{path}: {split}, which has no rows")
+                    continue
+                for place in _places(whole, (*xs, *ys), left_out[split]):
                     part = _part(place, xs, ys, size)
                     first = parts[split][-1].first + parts[split][-1].rows if parts[split] else 0
                     if parts[split]:
@@ -185,6 +189,12 @@ def _is_there(place: _Place, name: Name) -> bool:
     if at:
         return item is not None and attribute in item.attrs
     return item is not None and not (isinstance(item, h5py.Dataset) and item.size == 0)
+
+
+def _is_empty(place: _Place, name: Name) -> bool:
+    """Whether a name is that of a data set without rows: a simulation may have written nothing yet."""
+    item, _, _ = (None, "", None) if name.stars else _item(place, name.path)
+    return isinstance(item, h5py.Dataset) and item.shape is not None and item.shape[:1] == (0,)
 
 
 def _item(place: _Place, name: str) -> tuple[Any, str, str | None]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 import h5py
+import numpy as np
 
 from distbp.config import AUTO, Config
 from distbp.data.choice import Candidate, check_given, choose, words
@@ -18,10 +19,13 @@ from distbp.data.data_file import fields_of, follow, member, names_in, opened
 from distbp.data.layout import CLASSES, TARGETS, Layout, few
 from distbp.data.locate import Asked, check_kinds, find_splits
 from distbp.data.names import parse, quoted
+from distbp.data.reader import Reader
+from distbp.data.row_numbers import FEWEST_ROWS, RowNumbers
 from distbp.data.stored import is_column, why_not_data
 from distbp.errors import DataError, UsageError
 from distbp.ranks.communicator import Communicator, from_first
 
+FIRST_ROWS, FIRST_BYTES = 1000, 8 * 2**20
 TRAIN, TEST, WHOLE = "train", "test", "/"
 
 
@@ -63,11 +67,31 @@ def look(config: Config, files: Sequence[str]) -> Survey:
     config = replace(config, validation_split=validation)
     training = layouts[config.split]
     if training.left_out:
-        notes.append(
-            f"note      {len(training.left_out)} groups lack a column and are left out: {few(training.left_out)}"
-        )
+        count = len(training.left_out)
+        notes.append(f"note      {count} left out, for want of a column or of rows: {few(training.left_out)}")
     notes += [f"read as   {note}" for note in training.notes]
+    notes += [
+        f"warning   {column} {how}: a network can learn from it where in the file a sample was (--drop leaves it out)"
+        for column, how in followed_columns(training)
+    ]
     return Survey(config, training, layouts.get(validation), tuple(notes))
+
+
+def followed_columns(layout: Layout) -> list[tuple[str, str]]:
+    """The inputs that count the rows, or follow their number, and how; judged by the first rows of the first file.
+
+    Raises DataError.
+    """
+    row_bytes = layout.width("x") * layout.dtype("x").itemsize
+    rows = min(layout.parts[0].rows, FIRST_ROWS, FIRST_BYTES // row_bytes)
+    if rows < FEWEST_ROWS or layout.dtype("x").kind == "O":
+        return []
+    first, missing = np.empty((rows, layout.width("x")), layout.dtype("x")), np.zeros((rows, layout.width("x")), bool)
+    with Reader(layout) as reader:
+        reader.read("x", 0, rows, first, missing)
+    numbers = RowNumbers()
+    numbers.add(np.where(missing, np.nan, first) if missing.any() else first)
+    return [(layout.column_name("x", at), how) for at, how in numbers.found().items()]
 
 
 def _layouts(config: Config, files: Sequence[str], splits: Sequence[str]) -> dict[str, Layout]:
@@ -153,7 +177,8 @@ def candidates(path: str, split: str, trust_links: bool) -> list[Candidate]:
             count = len(item) if item.ndim else None
             found += [Candidate(f"{name}.{field}", rows=count) for field in fields]
             if not fields:
-                why = why_not_data(item, name) or ("" if item.ndim else "a single value")
+                has_rows = item.shape[:1] != (0,)  # without rows it is what it is in the other files
+                why = (why_not_data(item, name) or ("" if item.ndim else "a single value")) if has_rows else ""
                 found.append(Candidate(name, why, prod(item.shape[1:]) == 1, count))
         columns = [name for name in names_in(group, h5py.Group) if is_column(member(group, name))]
         return found + [Candidate(name) for name in columns]

@@ -10,7 +10,8 @@ from typing import Any
 import h5py
 
 from distbp.data.data_file import member
-from distbp.data.stored import is_column, why_not_data
+from distbp.data.stored import is_column, open_stored, why_not_data
+from distbp.errors import DataError
 
 MOST_LINES = 200
 LINKED = "a link, not followed (see --trust-links)"
@@ -73,12 +74,22 @@ def _node(group: h5py.Group, prefix: str, known: set[str], seen: set[int]) -> _N
         if isinstance(item, h5py.Dataset):
             node.children[name] = _dataset(item, name)
         elif isinstance(item, h5py.Group) and is_column(item):
-            node.children[name] = _Node("one column, as a group")
+            node.children[name] = _coded(item)
         elif isinstance(item, h5py.Group):
             below = _node(item, where, known, seen)
             if below.children:
                 node.children[name] = below
     return node
+
+
+def _coded(group: h5py.Group) -> _Node:
+    """A group that is one column."""
+    try:
+        stored = open_stored(group.file, group.file.filename, group)
+    except DataError as error:
+        return _Node(f"a group that cannot be read: {error}")
+    kind = "string" if stored.dtype.kind == "O" else str(stored.dtype)
+    return _Node(f"{stored.shape} {kind}, a group: {'; '.join(stored.notes) or 'one column'}")
 
 
 def _dataset(item: h5py.Dataset, name: str) -> _Node:

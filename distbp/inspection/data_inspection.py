@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from distbp.config import AUTO, Config
 from distbp.data.data_file import fields_of, member, names_in, opened, split_names
 from distbp.data.labels import Labels, in_words, union
-from distbp.data.layout import Column, Layout
+from distbp.data.layout import Column, Layout, few
 from distbp.data.loading import default_window
 from distbp.data.locate import check_kinds, find
 from distbp.data.names import quoted
@@ -85,7 +85,8 @@ def describe_data(path: Path, view: View) -> Iterator[str]:
     """The lines about a file.  Raises DataError where it cannot be read."""
     name = str(path)
     splits = split_names(name)
-    what = f"data set with the splits {', '.join(splits)}" if splits else "HDF5 file without splits"
+    kind = "data set with the splits" if {"train", TEST} & set(splits) else "HDF5 file with the groups"
+    what = f"{kind} {few(splits)}" if splits else "HDF5 file without splits"
     yield f"{path}: {what}; {_size(os.path.getsize(path))}"
     advice: list[str] = []
     found: dict[str, _Found] = {}
@@ -109,7 +110,11 @@ def describe_data(path: Path, view: View) -> Iterator[str]:
     with opened(name) as file:
         yield from contents(file, "", known)
     yield from _training(name, found, view)
-    advice += [] if found else reasons
+    if not found:
+        advice += [
+            *reasons,
+            f"say what is learnt from what: distbp train {shlex.quote(name)} --split / --x PATH --y PATH",
+        ]
     for line in dict.fromkeys(advice):
         yield f"advice: {line}"
     whole = [split for split in found if found[split].layout.y_name]
@@ -180,8 +185,8 @@ def _groups_below(group: h5py.Group, depth: int, prefix: str = "") -> list[str]:
 def _has_columns(group: h5py.Group, name: str) -> bool:
     """Whether there are data sets right in a group; or it is a table."""
     item = member(group, name)
-    if isinstance(item, h5py.Dataset):
-        return True
+    if isinstance(item, h5py.Dataset) or is_column(item):
+        return isinstance(item, h5py.Dataset)
     return bool(names_in(item, h5py.Dataset)) or any(is_column(member(item, one)) for one in names_in(item, h5py.Group))
 
 
@@ -326,10 +331,9 @@ def _numbers(statistics: ColumnStatistics, names: Sequence[str] = ()) -> Iterato
         line += "; constant" + (f" columns: {shown} ({len(constant)} of {columns})" if columns > 1 else "")
     yield line
     for i in range(columns) if 1 < columns <= SHORT else ():
-        yield (
-            f"    {quoted(names[i]) if names else f'[{i}]'} from {statistics.low[i]:.6g} to {statistics.high[i]:.6g}, mean {statistics.mean[i]:.6g}, "
-            f"spread {statistics.spread[i]:.6g}"
-        )
+        name, mean, spread = quoted(names[i]) if names else f"[{i}]", statistics.mean[i], statistics.spread[i]
+        low, high = statistics.low[i], statistics.high[i]
+        yield f"    {name} from {low:.6g} to {high:.6g}, mean {mean:.6g}, spread {spread:.6g}"
 
 
 def _training(name: str, found: dict[str, _Found], view: View) -> Iterator[str]:

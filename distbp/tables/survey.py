@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp.data.row_numbers import RowNumbers
 from distbp.errors import DataError, TooLargeError
 from distbp.ranks.node_memory import in_units
 from distbp.tables.digits import Digits
 from distbp.tables.distinct import Distinct
-from distbp.tables.row_numbers import RowNumbers
 from distbp.tables.row_stream import Place, stream
 from distbp.tables.table import Table, Values
 

@@ -20,7 +20,7 @@ from typing import Any
 import tomli_w
 
 from distbp import __version__
-from distbp.config import Config, as_dict
+from distbp.config import Config, as_dict, with_absolute_paths
 from distbp.errors import CheckpointError, RunError
 from distbp.files.new_file import sync, write_synced
 from distbp.files.write_failure import why_not_written
@@ -229,7 +229,7 @@ class RunDirectory:
     def write_config(self, config: Config, facts: list[str]) -> None:
         """config.toml: `distbp train --config` of it repeats the run.  `facts` become comments."""
         lines = [f"# distbp {__version__}: distbp train --config config.toml --out ANOTHER repeats this run", *facts]
-        text = "\n# ".join(lines) + "\n" + tomli_w.dumps(as_dict(config))
+        text = "\n# ".join(lines) + "\n" + tomli_w.dumps(as_dict(with_absolute_paths(config)))
         self._write("config.toml", text)
 
     def write_metrics(self, history: dict[str, list[float]]) -> None:
