@@ -74,7 +74,7 @@ class Commands:
         if words[0] == "env":
             before, words = words[:2], words[2:]
         launcher = [str(self._programs / "mpirun"), "-n", str(self._ranks)] if words[0] == "train" else []
-        shown = f"{'mpirun -n 2 ' if launcher else ''}distbp {line}"
+        shown = shlex.join([*before, *(["mpirun", "-n", str(self._ranks)] if launcher else []), "distbp", *words])
         self.lines.append(shown)
         process = subprocess.Popen(
             [*before, *launcher, str(self._programs / "distbp"), *words],

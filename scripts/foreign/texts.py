@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from family import Case, Truth, classes_of, drawn, family, generator, last, weighted
+from family import DATA, Case, Truth, check_equal, classes_of, drawn, family, generator, last, weighted
 
 
 def write(path: Path, rows: Any, *, before: str = "", delimiter: str = ",", end: str = "\n") -> None:
@@ -140,7 +140,7 @@ def abalone(folder: Path) -> Case:
     rng = generator()
     x = rng.uniform(0.1, 1, (400, 3)).round(3)
     sex = np.array(["M", "F", "I"])[rng.integers(0, 3, 400)]
-    rings = np.clip(np.round(weighted(x) * 6 + 13), 1, 29).astype(int)
+    rings = np.round(10 * np.exp(weighted(x) * 0.6)).astype(int)
     write(folder / "abalone.data", [[sex[i], *x[i], rings[i]] for i in range(400)])
     inputs = np.concatenate([*((sex == one)[:, None] for one in "FIM"), x], 1)
     return Case(
@@ -197,6 +197,23 @@ def wine(folder: Path) -> Case:
     )
 
 
+@family("UCI wine quality as a regression: few whole numbers that are targets")
+def wine_targets(folder: Path) -> Case:
+    x = generator().uniform(0, 10, (300, 3)).round(2)
+    y = np.clip(np.round(weighted(x) * 2 + 6), 3, 9).astype(int)
+    head = '"fixed acidity";"pH";"alcohol";"quality"\n'
+    write(folder / "winequality-white.csv", [[*x[i], y[i]] for i in range(300)], before=head, delimiter=";")
+    return Case(
+        [
+            "import winequality-white.csv --y quality --task targets --test-fraction 0.25 --out d.h5",
+            "inspect d.h5",
+        ],
+        Truth(x, y[:, None].astype(float), drawn=75, names=("fixed acidity", "pH", "alcohol")),
+        enough=0.6,
+        training="--epochs 40",
+    )
+
+
 @family("spreadsheets: UTF-16, tabs, decimal commas; Latin-1, thousands marks")
 def spreadsheets(folder: Path) -> Case:
     x = (generator().integers(-(10**6), 10**6, (300, 2)) / 100).round(2)
@@ -207,12 +224,6 @@ def spreadsheets(folder: Path) -> Case:
     turned = [line.translate(str.maketrans(".,", ",.")) for line in german]
     (folder / "mess.csv").write_bytes("\n".join(["Größe;Druck;Art", *turned, ""]).encode("latin-1"))
 
-    def check(where: Path) -> None:
-        import h5py
-
-        with h5py.File(where / "german.h5") as one, h5py.File(where / "d.h5") as other:
-            assert np.array_equal(one["test/x"][:], other["test/x"][:]), "both files hold the same numbers"
-
     return Case(
         [
             "import mess.csv --y Art --decimal , --thousands . --encoding latin-1 --test-last 0.25 --out german.h5",
@@ -221,7 +232,7 @@ def spreadsheets(folder: Path) -> Case:
         ],
         Truth(x, y, last(300, 0.25), names=("Größe", "Druck")),
         enough=0.85,
-        check=check,
+        check=lambda where: check_equal(where / "german.h5", where / DATA),
     )
 
 
@@ -307,6 +318,7 @@ def r_text(folder: Path) -> Case:
         ],
         Truth(x[kept], np.array(["down", "up"])[y[kept]], last(299, 0.25), names="ab"),
         enough=0.85,
+        check=lambda where: [check_equal(where / name, where / DATA) for name in ("r2.h5", "table.h5")] and None,
     )
 
 
@@ -317,10 +329,12 @@ program make
   open(10, file="numbers.txt", status="old")
   open(20, file="list.dat")
   open(21, file="narrow.dat")
+  open(22, file="double.dat")
   do i = 1, 300
     read(10, *) a, k
     write(20, *) a, k
     write(21, '(3D24.15,I4)') a, k
+    write(22, '(D24.15,ES26.16E3,D24.15,I4)') a, k
   end do
 end program
 """
@@ -336,10 +350,12 @@ def fortran_text(folder: Path) -> Case:
         subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60)
     return Case(
         [
-            "import narrow.dat --y 3 --dtype float64 --test-last 0.25 --out narrow.h5",
+            "! import narrow.dat --y 3 --dtype float64 --test-last 0.25 --out no.h5 # exponent",
+            "import double.dat --y 3 --dtype float64 --test-last 0.25 --out double.h5",
             "import list.dat --y 3 --dtype float64 --test-last 0.25 --out d.h5",
             "inspect d.h5",
         ],
         Truth(x, y, last(300, 0.25)),
         enough=0.85,
+        check=lambda where: check_equal(where / "double.h5", where / DATA),
     )
