@@ -45,7 +45,13 @@ USERS = {
     "click": {"cli", "ranks.launch", *(name for name in MODULES if re.match(r"commands\.(?!__init__)", name))},
     "threadpoolctl": {"ranks.threads", "ranks.machine_record"},
     "tqdm": {"progress", "training.report"},
-    "pyarrow": {"tables.arrow_table", "tables.arrow_text", "tables.arrow_values", "tables.parquet_files"},
+    "pyarrow": {
+        "prediction.parquet_predictions",
+        "tables.arrow_table",
+        "tables.arrow_text",
+        "tables.arrow_values",
+        "tables.parquet_files",
+    },
     "matplotlib": {"bench.chart"},
     "tomli_w": {"training.run_directory"},
 }

@@ -196,3 +196,10 @@ def test_chunks_that_run_along_the_rows(tmp_path: Path) -> None:
     assert (
         "advice: train/x is in chunks (500000, 1), which run along the rows: rows of 76.3 MiB have to be read" in text
     )
+
+
+def test_a_column_that_is_constant_but_for_rounding_is_called_constant(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        file["train/x"] = np.stack([5 + 1e-13 * RNG.normal(size=40), 1 + 1e-12 * RNG.normal(size=40)], axis=1)
+        file["train/y"] = np.arange(40) % 2
+    assert "constant columns: 0 (1 of 2)" in described(tmp_path / "d.h5")

@@ -23,6 +23,7 @@ from distbp.data.scaling import Scaling
 from distbp.errors import DataError, Stopped
 from distbp.files.new_file import NewFile
 from distbp.mathematics.network import Network
+from distbp.prediction.columns import column_names
 from distbp.prediction.csv_predictions import CSVPredictions
 from distbp.prediction.predict import predict
 from distbp.prediction.trained import load
@@ -46,7 +47,7 @@ def problem(n_F: int, labels: Any = None) -> Problem:
 
 def write_csv(path: Path, of: Problem, a: Any, y: str = "y") -> None:
     with open(path, "wb") as place:
-        file = CSVPredictions(place.fileno(), of, y)
+        file = CSVPredictions(place.fileno(), of, column_names(of, y))
         file.write(a)
         file.close()
 
@@ -147,7 +148,7 @@ def test_many_columns_take_little_memory(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("distbp.prediction.csv_predictions.CELLS", 2000)
     a = np.random.default_rng(0).standard_normal((800, 100))
     with open(tmp_path / "p.csv", "wb") as place:
-        file = CSVPredictions(place.fileno(), problem(100), "y")
+        file = CSVPredictions(place.fileno(), problem(100), column_names(problem(100), "y"))
         tracemalloc.start()
         file.write(a)
         _, peak = tracemalloc.get_traced_memory()
@@ -207,10 +208,15 @@ def on_small_disk(runner: Runner, options: str, command: str) -> Any:
     )
 
 
-@pytest.mark.parametrize("name", ["p.csv", "p.h5"])
-@pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=pytest.mark.one_mpi)])
+@pytest.mark.parametrize(
+    ("name", "ranks"),
+    [
+        *((name, 0) for name in ("p.csv", "p.csv.gz", "p.jsonl", "p.npy", "p.parquet", "p.h5")),
+        *(pytest.param(name, 2, marks=pytest.mark.one_mpi) for name in ("p.csv", "p.h5")),
+    ],
+)
 def test_a_full_disk_leaves_nothing_half_written(runner: Runner, name: str, ranks: int) -> None:
-    data = write_data(runner.directory / "d.h5", test=6000)
+    data = write_data(runner.directory / "d.h5", test=9000)
     runner.distbp("train", data, "--epochs", "1", "--validation-split", "")
     launcher = f"{' '.join(mpirun_command())} -n {ranks}" if ranks else ""
     command = f"echo mine >disk/{name} && {launcher} {BIN / 'distbp'} predict run --out disk/{name} --overwrite"

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from distbp.commands.options import memory_option, stall_option, trust_links_option
+from distbp.config import with_paths
 from distbp.ranks.launch import Launch, say
 
 
@@ -18,7 +19,8 @@ from distbp.ranks.launch import Launch, say
     "--out",
     required=True,
     type=click.Path(path_type=Path),
-    help="file to write: CSV where its name ends in .csv, else HDF5",
+    help="file to write; its ending says in which format: .csv, .tsv, both also with .gz, .json, .jsonl, .npy, "
+    ".parquet (needs distbp[parquet]), .h5 or .hdf5",
 )
 @click.option("--split", default="test", show_default=True, help="group of the files to predict")
 @click.option("--overwrite", is_flag=True, help="replace the file if it exists")
@@ -42,19 +44,25 @@ def predict(
     """Writes the predictions of CHECKPOINT for a split of DATA.
 
     HDF5 has `class` (N,) and `probability` (N, K) for a classifier, `y` (N, outputs) in the units of the targets
-    otherwise. CSV has the same in columns: class and probability_LABEL for each label, or the targets. CHECKPOINT is
-    a file, or a run directory. Without DATA: the data the network was trained on. The file appears when it is
-    complete. Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped by SIGINT, SIGTERM, SIGUSR1 or SIGUSR2, with
+    otherwise; NPY has the same, as fields for a classifier. The other formats have columns: class and
+    probability_LABEL for each label, or the targets; JSON has an object for each sample (.jsonl: on a line).
+    CHECKPOINT is a file, or a run directory. Without DATA: the data the network was trained on. The file appears when
+    it is complete. Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped by SIGINT, SIGTERM, SIGUSR1 or SIGUSR2, with
     nothing written (run the same command again).
     """
     from distbp.ranks.watch import Watch
 
+    out = Path(with_paths({"out": str(out)}, "command line")["out"])
     with Watch(launch, stall_minutes=stall_minutes, advice="Nothing was written: run the same command again") as watch:
+        from distbp.prediction.formats import check_format
         from distbp.prediction.memory_plan import prediction_terms
         from distbp.prediction.predict import predict as predict_split
         from distbp.prediction.trained import Columns, load
+        from distbp.ranks.communicator import on_first
 
         comm, pulse = watch.comm, watch.pulse(f"{out} was written")
+        if out.name:  # before what may take long; `predict` looks at the rest
+            on_first(comm, lambda: check_format(out))
         used = load(
             comm,
             checkpoint,

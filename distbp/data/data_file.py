@@ -14,6 +14,33 @@ import h5py
 
 from distbp.data.string_rows import check_openable
 from distbp.errors import DataError
+from distbp.files.write_failure import system_code
+
+# HDF5 filters whose plugins come with the package hdf5plugin, by their registered numbers.
+PLUGINS = {
+    307: "bzip2",
+    32001: "Blosc",
+    32004: "LZ4",
+    32008: "bitshuffle",
+    32013: "ZFP",
+    32015: "Zstandard",
+    32017: "SZ",
+    32018: "FCIDECOMP",
+    32024: "SZ3",
+    32026: "Blosc2",
+    32028: "SPERR",
+}
+MEND_PLUGIN = (
+    "pip install hdf5plugin, and start distbp with\n"
+    "  export HDF5_PLUGIN_PATH=$(python -c 'import hdf5plugin; print(hdf5plugin.PLUGIN_PATH)')"
+)
+DRIVERS = {
+    b"NCSAfami": "is a part of a file that HDF5 has written in parts (its family driver); join them, with "
+    "h5repart -family_to_sec2 'name%d.h5' whole.h5, which comes with HDF5",
+    b"NCSAmult": "is a part of a file that HDF5 has written in two or more parts (its split or multi driver); read it "
+    "with h5py.File(name, driver='split'), and write its data sets to one file",
+}
+DRIVER_BYTES = 4096  # at the beginning of a file, where the name of the driver is
 
 BEGINNING = 4096  # bytes
 REASONS = {
@@ -47,7 +74,18 @@ def open_file(path: str) -> h5py.File:
     try:
         return h5py.File(path, "r", locking="best-effort")
     except (OSError, RuntimeError, ValueError) as error:
-        raise DataError(f"{path}: {_why_not_opened(error)}") from None
+        raise DataError(f"{path}: {_written_in_parts(path) or _why_not_opened(error)}") from None
+
+
+def _written_in_parts(path: str) -> str:
+    """The driver of HDF5 that has written a file, where that is one that makes several files of one; or ""."""
+    try:
+        with open(path, "rb") as file:
+            begin = file.read(DRIVER_BYTES)
+    except OSError:
+        return ""
+    is_hdf5 = begin.startswith(b"\x89HDF\r\n\x1a\n")
+    return next((words for name, words in DRIVERS.items() if is_hdf5 and name in begin), "")
 
 
 def check_is_file(path: str) -> None:
@@ -78,10 +116,57 @@ def damage_reported(where: str) -> Iterator[None]:
     except UnicodeDecodeError as error:
         raise DataError(f"{where}: text that is not UTF-8: {error.object!r}; write it as UTF-8") from None
     except (OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError) as error:
-        words = " ".join(str(error).split())  # HDF5's may have several lines
-        raise DataError(
-            f"{where}: cannot be read, the file is damaged or truncated: {words}; write or copy it again"
-        ) from None
+        raise DataError(f"{where}: {_why_not_read(error)}") from None
+
+
+def _why_not_read(error: Exception) -> str:
+    """What is damaged, where anything is, and how to mend it."""
+    words, code = " ".join(str(error).split()), system_code(error)  # HDF5's words may have several lines
+    if isinstance(error, TypeError) and "NumPy equivalent" in words:
+        return f"is of a type that NumPy does not have ({words}); store it as numbers"
+    if "can't open directory" in words or "not registered" in words or "filter plugin" in words:
+        return f"is compressed by an HDF5 filter that is not installed; for most filters:\n  {MEND_PLUGIN}"
+    if code:
+        return f"cannot be read: {os.strerror(code)}; that is no damage of the file, try again when it is mended"
+    return f"cannot be read, the file is damaged or truncated: {words}; write or copy it again"
+
+
+def why_not_decodable(dataset: h5py.Dataset) -> str:
+    """The HDF5 filter that some values have gone through and that is not installed here, and who has it; or ""."""
+    how = dataset.id.get_create_plist()
+    for i in range(how.get_nfilters()):
+        number, _, _, own_name = how.get_filter(i)
+        if h5py.h5z.filter_avail(number) or not _is_used(dataset, i):
+            continue
+        known, name = number in PLUGINS, PLUGINS.get(number) or ascii(own_name[:40].decode(errors="replace"))
+        mend = MEND_PLUGIN if known else "install its plugin, and name the directory of it in HDF5_PLUGIN_PATH"
+        return f"is compressed by {name} (HDF5 filter {number}), which is not installed; {mend}"
+    return ""
+
+
+def _is_used(dataset: h5py.Dataset, i: int) -> bool:
+    """Whether filter i is; one that makes a chunk no smaller may have been left out, for all of them."""
+    if not hasattr(dataset.id, "chunk_iter"):  # HDF5 before 1.12.3
+        return True
+    return bool(dataset.id.chunk_iter(lambda chunk: None if chunk.filter_mask & 1 << i else True))
+
+
+def why_not_typed(dataset: h5py.Dataset) -> str:
+    """The field of a table, or the data set, that has a type that NumPy does not have; or ""."""
+    kind = dataset.id.get_type()
+    try:
+        _ = kind.dtype
+        return ""
+    except TypeError as error:
+        words = f"is of a type that NumPy does not have ({error}); store it as numbers"
+    if isinstance(kind, h5py.h5t.TypeCompoundID):
+        for i in range(kind.get_nmembers()):
+            try:
+                _ = kind.get_member_type(i).dtype
+            except TypeError as error:
+                name = kind.get_member_name(i).decode(errors="replace")
+                return f"has a field {name} of a type that NumPy does not have ({error}); store it as numbers"
+    return words
 
 
 def _why_not_opened(error: Exception) -> str:

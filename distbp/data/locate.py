@@ -21,6 +21,8 @@ from distbp.data.data_file import (
     names_in,
     opened,
     stamp,
+    why_not_decodable,
+    why_not_typed,
 )
 from distbp.data.layout import CLASSES, TARGETS, Column, Layout, Part, few, inside
 from distbp.data.names import FILE, GROUP, Index, Name, parse, quoted
@@ -200,8 +202,8 @@ def _is_empty(place: _Place, name: Name) -> bool:
 def _item(place: _Place, name: str) -> tuple[Any, str, str | None]:
     """What a name is at a place: a data set or a coded group, its path; or a table, its path and the field; or None."""
     group = place.follow(place.split)
-    if isinstance(group, h5py.Dataset) and group.dtype.names:  # the split itself is a table
-        return (group, place.split, name) if name in group.dtype.names else (None, place.split, None)
+    if isinstance(group, h5py.Dataset):  # the split itself is a table
+        return (group, place.split, name) if name in fields_of(group) else (None, place.split, None)
     path = place.inside(name)
     found = place.follow(path) if name else group
     if isinstance(found, h5py.Dataset | h5py.Group):
@@ -366,8 +368,10 @@ def _attribute(place: _Place, name: Name, item: Any, attribute: str) -> Any:
 
 def _check_split(place: _Place) -> None:
     group = place.follow(place.split)
-    if isinstance(group, h5py.Group) or (isinstance(group, h5py.Dataset) and group.dtype.names):
+    if isinstance(group, h5py.Group) or (isinstance(group, h5py.Dataset) and fields_of(group)):
         return
+    if isinstance(group, h5py.Dataset) and (why := why_not_typed(group)):
+        raise DataError(f"{place.path}: {place.split} {why}")
     there = ", ".join(names_in(place.file, h5py.Group)) or "none"
     whole = "; the data sets at its top are --split /" if names_in(place.file, h5py.Dataset) else ""
     raise DataError(f"{place.path}: no split {place.split!r}; the splits (groups) of this file are: {there}{whole}")
@@ -382,6 +386,8 @@ def _check_dataset(place: _Place, dataset: h5py.Dataset, where: str) -> None:
             f"{where} keeps its values in other files; copy them into this one, or, if you know where "
             "the file comes from, add --trust-links"
         )
+    if why := why_not_typed(dataset) or why_not_decodable(dataset):
+        raise DataError(f"{where} {why}")
     if not place.asked.trust_links:  # then it is in this file
         check_chunks(dataset, where, stamp(place.path)[0])
     missing = missing_source(place.path, dataset)
@@ -393,7 +399,7 @@ def _not_there(place: _Place, name: Name, option: str) -> str:
     """The words where a name is of nothing: what there is instead."""
     group = place.follow(place.split)
     if isinstance(group, h5py.Dataset):
-        return f"{place.path}: {place.split} has no field {name}; it has {', '.join(group.dtype.names)} (see {option})"
+        return f"{place.path}: {place.split} has no field {name}; it has {', '.join(fields_of(group))} (see {option})"
     here: list[str] = []
     for one in names_in(group, h5py.Dataset):
         fields = fields_of(member(group, one))

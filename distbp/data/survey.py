@@ -164,9 +164,9 @@ def candidates(path: str, split: str, trust_links: bool) -> list[Candidate]:
     """The columns of a split of a file.  Raises DataError where there is no such split."""
     with opened(path) as file:
         group = follow(file, path, split, trust_links)
-        if isinstance(group, h5py.Dataset) and group.dtype.names:
+        if isinstance(group, h5py.Dataset) and fields_of(group):
             rows = len(group)
-            return [Candidate(name, "", not group.dtype[name].shape, rows) for name in group.dtype.names]
+            return [Candidate(name, "", not group.dtype[name].shape, rows) for name in fields_of(group)]
         if not isinstance(group, h5py.Group):
             there = ", ".join(names_in(file, h5py.Group)) or "none"
             raise DataError(f"{path}: no split {split!r}; the splits (groups) of this file are: {there}")

@@ -23,6 +23,7 @@ import h5py
 import numpy as np
 
 from distbp import __version__
+from distbp.data.data_file import PLUGINS
 from distbp.doctor.directory_check import check_directory
 from distbp.doctor.findings import FAIL, LEVELS, OK, WARN, Finding, merged
 from distbp.errors import DistbpError, LaunchError
@@ -107,9 +108,12 @@ def _guarded(check: Check) -> list[Finding]:
 def check_versions() -> list[Finding]:
     """What is installed."""
     hdf5 = f"NumPy {np.__version__}, h5py {h5py.__version__}, HDF5 {h5py.version.hdf5_version}"
+    plugins = [name for number, name in PLUGINS.items() if h5py.h5z.filter_avail(number)]
+    none = "none beside HDF5's own; for files that need others: pip install hdf5plugin, and set HDF5_PLUGIN_PATH"
     return [
         Finding(OK, "distbp", f"{__version__}, Python {platform.python_version()} ({sys.executable})"),
         Finding(OK, "libraries", hdf5),
+        Finding(OK, "HDF5 filters", ", ".join(plugins) or none),
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp.data.scaling import is_constant
 from distbp.mathematics.finite import first_not_finite
 
 
@@ -23,10 +24,12 @@ class ColumnStatistics:
         self.low, self.high = np.full(columns, np.inf), np.full(columns, -np.inf)
         self.rows = self.bad_values = self.bad_rows = 0
         self.first_bad: int | None = None
+        self._dtype: np.dtype[Any] = np.dtype(np.float64)
 
     @np.errstate(over="ignore", invalid="ignore")
     def add(self, block: NDArray[Any]) -> None:
         """More rows, shape (rows, columns)."""
+        self._dtype = block.dtype
         values = block.astype(np.float64)
         bad = first_not_finite(block)
         if bad is None:
@@ -58,8 +61,8 @@ class ColumnStatistics:
 
     @property
     def constant(self) -> NDArray[np.int64]:
-        """Columns with one value in all rows."""
-        return np.flatnonzero(self.low == self.high)
+        """Columns with one value in all rows, but for rounding (see `distbp.data.scaling`)."""
+        return np.flatnonzero(is_constant(self.low, self.high, self._dtype) & (self.count > 0))
 
     @np.errstate(over="ignore", invalid="ignore")
     def overall(self) -> tuple[float, float]:

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import csv
 import io
-import os
+from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
 from distbp.data.problem import Problem
 from distbp.mathematics.batches import pieces
-from distbp.prediction.predictions import name_of_values, read_off
-
-CELLS = 2**16  # that are written at a time
-DIGITS = {"float32": 9, "float64": 17}  # with so many, every number is read back to the same bits
+from distbp.prediction.predictions import read_off
+from distbp.prediction.text_file import CELLS, DIGITS, TextFile
 
 
 class CSVPredictions:
-    """For a classifier: class, and probability_LABEL or output_LABEL for each label.  For targets: their columns.
+    """A cell for each of `columns` (see `column_names`).  See `PredictionFile`."""
 
-    UTF-8, lines end with \\n.  See `PredictionFile`.
-    """
-
-    def __init__(self, file: int, problem: Problem, y: str) -> None:
-        """`y`: the names of the data sets that the targets were learnt from, with commas between them."""
-        self._file = open(os.dup(file), "w", encoding="utf-8", newline="")  # noqa: SIM115
-        self._problem = problem
-        self._labels = [_quoted([str(label)]) for label in problem.labels or ()]
-        self._header = _quoted(_columns(problem, y)) + "\n"
+    def __init__(
+        self, file: int, problem: Problem, columns: Sequence[str], *, delimiter: str = ",", compressed: bool = False
+    ) -> None:
+        self._file, self._problem, self._delimiter = TextFile(file, compressed=compressed), problem, delimiter
+        self._labels = [self._quoted([str(label)]) for label in problem.labels or ()]
+        self._header = self._quoted(columns) + "\n"
 
     def write(self, a: NDArray[Any]) -> None:
         """Adds lines."""
@@ -36,7 +31,7 @@ class CSVPredictions:
         self._header = ""
         classes, values = read_off(self._problem, a)
         number = f"%.{DIGITS[values.dtype.name]}g"
-        line = ",".join([*(["%s"] if self._labels else []), *[number] * values.shape[1]]) + "\n"
+        line = self._delimiter.join([*(["%s"] if self._labels else []), *[number] * values.shape[1]]) + "\n"
         for first, last in pieces(0, len(values), max(1, CELLS // values.shape[1])):
             columns = values[first:last].T.tolist()
             if classes is not None:
@@ -47,21 +42,8 @@ class CSVPredictions:
         """Writes what has not been written."""
         self._file.close()
 
-
-def _columns(problem: Problem, y: str) -> list[str]:
-    """Targets have the names of their data sets, where these are of one column each, else y or y_0, y_1, …"""
-    name = name_of_values(problem)
-    if problem.labels is not None:
-        return ["class", *(f"{name}_{label}" for label in problem.labels)]
-    n_F = problem.network.sizes[-1]
-    names = [name.strip() for name in y.split(",") if name.strip()]
-    if len(names) == len(set(names)) == n_F:
-        return names
-    return [name] if n_F == 1 else [f"{name}_{j}" for j in range(n_F)]
-
-
-def _quoted(cells: list[str]) -> str:
-    """A line, without its end.  With the writer's own line ends a carriage return is quoted too."""
-    line = io.StringIO(newline="")
-    csv.writer(line).writerow(cells)
-    return line.getvalue().removesuffix("\r\n")
+    def _quoted(self, cells: Sequence[str]) -> str:
+        """A line, without its end.  With the writer's own line ends a carriage return is quoted too."""
+        line = io.StringIO(newline="")
+        csv.writer(line, delimiter=self._delimiter).writerow(cells)
+        return line.getvalue().removesuffix("\r\n")

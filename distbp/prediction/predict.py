@@ -24,8 +24,7 @@ from distbp.mathematics.backprop import Piece, forward, piece_bytes, piece_sampl
 from distbp.mathematics.batches import pieces, shard
 from distbp.mathematics.finite import first_not_finite
 from distbp.mathematics.network import Network
-from distbp.prediction.csv_predictions import CSVPredictions
-from distbp.prediction.hdf5_predictions import HDF5Predictions
+from distbp.prediction.formats import check_format, new_predictions
 from distbp.prediction.predictions import PredictionFile
 from distbp.ranks.communicator import Communicator, agree, on_first
 from distbp.ranks.stop import Pulse
@@ -45,12 +44,13 @@ def predict(
     advance: Callable[[int], None] = lambda samples: None,
     pulse: Pulse = lambda phase: None,
 ) -> None:
-    """Writes `out`, CSV where its name ends so, else HDF5; it appears when it is complete.
+    """Writes `out`, in the format that its ending says (see `formats`); it appears when it is complete.
 
-    `pulse` is called again and again.  Raises RunError, or DataError for files that cannot be read any more or rows
-    whose outputs are not finite, or what `pulse` raises, agreed by all ranks.
+    `pulse` is called again and again.  Raises UsageError for another ending, RunError, DataError for files that
+    cannot be read any more or rows whose outputs are not finite, or what `pulse` raises, agreed by all ranks.
     """
     on_first(comm, lambda: check_out(out, inputs, overwrite=overwrite))
+    on_first(comm, lambda: check_format(out))
     outputs = _Outputs(comm, state, data, pulse)
     file = on_first(comm, lambda: _NewPredictions(out, state, len(data), overwrite=overwrite))
     with closing(file) if file else nullcontext():
@@ -130,10 +130,7 @@ class _NewPredictions:
             raise RunError(f"{out.parent}: cannot write here: {why_not_written(error)}") from None
         self._file: PredictionFile
         try:
-            if out.name.lower().endswith(".csv"):
-                self._file = CSVPredictions(self._new.descriptor, state.problem, state.config.y)
-            else:
-                self._file = HDF5Predictions(self._new.descriptor, state.problem, N)
+            self._file = new_predictions(out, self._new.descriptor, state.problem, state.config.y, N)
         except BaseException:
             self._new.close()
             raise
