@@ -9,14 +9,17 @@ import numpy as np
 from family import Case, Truth, classes_of, drawn, family, generator, last, weighted
 
 
-@family("ClimSim: inputs and outputs of a step in two files, samples along the last axis", "netCDF4")
+@family("netCDF4")
 def climsim(folder: Path) -> Case:
+    """ClimSim: inputs and outputs of a step in two files, samples along the last axis."""
     import netCDF4
 
     rng = generator()
     steps, lev, ncol = 4, 6, 80
     state = rng.standard_normal((steps, 3, lev, ncol)) * 5 + 250
-    x = np.concatenate([np.moveaxis(state, 3, 1).reshape(steps * ncol, 3 * lev)[:, : 2 * lev], state[:, 2, 0].reshape(-1, 1)], 1)
+    x = np.concatenate(
+        [np.moveaxis(state, 3, 1).reshape(steps * ncol, 3 * lev)[:, : 2 * lev], state[:, 2, 0].reshape(-1, 1)], 1
+    )
     y = weighted(x, 2) * 7 + 100
     for step in range(steps):
         for kind in ("mli", "mlo"):
@@ -24,7 +27,11 @@ def climsim(folder: Path) -> Case:
                 file.createDimension("ncol", ncol)
                 file.createDimension("lev", lev)
                 if kind == "mli":
-                    columns = {"state_t": state[step, 0], "state_q0001": state[step, 1], "pbuf_SOLIN": state[step, 2, 0]}
+                    columns = {
+                        "state_t": state[step, 0],
+                        "state_q0001": state[step, 1],
+                        "pbuf_SOLIN": state[step, 2, 0],
+                    }
                 else:
                     out = y[step * ncol : (step + 1) * ncol]
                     columns = {"state_t": state[step, 0] + 1, "cam_out_NETSW": out[:, 0], "cam_out_FLWDS": out[:, 1]}
@@ -88,8 +95,9 @@ POINTS = "--x 'u10[samples,samples,samples],v10[samples,samples,samples],t2m[sam
 NAMED = "[time=samples,latitude=samples,longitude=samples]"
 
 
-@family("ERA5: packed maps, netCDF-4; a point of the map is a sample", "xarray", "netCDF4")
+@family("xarray", "netCDF4")
 def era5(folder: Path) -> Case:
+    """ERA5: packed maps, netCDF-4; a point of the map is a sample."""
     truth = _era5(folder, "era5.nc", "netcdf4", "NETCDF4")
     return Case(
         [
@@ -102,8 +110,9 @@ def era5(folder: Path) -> Case:
     )
 
 
-@family("ERA5: packed maps, netCDF classic (64-bit offset)", "xarray", "netCDF4")
+@family("xarray", "netCDF4")
 def era5_classic(folder: Path) -> Case:
+    """ERA5: packed maps, netCDF classic (64-bit offset)."""
     truth = _era5(folder, "era5.nc", "netcdf4", "NETCDF3_64BIT")
     return Case(
         [f"import era5.nc {POINTS} --y 'sshf{NAMED}' --test-last 0.25 --out d.h5", "inspect d.h5"],
@@ -112,8 +121,9 @@ def era5_classic(folder: Path) -> Case:
     )
 
 
-@family("maps, a month is a sample: from all of a map to an index", "xarray", "netCDF4")
+@family("xarray", "netCDF4")
 def maps(folder: Path) -> Case:
+    """Maps, a month is a sample: from all of a map to an index."""
     import xarray as xr
 
     rng = generator()
@@ -131,8 +141,9 @@ def maps(folder: Path) -> Case:
     )
 
 
-@family("GOES ABI: bands over (y, x), with coordinates called y and x", "netCDF4")
+@family("netCDF4")
 def goes(folder: Path) -> Case:
+    """GOES ABI: bands over (y, x), with coordinates called y and x."""
     import netCDF4
 
     rng = generator()
@@ -166,8 +177,9 @@ def goes(folder: Path) -> Case:
     )
 
 
-@family("stations (Argo, ARM): labels as characters, and as flags with meanings", "netCDF4")
+@family("netCDF4")
 def stations(folder: Path) -> Case:
+    """Stations (Argo, ARM): labels as characters, and as flags with meanings."""
     import netCDF4
 
     rng = generator()
@@ -206,8 +218,9 @@ def _is_column(path: Path, name: str, truth: Any) -> None:
     assert found == [one.decode() for one in truth.tolist()], f"{path.name}: {name} is {found[:3]}, not {truth[:3]}"
 
 
-@family("netCDF: fill values, limits, unsigned bytes, as netCDF4 reads them", "netCDF4")
+@family("netCDF4")
 def netcdf_missing(folder: Path) -> Case:
+    """NetCDF: fill values, limits, unsigned bytes, as netCDF4 reads them."""
     import netCDF4
 
     rng = generator()
@@ -252,8 +265,9 @@ def netcdf_missing(folder: Path) -> Case:
     )
 
 
-@family("xarray: categories as text, a missing duration", "xarray", "netCDF4")
+@family("xarray", "netCDF4")
 def xarray_times(folder: Path) -> Case:
+    """Xarray: categories as text, a missing duration."""
     import xarray as xr
 
     rng = generator()

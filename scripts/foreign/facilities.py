@@ -8,8 +8,9 @@ import numpy as np
 from family import Case, Truth, classes_of, drawn, family, generator, last
 
 
-@family("NeXus: soft links to the detector, written by nexusformat", "nexusformat")
+@family("nexusformat")
 def nexus(folder: Path) -> Case:
+    """NeXus: soft links to the detector, written by nexusformat."""
     from nexusformat.nexus import NXdata, NXdetector, NXentry, NXfield, NXinstrument, NXlink, NXroot
 
     x = generator().integers(0, 60000, (200, 4, 4)).astype(np.uint16)
@@ -30,8 +31,9 @@ def nexus(folder: Path) -> Case:
     )
 
 
-@family("Eiger: the data are external links to files beside; trained on as they are")
+@family()
 def eiger(folder: Path) -> Case:
+    """Eiger: the data are external links to files beside; trained on as they are."""
     import h5py
 
     x = generator().integers(0, 6000, (240, 3, 5)).astype(np.uint32)
@@ -57,8 +59,9 @@ def eiger(folder: Path) -> Case:
     )
 
 
-@family("EEG: a group a subject, one of them for testing")
+@family()
 def eeg_subjects(folder: Path) -> Case:
+    """EEG: a group a subject, one of them for testing."""
     import h5py
 
     x = generator().standard_normal((320, 3, 5)).astype(np.float32)
@@ -78,8 +81,9 @@ def eeg_subjects(folder: Path) -> Case:
     )
 
 
-@family("EEG: trials along the last axis")
+@family()
 def eeg_trials_last(folder: Path) -> Case:
+    """EEG: trials along the last axis."""
     import h5py
 
     x = generator().standard_normal((240, 3, 6)).astype(np.float32)
@@ -99,8 +103,9 @@ def eeg_trials_last(folder: Path) -> Case:
     )
 
 
-@family("speech (TIMIT): a group an utterance, of unequal lengths")
+@family()
 def speech(folder: Path) -> Case:
+    """Speech (TIMIT): a group an utterance, of unequal lengths."""
     import h5py
 
     rng = generator()
@@ -125,8 +130,9 @@ def speech(folder: Path) -> Case:
     )
 
 
-@family("detector data packed with bitshuffle and blosc: the filter plugins of hdf5plugin", "hdf5plugin")
+@family("hdf5plugin")
 def filters(folder: Path) -> Case:
+    """Detector data packed with bitshuffle and blosc: the filter plugins of hdf5plugin."""
     import h5py
     import hdf5plugin
 

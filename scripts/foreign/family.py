@@ -73,12 +73,12 @@ class Family:
 FAMILIES: dict[str, Family] = {}
 
 
-def family(title: str, *needs: str) -> Callable[[Callable[[Path], Case]], Callable[[Path], Case]]:
-    """Adds a function to the families, under its name with - for _."""
+def family(*needs: str) -> Callable[[Callable[[Path], Case]], Callable[[Path], Case]]:
+    """Adds a function to the families, under its name with - for _; its docstring says what the files are."""
 
     def add(make: Callable[[Path], Case]) -> Callable[[Path], Case]:
         name = make.__name__.replace("_", "-")
-        FAMILIES[name] = Family(name, title, needs, make)
+        FAMILIES[name] = Family(name, (make.__doc__ or "").strip().rstrip("."), needs, make)
         return make
 
     return add
@@ -124,4 +124,6 @@ def check_equal(one: Path, other: Path) -> None:
         for name in ("test/x", "test/y"):
             found, wanted = a[name][:], b[name][:]
             same = found.dtype.kind == "O" and found.tolist() == wanted.tolist()
-            assert same or np.allclose(found, wanted, rtol=1e-6, atol=0), f"{name} of {one.name} and {other.name} differ"
+            assert same or np.allclose(found, wanted, rtol=1e-6, atol=0), (
+                f"{name} of {one.name} and {other.name} differ"
+            )

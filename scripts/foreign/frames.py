@@ -9,8 +9,9 @@ import numpy as np
 from family import DATA, Case, Truth, check_equal, classes_of, drawn, family, generator, last, weighted
 
 
-@family("halo catalogue: a group with columns x, y, z, mass")
+@family()
 def halos(folder: Path) -> Case:
+    """Halo catalogue: a group with columns x, y, z, mass."""
     import h5py
 
     columns = generator().uniform(0, 100, (300, 4))
@@ -33,8 +34,9 @@ def halos(folder: Path) -> Case:
     )
 
 
-@family("halo catalogue: a compound table with id, x, y, z, mass")
+@family()
 def catalogue(folder: Path) -> Case:
+    """Halo catalogue: a compound table with id, x, y, z, mass."""
     import h5py
 
     rng = generator()
@@ -70,8 +72,9 @@ def _sensors() -> tuple[Any, Any]:
     return frame, y
 
 
-@family("sensors: pandas HDFStore, a table with data columns, a category with gaps", "pandas", "tables")
+@family("pandas", "tables")
 def hdfstore(folder: Path) -> Case:
+    """Sensors: pandas HDFStore, a table with data columns, a category with gaps."""
     frame, y = _sensors()
     frame.loc[frame.index[4], "state"] = None
     frame.to_hdf(folder / "readings.h5", key="readings", format="table", data_columns=True)
@@ -94,8 +97,9 @@ def hdfstore(folder: Path) -> Case:
     )
 
 
-@family("sensors: pandas HDFStore, fixed format", "pandas", "tables")
+@family("pandas", "tables")
 def hdfstore_fixed(folder: Path) -> Case:
+    """Sensors: pandas HDFStore, fixed format."""
     frame, y = _sensors()
     numbers = frame[["volt", "amp", "temp"]].assign(busy=y)
     numbers.to_hdf(folder / "fixed.h5", key="df", format="fixed")
@@ -110,8 +114,19 @@ def hdfstore_fixed(folder: Path) -> Case:
     )
 
 
-@family("PyTables: columns of booleans, enumerations, and times", "tables")
+@family("tables")
 def pytables(folder: Path) -> Case:
+    """PyTables: columns of booleans and enumerations."""
+    return _pytables(folder, with_times=False)
+
+
+@family("tables")
+def pytables_times(folder: Path) -> Case:
+    """PyTables: a column of times (Time64Col), for which NumPy has no type, beside others."""
+    return _pytables(folder, with_times=True)
+
+
+def _pytables(folder: Path, *, with_times: bool) -> Case:
     import tables
 
     rng = generator()
@@ -119,35 +134,38 @@ def pytables(folder: Path) -> Case:
     flag = rng.integers(0, 2, 300).astype(bool)
     inputs = np.concatenate([x, flag[:, None]], 1)
     y = classes_of(inputs, 3)
-    kinds = tables.Enum(["red", "green", "blue"])
-
-    class Row(tables.IsDescription):  # type: ignore[misc]
-        a = tables.Float64Col(pos=0)
-        b = tables.Float64Col(pos=1)
-        flag = tables.BoolCol(pos=2)
-        colour = tables.EnumCol(kinds, "red", base="uint8", pos=3)
-        when = tables.Time64Col(pos=4)
-
+    names = ("red", "green", "blue")
+    kinds = tables.Enum(names)
+    columns = {
+        "a": tables.Float64Col(pos=0),
+        "b": tables.Float64Col(pos=1),
+        "flag": tables.BoolCol(pos=2),
+        "colour": tables.EnumCol(kinds, "red", base="uint8", pos=3),
+    }
+    if with_times:
+        columns["when"] = tables.Time64Col(pos=4)
     with tables.open_file(str(folder / "events.h5"), "w") as file:
-        table = file.create_table("/", "events", Row)
+        table = file.create_table("/", "events", columns)
         for i in range(300):
-            row = table.row
-            row["a"], row["b"], row["flag"], row["when"] = x[i, 0], x[i, 1], flag[i], 1.7e9 + i
-            row["colour"] = kinds[("red", "green", "blue")[y[i]]]
-            row.append()
+            table.row["a"], table.row["b"], table.row["flag"] = x[i, 0], x[i, 1], flag[i]
+            table.row["colour"] = kinds[names[y[i]]]
+            if with_times:
+                table.row["when"] = 1.7e9 + i
+            table.row.append()
     return Case(
         [
             "inspect events.h5",
             "import events.h5 --split events --x a,b,flag --y colour --test-fraction 0.25 --out d.h5",
         ],
-        Truth(inputs, np.array(["red", "green", "blue"])[y], drawn=drawn(y, 0.25), names=("a", "b", "flag")),
+        Truth(inputs, np.array(names)[y], drawn=drawn(y, 0.25), names=("a", "b", "flag")),
         says=("events",),
         enough=0.8,
     )
 
 
-@family("HDF5 enumerations as labels", "h5py")
+@family("h5py")
 def enumeration(folder: Path) -> Case:
+    """HDF5 enumerations as labels."""
     import h5py
 
     x = generator().standard_normal((300, 4))
@@ -168,8 +186,9 @@ def enumeration(folder: Path) -> Case:
     )
 
 
-@family("Kaggle: CSV with Id, text categories, empty cells, an integer target; test.csv without target", "pandas")
+@family("pandas")
 def kaggle(folder: Path) -> Case:
+    """Kaggle: CSV with Id, text categories, empty cells, an integer target; test.csv without target."""
     import pandas as pd
 
     rng = generator()
@@ -213,8 +232,9 @@ def _near(path: Path, truth: Any) -> None:
     assert error < 0.5, f"{path.name}: predictions are off by {error:.2f} spreads"
 
 
-@family("pandas: CSV and Parquet with the index among the columns", "pandas", "pyarrow")
+@family("pandas", "pyarrow")
 def pandas_index(folder: Path) -> Case:
+    """Pandas: CSV and Parquet with the index among the columns."""
     import pandas as pd
 
     x = generator().standard_normal((300, 3))
@@ -235,8 +255,9 @@ def pandas_index(folder: Path) -> Case:
     )
 
 
-@family("a directory of Parquet files (hive), with decimals and dictionaries", "pyarrow")
+@family("pyarrow")
 def parquet_directory(folder: Path) -> Case:
+    """A directory of Parquet files (hive), with decimals and dictionaries."""
     from decimal import Decimal
 
     import pyarrow as pa
@@ -254,7 +275,10 @@ def parquet_directory(folder: Path) -> Case:
         }
     )
     ds.write_dataset(
-        table, folder / "sales", format="parquet", partitioning=ds.partitioning(pa.schema([("year", pa.int32())]), flavor="hive")
+        table,
+        folder / "sales",
+        format="parquet",
+        partitioning=ds.partitioning(pa.schema([("year", pa.int32())]), flavor="hive"),
     )
     inputs = np.stack([x[:, 0], x[:, 1], x[:, 2].astype(np.float32)], 1)
     return Case(
@@ -264,8 +288,9 @@ def parquet_directory(folder: Path) -> Case:
     )
 
 
-@family("polars: Parquet with lists and categories; Arrow IPC", "polars")
+@family("polars")
 def polars_lists(folder: Path) -> Case:
+    """Polars: Parquet with lists and categories; Arrow IPC."""
     import polars as pl
 
     x = generator().standard_normal((300, 5))
@@ -287,8 +312,9 @@ def polars_lists(folder: Path) -> Case:
     )
 
 
-@family("Feather and Arrow streams of PyArrow", "pyarrow")
+@family("pyarrow")
 def feather(folder: Path) -> Case:
+    """Feather and Arrow streams of PyArrow."""
     import pyarrow as pa
     import pyarrow.feather
 
@@ -310,8 +336,9 @@ def feather(folder: Path) -> Case:
     )
 
 
-@family("Zarr: a group of arrays, version 3", "zarr")
+@family("zarr")
 def zarr_v3(folder: Path) -> Case:
+    """Zarr: a group of arrays, version 3."""
     import zarr
 
     x = generator().standard_normal((300, 2, 3)).astype(np.float32)
@@ -326,8 +353,9 @@ def zarr_v3(folder: Path) -> Case:
     )
 
 
-@family("Zarr: written by xarray, version 2, packed", "zarr", "xarray")
+@family("zarr", "xarray")
 def zarr_xarray(folder: Path) -> Case:
+    """Zarr: written by xarray, version 2, packed."""
     import xarray as xr
 
     rng = generator()
@@ -373,8 +401,9 @@ def _stars() -> tuple[Any, Any]:
     return table, inputs
 
 
-@family("FITS: a binary table of astropy, big-endian, with a column of arrays", "astropy")
+@family("astropy")
 def fits_table(folder: Path) -> Case:
+    """FITS: a binary table of astropy, big-endian, with a column of arrays."""
     table, x = _stars()
     table.write(folder / "stars.fits")
     y = np.array(table["CLASS"])
@@ -386,8 +415,9 @@ def fits_table(folder: Path) -> Case:
     )
 
 
-@family("astropy: ECSV, CSV after lines of YAML", "astropy")
+@family("astropy")
 def ecsv(folder: Path) -> Case:
+    """Astropy: ECSV, CSV after lines of YAML."""
     table, x = _stars()
     table.remove_column("flux")
     table.write(folder / "stars.ecsv", delimiter=",")
@@ -401,8 +431,9 @@ def ecsv(folder: Path) -> Case:
     )
 
 
-@family("astropy: a table in HDF5 with its hidden description", "astropy", "h5py")
+@family("astropy", "h5py")
 def astropy_hdf5(folder: Path) -> Case:
+    """Astropy: a table in HDF5 with its hidden description."""
     table, x = _stars()
     table.remove_column("flux")
     table.convert_unicode_to_bytestring()
@@ -417,8 +448,9 @@ def astropy_hdf5(folder: Path) -> Case:
     )
 
 
-@family("graphs' nodes as npz (Amazon photo): a sparse matrix in four arrays", "scipy")
+@family("scipy")
 def graph_nodes(folder: Path) -> Case:
+    """Graphs' nodes as npz (Amazon photo): a sparse matrix in four arrays."""
     from scipy import sparse
 
     rng = generator()
@@ -440,8 +472,9 @@ def graph_nodes(folder: Path) -> Case:
     )
 
 
-@family("graphs' nodes as npz (Reddit): a column says which rows are for testing")
+@family()
 def reddit(folder: Path) -> Case:
+    """Graphs' nodes as npz (Reddit): a column says which rows are for testing."""
     x = generator().standard_normal((360, 6))
     y = classes_of(x, 3)
     types = np.array([1, 1, 1, 3])[np.arange(360) % 4]
@@ -453,8 +486,9 @@ def reddit(folder: Path) -> Case:
     )
 
 
-@family("scipy's save_npz and labels as NPY", "scipy")
+@family("scipy")
 def save_npz(folder: Path) -> Case:
+    """Scipy's save_npz and labels as NPY."""
     from scipy import sparse
 
     x = (generator().random((360, 20)) < 0.3) * 2.5
@@ -469,8 +503,9 @@ def save_npz(folder: Path) -> Case:
     )
 
 
-@family("NPZ with identifiers and weights beside x and y")
+@family()
 def npz_beside(folder: Path) -> Case:
+    """NPZ with identifiers and weights beside x and y."""
     x = generator().standard_normal((300, 4))
     y = classes_of(x, 3)
     names = np.array(["p", "q", "r", "s"])
@@ -482,8 +517,9 @@ def npz_beside(folder: Path) -> Case:
     )
 
 
-@family("NumPy: a pair of NPY files, Fortran order, whole numbers of a float type as labels")
+@family()
 def npy_pair(folder: Path) -> Case:
+    """NumPy: a pair of NPY files, Fortran order, whole numbers of a float type as labels."""
     x = generator().standard_normal((300, 4))
     y = classes_of(x, 3)
     np.save(folder / "X.npy", np.asfortranarray(x.astype(">f4")))

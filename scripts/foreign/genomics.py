@@ -36,8 +36,9 @@ def cells(X: Any, kind: Any, **columns: Any) -> Any:
     return anndata.AnnData(X, obs=obs, var=pd.DataFrame(index=[f"G{j}" for j in range(GENES)]))
 
 
-@family("single cells: .h5ad, sparse X", "anndata", "scipy")
+@family("anndata", "scipy")
 def h5ad_sparse(folder: Path) -> Case:
+    """Single cells: .h5ad, sparse X."""
     from scipy import sparse
 
     x, kind = counts_and_types()
@@ -54,8 +55,9 @@ def h5ad_sparse(folder: Path) -> Case:
     )
 
 
-@family("single cells: .h5ad, sparse X by columns (CSC), a layer", "anndata", "scipy")
+@family("anndata", "scipy")
 def h5ad_layer(folder: Path) -> Case:
+    """Single cells: .h5ad, sparse X by columns (CSC), a layer."""
     from scipy import sparse
 
     x, kind = counts_and_types()
@@ -73,8 +75,9 @@ def h5ad_layer(folder: Path) -> Case:
     )
 
 
-@family("single cells: .h5ad, an embedding, trained on as it is", "anndata")
+@family("anndata")
 def h5ad_embedding(folder: Path) -> Case:
+    """Single cells: .h5ad, an embedding, trained on as it is."""
     x, kind = counts_and_types()
     data = cells(x, kind)
     data.obsm["X_pca"] = x @ generator().standard_normal((GENES, 8)).astype(np.float32)
@@ -91,8 +94,9 @@ def h5ad_embedding(folder: Path) -> Case:
     )
 
 
-@family("single cells: .h5ad, dense X, types missing", "anndata")
+@family("anndata")
 def h5ad_missing(folder: Path) -> Case:
+    """Single cells: .h5ad, dense X, types missing."""
     x, kind = counts_and_types()
     kind[::9] = -1
     cells(x, kind).write_h5ad(folder / "cells.h5ad")
@@ -110,8 +114,9 @@ def h5ad_missing(folder: Path) -> Case:
     )
 
 
-@family("single cells: .h5ad, nullable columns under a mask", "anndata")
+@family("anndata")
 def h5ad_nullable(folder: Path) -> Case:
+    """Single cells: .h5ad, nullable columns under a mask."""
     import pandas as pd
 
     x, kind = counts_and_types()
@@ -131,8 +136,9 @@ def h5ad_nullable(folder: Path) -> Case:
     )
 
 
-@family("10x Genomics: matrix.h5 (a column is a cell) and clusters.csv", "scipy")
+@family("scipy")
 def ten_x(folder: Path) -> Case:
+    """10x Genomics: matrix.h5 (a column is a cell) and clusters.csv."""
     import h5py
     from scipy import sparse
 

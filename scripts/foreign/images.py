@@ -17,8 +17,9 @@ def pictures(N: int, shape: tuple[int, ...] = (4, 4), K: int = 3) -> tuple[Any, 
     return x, classes_of(x, K)
 
 
-@family("usps.h5: train/data, train/target; test/…; the file as it is")
+@family()
 def usps(folder: Path) -> Case:
+    """Usps.h5: train/data, train/target; test/…; the file as it is."""
     import h5py
 
     x, y = pictures(320)
@@ -36,8 +37,9 @@ def usps(folder: Path) -> Case:
     )
 
 
-@family("Galaxy10.h5: images and ans at the top")
+@family()
 def galaxy10(folder: Path) -> Case:
+    """Galaxy10.h5: images and ans at the top."""
     import h5py
 
     x, y = pictures(300, (3, 3, 3))
@@ -52,8 +54,9 @@ def galaxy10(folder: Path) -> Case:
     )
 
 
-@family("train_signs.h5: train_set_x, train_set_y, list_classes; the test set in a second file")
+@family()
 def signs(folder: Path) -> Case:
+    """Train_signs.h5: train_set_x, train_set_y, list_classes; the test set in a second file."""
     import h5py
 
     x, y = pictures(320, (3, 3, 2))
@@ -72,8 +75,9 @@ def signs(folder: Path) -> Case:
     )
 
 
-@family("Keras' mnist.npz: x_train, y_train, x_test, y_test")
+@family()
 def mnist_npz(folder: Path) -> Case:
+    """Keras' mnist.npz: x_train, y_train, x_test, y_test."""
     x, y = pictures(320)
     np.savez(folder / "mnist.npz", x_train=x[:240], y_train=y[:240], x_test=x[240:], y_test=y[240:])
     return Case(
@@ -84,8 +88,9 @@ def mnist_npz(folder: Path) -> Case:
     )
 
 
-@family("MNIST's own files: IDX, gzipped")
+@family()
 def mnist_idx(folder: Path) -> Case:
+    """MNIST's own files: IDX, gzipped."""
     x, y = pictures(320)
     for part, rows in (("train", slice(0, 240)), ("t10k", slice(240, 320))):
         images, labels = x[rows], y[rows].astype(np.uint8)
@@ -105,8 +110,9 @@ def mnist_idx(folder: Path) -> Case:
     )
 
 
-@family("MedMNIST: npz with a train, a val and a test part")
+@family()
 def medmnist(folder: Path) -> Case:
+    """MedMNIST: npz with a train, a val and a test part."""
     x, y = pictures(400)
     parts = {"train": slice(0, 240), "val": slice(240, 300), "test": slice(300, 400)}
     arrays = {f"{part}_images": x[rows] for part, rows in parts.items()}
@@ -122,8 +128,9 @@ def medmnist(folder: Path) -> Case:
     )
 
 
-@family("PatchCamelyon: x and y in two HDF5 files, after gunzip")
+@family()
 def pcam(folder: Path) -> Case:
+    """PatchCamelyon: x and y in two HDF5 files, after gunzip."""
     import h5py
 
     x, y = pictures(320, (3, 3, 3), 2)

@@ -28,7 +28,8 @@ def check_data_set(path: Path, truth: Truth) -> str:
     """Compares a data set that was imported with the truth; what was compared.  Raises Wrong."""
     with h5py.File(path) as file:
         parts = {name: (group["x"][:], group["y"][:]) for name, group in file.items()}
-        columns, units = ([texts(group["x"].attrs.get(name, ())) for group in file.values()][0] for name in ("columns", "units"))
+        first = next(iter(file.values()))["x"].attrs
+        columns, units = texts(first.get("columns", ())), texts(first.get("units", ()))
     order = [name for name in ("train", "val", "validation", "test") if name in parts]
     x = np.concatenate([parts[name][0].reshape(len(parts[name][0]), -1) for name in order])
     y = np.concatenate([parts[name][1] for name in order])
@@ -83,7 +84,9 @@ def _check_rows(x: Any, y: Any, true_x: Any, true_y: Any, how: str) -> None:
         found, wanted = texts(y), texts(true_y)
         if found != wanted:
             i = next((i for i, pair in enumerate(zip(found, wanted, strict=False)) if pair[0] != pair[1]), -1)
-            raise Wrong(f"labels, {how}: row {i} is {found[i]!r}, expected {wanted[i]!r}; there are {sorted(set(found))}")
+            raise Wrong(
+                f"labels, {how}: row {i} is {found[i]!r}, expected {wanted[i]!r}; there are {sorted(set(found))}"
+            )
         return
     y = np.asarray(y, np.float64).reshape(len(y), -1)
     _check_shape("y", y.shape, true_y.shape)

@@ -9,8 +9,9 @@ import numpy as np
 from family import DATA, Case, Truth, check_equal, classes_of, family, generator, last
 
 
-@family("EMNIST: MATLAB v5, nested structures with a train and a test part", "scipy")
+@family("scipy")
 def matlab_v5(folder: Path) -> Case:
+    """EMNIST: MATLAB v5, nested structures with a train and a test part."""
     from scipy.io import savemat
 
     x = generator().integers(0, 256, (320, 16)).astype(np.uint8)
@@ -32,8 +33,9 @@ def matlab_v5(folder: Path) -> Case:
     )
 
 
-@family("MATLAB v5: matrices, a row of labels", "scipy")
+@family("scipy")
 def matlab_plain(folder: Path) -> Case:
+    """MATLAB v5: matrices, a row of labels."""
     from scipy.io import savemat
 
     x = generator().standard_normal((240, 5))
@@ -46,8 +48,9 @@ def matlab_plain(folder: Path) -> Case:
     )
 
 
-@family("MATLAB v7.3, written by hdf5storage: axes turned over", "hdf5storage")
+@family("hdf5storage")
 def matlab_v73(folder: Path) -> Case:
+    """MATLAB v7.3, written by hdf5storage: axes turned over."""
     import hdf5storage
 
     x = generator().standard_normal((240, 5))
@@ -71,8 +74,9 @@ save("-text", "octave.txt", "X");
 """
 
 
-@family("Octave: save -hdf5 and save -v7", "program:octave-cli")
+@family("program:octave-cli")
 def octave(folder: Path) -> Case:
+    """Octave: save -hdf5 and save -v7."""
     x = generator().standard_normal((240, 4))
     y = classes_of(x, 2)
     np.savetxt(folder / "x.txt", x, fmt="%.17g")
@@ -84,7 +88,8 @@ def octave(folder: Path) -> Case:
         [
             "inspect octave.h5",
             "import octave.mat --task classes --test-last 0.25 --out v7.h5",
-            "import octave.h5 --x 'X/value[:, samples]' --y 'y/value[:, samples]' --task classes --test-last 0.25 --out d.h5",
+            "import octave.h5 --x 'X/value[:, samples]' --y 'y/value[:, samples]' --task classes"
+            " --test-last 0.25 --out d.h5",
         ],
         Truth(x, y, last(240, 0.25)),
         enough=0.85,

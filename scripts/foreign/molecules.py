@@ -10,8 +10,9 @@ from family import Case, Truth, family, generator, last, weighted
 ATOMS = 4
 
 
-@family("ANI-1x: a group a molecule, some energies are NaN")
+@family()
 def ani_1x(folder: Path) -> Case:
+    """ANI-1x: a group a molecule, some energies are NaN."""
     import h5py
 
     rng = generator()
@@ -43,8 +44,9 @@ def ani_1x(folder: Path) -> Case:
     )
 
 
-@family("ANI-1: groups two levels deep, the file as it is")
+@family()
 def ani_1(folder: Path) -> Case:
+    """ANI-1: groups two levels deep, the file as it is."""
     import h5py
 
     rng = generator()
@@ -69,8 +71,9 @@ def ani_1(folder: Path) -> Case:
     )
 
 
-@family("MD17: npz with strings and single values beside the arrays")
+@family()
 def md17(folder: Path) -> Case:
+    """MD17: npz with strings and single values beside the arrays."""
     rng = generator()
     R = rng.standard_normal((300, ATOMS, 3))
     E = weighted(R)[:, None] - 97000.0
@@ -86,8 +89,9 @@ def md17(folder: Path) -> Case:
     )
 
 
-@family("rMD17: npz, energies and forces together")
+@family()
 def rmd17(folder: Path) -> Case:
+    """RMD17: npz, energies and forces together."""
     rng = generator()
     coords = rng.standard_normal((300, ATOMS, 3))
     energies = weighted(coords) * 10 - 97000.0
@@ -111,8 +115,9 @@ def rmd17(folder: Path) -> Case:
     )
 
 
-@family("QM9 as CSV: names, SMILES and numbers")
+@family()
 def qm9(folder: Path) -> Case:
+    """QM9 as CSV: names, SMILES and numbers."""
     rng = generator()
     x = rng.standard_normal((300, 4)).round(5)
     y = weighted(x, 2).round(6)

@@ -17,8 +17,9 @@ def one_hot(y: Any, K: int) -> Any:
     return np.eye(K)[y]
 
 
-@family("LHC jets (hls4ml): features and one-hot labels in one matrix")
+@family()
 def lhc_matrix(folder: Path) -> Case:
+    """LHC jets (hls4ml): features and one-hot labels in one matrix."""
     import h5py
 
     x = generator().standard_normal((400, 10))
@@ -39,8 +40,9 @@ def lhc_matrix(folder: Path) -> Case:
     )
 
 
-@family("LHC jets (hls4ml): a table with columns of 0 and 1")
+@family()
 def lhc_table(folder: Path) -> Case:
+    """LHC jets (hls4ml): a table with columns of 0 and 1."""
     import h5py
 
     x = generator().standard_normal((400, 6)).astype(np.float32)
@@ -67,8 +69,9 @@ def lhc_table(folder: Path) -> Case:
     )
 
 
-@family("JetClass: ROOT, flat and jagged branches, columns of 0 and 1", "uproot", "awkward")
+@family("uproot", "awkward")
 def jetclass(folder: Path) -> Case:
+    """JetClass: ROOT, flat and jagged branches, columns of 0 and 1."""
     import awkward as ak
     import uproot
 
@@ -94,8 +97,9 @@ def jetclass(folder: Path) -> Case:
     )
 
 
-@family("jets as images in Parquet: lists of lists, and lists of unequal length", "pyarrow")
+@family("pyarrow")
 def jet_images(folder: Path) -> Case:
+    """Jets as images in Parquet: lists of lists, and lists of unequal length."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -118,8 +122,9 @@ def jet_images(folder: Path) -> Case:
     )
 
 
-@family("JetNet: a file for each class, which its name tells")
+@family()
 def jetnet(folder: Path) -> Case:
+    """JetNet: a file for each class, which its name tells."""
     import h5py
 
     rng = generator()
@@ -142,8 +147,9 @@ def jetnet(folder: Path) -> Case:
     )
 
 
-@family("HIGGS, SUSY (UCI): csv.gz without header, label first as 1.000e+00")
+@family()
 def higgs(folder: Path) -> Case:
+    """HIGGS, SUSY (UCI): csv.gz without header, label first as 1.000e+00."""
     x = generator().standard_normal((400, 8))
     y = classes_of(x, 2)
     rows = np.concatenate([y[:, None], x], 1)
@@ -156,8 +162,9 @@ def higgs(folder: Path) -> Case:
     )
 
 
-@family("ATLAS Higgs challenge: -999.0 is missing, a column says which rows are for testing")
+@family()
 def atlas(folder: Path) -> Case:
+    """ATLAS Higgs challenge: -999.0 is missing, a column says which rows are for testing."""
     rng = generator()
     x = rng.standard_normal((400, 5)).round(4)
     y = classes_of(x, 2)

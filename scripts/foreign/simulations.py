@@ -10,8 +10,9 @@ from family import Case, Truth, classes_of, family, generator, last, weighted
 SMALL = "--epochs 60"
 
 
-@family("CosmoFlow: one universe a file, its parameters beside it")
+@family()
 def cosmoflow(folder: Path) -> Case:
+    """CosmoFlow: one universe a file, its parameters beside it."""
     import h5py
 
     rng = generator()
@@ -35,8 +36,9 @@ def cosmoflow(folder: Path) -> Case:
     )
 
 
-@family("CosmoFlow: the files as they are, with --each")
+@family()
 def cosmoflow_direct(folder: Path) -> Case:
+    """CosmoFlow: the files as they are, with --each."""
     case = cosmoflow(folder)
     every = np.ones(len(case.truth.x), bool)
     return Case(
@@ -50,8 +52,9 @@ def cosmoflow_direct(folder: Path) -> Case:
     )
 
 
-@family("PDEBench 1D: from the first step to the last")
+@family()
 def pdebench_1d(folder: Path) -> Case:
+    """PDEBench 1D: from the first step to the last."""
     import h5py
 
     rng = generator()
@@ -77,8 +80,9 @@ def pdebench_1d(folder: Path) -> Case:
     )
 
 
-@family("PDEBench 2D Darcy: from a map to a map")
+@family()
 def pdebench_darcy(folder: Path) -> Case:
+    """PDEBench 2D Darcy: from a map to a map."""
     import h5py
 
     nu = generator().standard_normal((300, 3, 3)).astype(np.float32)
@@ -95,8 +99,9 @@ def pdebench_darcy(folder: Path) -> Case:
     )
 
 
-@family("PDEBench 2D reaction-diffusion: a group a simulation")
+@family()
 def pdebench_groups(folder: Path) -> Case:
+    """PDEBench 2D reaction-diffusion: a group a simulation."""
     import h5py
 
     rng = generator()
@@ -120,8 +125,9 @@ def pdebench_groups(folder: Path) -> Case:
     )
 
 
-@family("The Well: fields over (trajectory, time, space), coordinates in a group called dimensions")
+@family()
 def the_well(folder: Path) -> Case:
+    """The Well: fields over (trajectory, time, space), coordinates in a group called dimensions."""
     import h5py
 
     rng = generator()
@@ -148,8 +154,9 @@ def the_well(folder: Path) -> Case:
     )
 
 
-@family("parameters as attributes and single values: a run a file")
+@family()
 def parameters(folder: Path) -> Case:
+    """Parameters as attributes and single values: a run a file."""
     import h5py
 
     rng = generator()
@@ -173,8 +180,9 @@ def parameters(folder: Path) -> Case:
     )
 
 
-@family("a sample a file, with a leading axis of 1")
+@family()
 def sample_a_file(folder: Path) -> Case:
+    """A sample a file, with a leading axis of 1."""
     import h5py
 
     x = generator().standard_normal((150, 4, 3)).astype(np.float32)
@@ -195,8 +203,9 @@ def sample_a_file(folder: Path) -> Case:
     )
 
 
-@family("openPMD: particles of a simulation, an iteration a file; a constant is an attribute", "openpmd_api")
+@family("openpmd_api")
 def openpmd(folder: Path) -> Case:
+    """OpenPMD: particles of a simulation, an iteration a file; a constant is an attribute."""
     import openpmd_api as io
 
     rng = generator()
@@ -234,8 +243,9 @@ def openpmd(folder: Path) -> Case:
     )
 
 
-@family("openPMD: all iterations of one file, end to end", "openpmd_api")
+@family("openpmd_api")
 def openpmd_iterations(folder: Path) -> Case:
+    """OpenPMD: all iterations of one file, end to end."""
     import openpmd_api as io
 
     rng = generator()
@@ -261,8 +271,9 @@ def openpmd_iterations(folder: Path) -> Case:
     )
 
 
-@family("Cantera: HDF5 of SolutionArray.save", "cantera")
+@family("cantera")
 def cantera_hdf5(folder: Path) -> Case:
+    """Cantera: HDF5 of SolutionArray.save."""
     import cantera as ct
 
     rng = generator()
@@ -289,8 +300,9 @@ def cantera_hdf5(folder: Path) -> Case:
     )
 
 
-@family("Cantera: CSV of SolutionArray.save", "cantera")
+@family("cantera")
 def cantera_csv(folder: Path) -> Case:
+    """Cantera: CSV of SolutionArray.save."""
     import cantera as ct
 
     rng = generator()

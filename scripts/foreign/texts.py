@@ -17,8 +17,9 @@ def write(path: Path, rows: Any, *, before: str = "", delimiter: str = ",", end:
     path.write_bytes((before + end.join([*lines, ""])).encode())
 
 
-@family("LibSVM (a9a): written by scikit-learn", "sklearn")
+@family("sklearn")
 def libsvm(folder: Path) -> Case:
+    """LibSVM (a9a): written by scikit-learn."""
     from sklearn.datasets import dump_svmlight_file
 
     x = (generator().random((360, 25)) < 0.3).astype(float)
@@ -33,8 +34,9 @@ def libsvm(folder: Path) -> Case:
     )
 
 
-@family("ARFF of Weka: comments, nominal attributes")
+@family()
 def arff(folder: Path) -> Case:
+    """ARFF of Weka: comments, nominal attributes."""
     x = generator().standard_normal((300, 3)).round(3)
     size = np.array(["small", "big"])[generator().integers(0, 2, 300)]
     inputs = np.concatenate([x, (size == "big")[:, None], (size == "small")[:, None]], 1)
@@ -52,8 +54,9 @@ def arff(folder: Path) -> Case:
     )
 
 
-@family("UCI yacht, housing: columns between blanks, none at the top, .data")
+@family()
 def yacht(folder: Path) -> Case:
+    """UCI yacht, housing: columns between blanks, none at the top, .data."""
     x = generator().uniform(-5, 5, (300, 5)).round(2)
     y = weighted(x).round(3)
     rows = [[f"{value:6.2f}" for value in x[i]] + [f"{y[i]:8.3f}"] for i in range(300)]
@@ -66,8 +69,9 @@ def yacht(folder: Path) -> Case:
     )
 
 
-@family("UCI seeds: tabs, some doubled")
+@family()
 def seeds(folder: Path) -> Case:
+    """UCI seeds: tabs, some doubled."""
     x = generator().uniform(1, 20, (210, 4)).round(2)
     y = classes_of(x, 3) + 1
     lines = ["\t".join([*map(str, x[i]), str(y[i])]) for i in range(210)]
@@ -81,8 +85,9 @@ def seeds(folder: Path) -> Case:
     )
 
 
-@family("C-MAPSS: engines one after the other, the rows of an engine on one side")
+@family()
 def cmapss(folder: Path) -> Case:
+    """C-MAPSS: engines one after the other, the rows of an engine on one side."""
     rng = generator()
     unit, cycle = np.repeat(np.arange(1, 11), 35), np.tile(np.arange(1, 36), 10)
     x = rng.standard_normal((350, 4)).round(4)
@@ -95,7 +100,7 @@ def cmapss(folder: Path) -> Case:
 
         with h5py.File(where / "d.h5") as file:
             train, test = (set(file[f"{part}/x"][:, 0].round(4).tolist()) for part in ("train", "test"))
-        per_unit = {u: set(np.float32(x[unit == u, 0]).round(4).tolist()) for u in range(1, 11)}
+        per_unit = {u: set(x[unit == u, 0].astype(np.float32).round(4).tolist()) for u in range(1, 11)}
         sides = [bool(values & train) + 2 * bool(values & test) for values in per_unit.values()]
         assert sides.count(2) == 2, f"of 10 engines {sides.count(2)} are for testing, {sides.count(3)} on both sides"
 
@@ -108,8 +113,9 @@ def cmapss(folder: Path) -> Case:
     )
 
 
-@family("np.savetxt: # before the names, labels as 1.000e+00")
+@family()
 def savetxt(folder: Path) -> Case:
+    """Np.savetxt: # before the names, labels as 1.000e+00."""
     x = generator().standard_normal((300, 3))
     y = classes_of(x, 2)
     np.savetxt(folder / "out.txt", np.concatenate([x, y[:, None]], 1), header="a b c kind")
@@ -120,8 +126,9 @@ def savetxt(folder: Path) -> Case:
     )
 
 
-@family("UCI covtype.data.gz: no header, labels from 1")
+@family()
 def covtype(folder: Path) -> Case:
+    """UCI covtype.data.gz: no header, labels from 1."""
     rng = generator()
     x = np.concatenate([rng.integers(1000, 4000, (400, 4)), rng.integers(0, 2, (400, 3))], 1)
     y = classes_of(x, 3) + 1
@@ -135,8 +142,9 @@ def covtype(folder: Path) -> Case:
     )
 
 
-@family("UCI abalone.data: a text column, rings as a quantity")
+@family()
 def abalone(folder: Path) -> Case:
+    """UCI abalone.data: a text column, rings as a quantity."""
     rng = generator()
     x = rng.uniform(0.1, 1, (400, 3)).round(3)
     sex = np.array(["M", "F", "I"])[rng.integers(0, 3, 400)]
@@ -155,8 +163,9 @@ def abalone(folder: Path) -> Case:
     )
 
 
-@family("UCI adult.data and adult.test: blanks after commas, ? is missing, labels end in a point in one file")
+@family()
 def adult(folder: Path) -> Case:
+    """UCI adult.data and adult.test: blanks after commas, ? is missing, labels end in a point in one file."""
     rng = generator()
     n = 360
     age, hours = rng.integers(17, 80, n), rng.integers(1, 99, n)
@@ -182,8 +191,9 @@ def adult(folder: Path) -> Case:
     )
 
 
-@family("UCI wine quality: semicolons and quoted names")
+@family()
 def wine(folder: Path) -> Case:
+    """UCI wine quality: semicolons and quoted names."""
     x = generator().uniform(0, 10, (300, 3)).round(2)
     y = classes_of(x, 3) + 5
     rows = [[*x[i], y[i]] for i in range(300)]
@@ -197,8 +207,9 @@ def wine(folder: Path) -> Case:
     )
 
 
-@family("UCI wine quality as a regression: few whole numbers that are targets")
+@family()
 def wine_targets(folder: Path) -> Case:
+    """UCI wine quality as a regression: few whole numbers that are targets."""
     x = generator().uniform(0, 10, (300, 3)).round(2)
     y = np.clip(np.round(weighted(x) * 2 + 6), 3, 9).astype(int)
     head = '"fixed acidity";"pH";"alcohol";"quality"\n'
@@ -214,8 +225,9 @@ def wine_targets(folder: Path) -> Case:
     )
 
 
-@family("spreadsheets: UTF-16, tabs, decimal commas; Latin-1, thousands marks")
+@family()
 def spreadsheets(folder: Path) -> Case:
+    """Spreadsheets: UTF-16, tabs, decimal commas; Latin-1, thousands marks."""
     x = (generator().integers(-(10**6), 10**6, (300, 2)) / 100).round(2)
     y = np.array(["süß", "herb"])[classes_of(x, 2)]
     lines = ["Größe\tDruck\tArt"] + [f"{x[i, 0]:.2f}\t{x[i, 1]:.2f}\t{y[i]}".replace(".", ",") for i in range(300)]
@@ -236,8 +248,9 @@ def spreadsheets(folder: Path) -> Case:
     )
 
 
-@family("X and y as a pair of text files (UCI HAR)")
+@family()
 def text_pair(folder: Path) -> Case:
+    """X and y as a pair of text files (UCI HAR)."""
     x = generator().standard_normal((320, 5))
     y = classes_of(x, 3) + 1
     for part, rows in (("train", slice(0, 240)), ("test", slice(240, 320))):
@@ -257,8 +270,9 @@ def text_pair(folder: Path) -> Case:
     )
 
 
-@family("two networks on columns in another order: names put them right", "pandas")
+@family("pandas")
 def columns_turned(folder: Path) -> Case:
+    """Two networks on columns in another order: names put them right."""
     import pandas as pd
 
     rng = generator()
@@ -293,8 +307,9 @@ write.table(x, "r.txt")
 """
 
 
-@family("R: write.csv with row names and NA, write.csv2, write.table", "program:Rscript")
+@family("program:Rscript")
 def r_text(folder: Path) -> Case:
+    """R: write.csv with row names and NA, write.csv2, write.table."""
     x = generator().standard_normal((300, 2)).round(6)
     y = classes_of(x, 2)
     np.savetxt(
@@ -308,6 +323,11 @@ def r_text(folder: Path) -> Case:
     subprocess.run(["Rscript", "make.R"], cwd=folder, check=True, capture_output=True, timeout=60)
     kept = np.arange(300) != 2
     common = "--y kind --drop big --on-missing drop --test-last 0.25"
+
+    def check(where: Path) -> None:
+        for name in ("r2.h5", "table.h5"):
+            check_equal(where / name, where / DATA)
+
     return Case(
         [
             "! import r.csv --y kind --drop big --test-last 0.25 --out no.h5",
@@ -318,7 +338,7 @@ def r_text(folder: Path) -> Case:
         ],
         Truth(x[kept], np.array(["down", "up"])[y[kept]], last(299, 0.25), names="ab"),
         enough=0.85,
-        check=lambda where: [check_equal(where / name, where / DATA) for name in ("r2.h5", "table.h5")] and None,
+        check=check,
     )
 
 
@@ -340,8 +360,9 @@ end program
 """
 
 
-@family("Fortran: list-directed output, and D exponents", "program:gfortran")
+@family("program:gfortran")
 def fortran_text(folder: Path) -> Case:
+    """Fortran: list-directed output, and D exponents."""
     x = generator().standard_normal((300, 3)) * np.array([1, 1e-120, 1e12])
     y = classes_of(x, 2)
     np.savetxt(folder / "numbers.txt", np.concatenate([x, y[:, None]], 1), fmt=["%.17g"] * 3 + ["%d"])
@@ -357,5 +378,6 @@ def fortran_text(folder: Path) -> Case:
         ],
         Truth(x, y, last(300, 0.25)),
         enough=0.85,
+        training="--dtype float64",
         check=lambda where: check_equal(where / "double.h5", where / DATA),
     )
