@@ -80,15 +80,18 @@ def look(config: Config, files: Sequence[str]) -> Survey:
 def followed_columns(layout: Layout) -> list[tuple[str, str]]:
     """The inputs that count the rows, or follow their number, and how; judged by the first rows of the first file.
 
-    Raises DataError.
+    None where these cannot be read: whoever reads them for the training says why.
     """
     row_bytes = layout.width("x") * layout.dtype("x").itemsize
     rows = min(layout.parts[0].rows, FIRST_ROWS, FIRST_BYTES // row_bytes)
     if rows < FEWEST_ROWS or layout.dtype("x").kind == "O":
         return []
     first, missing = np.empty((rows, layout.width("x")), layout.dtype("x")), np.zeros((rows, layout.width("x")), bool)
-    with Reader(layout) as reader:
-        reader.read("x", 0, rows, first, missing)
+    try:
+        with Reader(layout) as reader:
+            reader.read("x", 0, rows, first, missing)
+    except DataError:
+        return []
     numbers = RowNumbers()
     numbers.add(np.where(missing, np.nan, first) if missing.any() else first)
     return [(layout.column_name("x", at), how) for at, how in numbers.found().items()]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from distbp.config import AUTO, Config, resume
 from distbp.data.data_file import stamp
+from distbp.data.far_values import far_values
 from distbp.data.fingerprint import Fingerprint, fingerprint
 from distbp.data.layout import CLASSES, TARGETS, Layout
 from distbp.data.loader import Loader
@@ -135,6 +136,9 @@ def prepare(
     prints = _fingerprints(comm, training, validation)
     if stored:
         _check_same_data(comm, stored.fingerprints, prints, note, allow_changed=allow_changed)
+
+    for line in _about_values(comm, problem, training, validation, pulse):
+        note(line)
 
     batch_size = batch_samples(config.batch_size, len(training))
     config = _with_grain(config, batch_size)
@@ -376,6 +380,21 @@ def _read_validation(
     validation = read_layout(comm, ordered, labels=problem.labels, memory=memory, pulse=pulse)
     problem.check(comm, validation)
     return validation
+
+
+def _about_values(
+    comm: Communicator, problem: Problem, training: Split, validation: Split | None, pulse: Pulse
+) -> list[str]:
+    """What is odd about the values of the data, on rank 0.  All ranks call this."""
+    found = []
+    for of, scaling in (("x", problem.input), ("y", problem.target)):
+        if scaling.rounded:
+            first, more = training.layout.column_name(of, scaling.rounded[0]), len(scaling.rounded) - 1
+            names = first + (f" and {more} more" if more else "")
+            found.append(f"note      {training.where(of)}: constant up to rounding, and taken as constant: {names}")
+    far = far_values(comm, problem, validation, pulse) if validation else []
+    found += [f"warning   {one}; such a row can decide the validation loss, and so best.h5" for one in far]
+    return found if comm.rank == 0 else []
 
 
 def _check_plan(comm: Communicator, plan: MemoryPlan, note: Callable[[str], None] | None) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.config import Config, trace_steps
-from distbp.data.far_values import far_values
 from distbp.errors import DivergedError, Stopped
 from distbp.gradient.batch_gradient import BatchGradient, batch_gradient
 from distbp.gradient.diagnosis import first_not_finite
@@ -105,26 +104,11 @@ def train(
             dry_run=dry_run,
         )
         stack.callback(run.loader.close)
-        notes = _about_values(run, pulse)
         if reporter:
-            for text in notes:
-                reporter.note(text)
             reporter.start(run)
         if not dry_run:
             _train(run, stop_requested, beat, pulse, reporter)
         return run
-
-
-def _about_values(run: Run, pulse: Pulse) -> list[str]:
-    """What is odd about the values of the data.  All ranks call this."""
-    found = []
-    for of, scaling in (("x", run.problem.input), ("y", run.problem.target)):
-        if scaling.rounded:
-            first, more = run.training.layout.column_name(of, scaling.rounded[0]), len(scaling.rounded) - 1
-            names = first + (f" and {more} more" if more else "")
-            found.append(f"note      {run.training.where(of)}: constant up to rounding, and taken as constant: {names}")
-    far = far_values(run.comm, run.problem, run.validation, pulse) if run.validation else []
-    return found + [f"warning   {one}; such a row can decide the validation loss, and so best.h5" for one in far]
 
 
 def _train(run: Run, stop_requested: Callable[[], str], beat: Pulse, pulse: Pulse, reporter: Reporter | None) -> None:
