@@ -136,6 +136,27 @@ def h5ad_nullable(folder: Path) -> Case:
     )
 
 
+@family("anndata")
+def h5ad_genes_turned(folder: Path) -> Case:
+    """Single cells: two .h5ad files with the same genes in another order, which their names put right."""
+    x, kind = counts_and_types()
+    one, other = cells(x, kind)[:270], cells(x, kind)[270:, ::-1]
+    one.copy().write_h5ad(folder / "one.h5ad")
+    other.copy().write_h5ad(folder / "other.h5ad")
+    none = np.zeros(CELLS - 270, bool)
+    return Case(
+        [
+            "inspect one.h5ad",
+            "import one.h5ad --x X --y obs/louvain --out one.h5",
+            "import other.h5ad --x X --y obs/louvain --out d.h5",
+        ],
+        Truth(x[270:, ::-1], np.array(TYPES)[kind[270:]], none, none),
+        train="one.h5",
+        evaluate="d.h5 --split train",
+        enough=0.9,
+    )
+
+
 @family("scipy")
 def ten_x(folder: Path) -> Case:
     """10x Genomics: matrix.h5 (a column is a cell) and clusters.csv."""
