@@ -7,8 +7,8 @@ The same rule for `distbp train`, `distbp import` and `distbp inspect`:
     no data: what the file shows to be something else (a dimension without values, …); an index that a program has saved
        with the data (a column without a name, `Unnamed: 0` and `__index_level_0__` of pandas); and sample_weight
 
-Where x and y hold one number a row each and other columns are beside them, they may be coordinates, and the user is
-asked.
+Where x and y hold one number a row each and other such columns are beside them, however long, they may be coordinates,
+and the user is asked.
 """
 
 from __future__ import annotations
@@ -83,23 +83,32 @@ def choose(
     data = [one for one in candidates if not one.not_data and one.name not in drop]
     targets = () if unlabelled else tuple(y) or (_target(where, data, names),)
     check_given(x, targets, drop)
-    candidates = _of_one_length(candidates, targets)
-    data = [one for one in candidates if not one.not_data and one.name not in drop]
     if not x and not y and not unlabelled:
         _check_coordinates(where, data, targets[0])
+    whatever_length = tuple(one.name for one in data if one.name not in targets)
+    candidates = _of_one_length(candidates, targets)
+    data = [one for one in candidates if not one.not_data and one.name not in drop]
     inputs = tuple(x)
     if not inputs and "x" in [one.name for one in data] and "x" not in targets:
         inputs = ("x",)
     why = "not named" if x else "x is there" if inputs else ""
     inputs = inputs or tuple(one.name for one in data if one.name not in targets)
+    if not inputs:  # whoever looks at them says more about rows that are not as many
+        inputs = ("x",) if "x" in whatever_length else whatever_length
     if not inputs:
-        raise UsageError(f"{where}: no column is left for the inputs beside {words(targets)}; there are {words(names)}")
+        raise UsageError(f"{where}: no column is left for the inputs beside {words(targets)}; there are {_all(candidates)}")
     left_out = [
         (one.name, "--drop" if one.name in drop else one.not_data or why)
         for one in candidates
         if one.name not in (*inputs, *targets)
     ]
     return Choice(inputs, targets, tuple(left_out))
+
+
+def _all(candidates: Sequence[Candidate]) -> str:
+    """All columns, with the reason why one is no data."""
+    shown = [quoted(one.name) + (f" ({one.not_data})" if one.not_data else "") for one in candidates]
+    return ", ".join(shown if len(shown) <= SHOWN else [*shown[: SHOWN - 2], "…", shown[-1]]) or "none"
 
 
 def _of_one_length(candidates: Sequence[Candidate], targets: Sequence[str]) -> list[Candidate]:
@@ -153,7 +162,7 @@ def _check_coordinates(where: str, data: Sequence[Candidate], target: str) -> No
     if "x" not in by_name or target != "y" or not (by_name["x"].is_single and by_name["y"].is_single):
         return
     others = [one.name for one in data if one.name not in ("x", "y")]
-    if others:
+    if others:  # also of another length, as the third of three axes has
         raise UsageError(
             f"{where}: x and y hold one number a row each, and beside them are {words(others)}: they may be "
             "coordinates. Say what is to be learnt from what, such as --x x --y y"

@@ -16,8 +16,8 @@ class RowNumbers:
 
     def __init__(self) -> None:
         self._alive: NDArray[np.intp] | None = None
-        self._kept: NDArray[Any] = np.empty((0, 0))  # the first rows of a table, until there are three
         self._origin: NDArray[np.float64] = np.empty(0)
+        self._before: NDArray[np.float64] = np.empty(0)  # the last row so far, which the next block goes on from
         self._rows = self._compared = 0
         self._counting: NDArray[np.bool_] = np.empty(0, bool)  # of those alive: step 1, from 0 or 1
 
@@ -38,6 +38,7 @@ class RowNumbers:
         if self._rows == 0:
             self._few(array)
             self._origin = array[0, self._alive].astype(np.float64)
+            self._before = self._origin
         if len(self._alive):
             self._compare(array[:, self._alive].astype(np.float64), self._eps(array.dtype))
         self._rows += len(array)
@@ -57,11 +58,15 @@ class RowNumbers:
         if last < 1:
             return
         step = (values[-1] - self._origin) / last
-        wanted = self._origin + step * np.arange(self._rows, last + 1)[:, None]
+        first = max(self._rows - 1, 0)
+        if self._rows:
+            values = np.concatenate([self._before[None], values])
+        wanted = self._origin + step * np.arange(first, last + 1)[:, None]
         good = (np.abs(values - wanted) <= TOLERANCE * np.abs(step) + eps * np.abs(values)).all(axis=0) & (step != 0)
         counting = self._counting & (step == 1) & np.isin(self._origin, (0, 1))
         self._alive, self._origin, self._counting = self._alive[good], self._origin[good], counting[good]
-        self._compared += len(values) if last > 1 else 0
+        self._before = values[-1][good]
+        self._compared += last + 1 - self._rows if last > 1 else 0
 
     def _eps(self, dtype: np.dtype[Any]) -> float:
         return 4 * float(np.finfo(dtype).eps) if dtype.kind == "f" else 0.0

@@ -19,14 +19,17 @@ from distbp.data.data_file import fields_of, follow, member, names_in, opened
 from distbp.data.layout import CLASSES, TARGETS, Layout, few
 from distbp.data.locate import Asked, check_kinds, find_splits
 from distbp.data.names import parse, quoted
+from distbp.data.overlap import check_overlap
 from distbp.data.reader import Reader
 from distbp.data.row_numbers import FEWEST_ROWS, RowNumbers
-from distbp.data.stored import is_column, why_not_data
+from distbp.data.stored import is_column, open_stored, why_not_data
 from distbp.errors import DataError, UsageError
 from distbp.ranks.communicator import Communicator, from_first
 
 FIRST_ROWS, FIRST_BYTES = 1000, 8 * 2**20
 TRAIN, TEST, WHOLE = "train", "test", "/"
+SINGLE = "a single value"  # as `why_not_data` says it
+VALIDATION = ("test", "testing", "val", "valid", "validation", "dev")  # in any case
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,15 @@ def look(config: Config, files: Sequence[str]) -> Survey:
         notes.append(f"note      {validation} is both trained on and validated on: the validation is no test")
     try:
         layouts = _layouts(config, files, splits)
-    except DataError:
+    except (DataError, UsageError) as error:
         if config.validation_split != AUTO or not validation:
             raise
-        validation = ""  # the first file has a split "test", and another one has none
         layouts = _layouts(config, files, splits[:1])
-    if config.validation_split == AUTO and not validation:
-        notes.append('no split "test": no validation, and no best.h5 (see --validation-split)')
+        notes.append(f"note      the split {TEST} is not used: {str(error).removeprefix(f'{files[0]}: ')}")
+        notes.append("no validation, and no best.h5 (see --validation-split)")
+        validation = ""
+    if config.validation_split == AUTO and not validation and len(splits) == 1:
+        notes.append(f'no split "test": no validation, and no best.h5 ({_other_split(files[0], config.split)})')
     config = replace(config, validation_split=validation)
     training = layouts[config.split]
     if training.left_out:
@@ -100,6 +105,8 @@ def followed_columns(layout: Layout) -> list[tuple[str, str]]:
 def _layouts(config: Config, files: Sequence[str], splits: Sequence[str]) -> dict[str, Layout]:
     asked = Asked(config.x, config.y, config.trust_links, config.each)
     found = find_splits(files, splits, asked)
+    for layout in found.values():
+        check_overlap(layout)
     return {split: check_kinds(replace(layout, task=_task(config, layout))) for split, layout in found.items()}
 
 
@@ -131,6 +138,15 @@ def _with_split(config: Config, path: str, notes: list[str]) -> Config:
     return replace(config, split=WHOLE)
 
 
+def _other_split(path: str, split: str) -> str:
+    """How to validate where there is no split "test": with a group whose name says that it is for that."""
+    with opened(path) as file:
+        for name in file:
+            if name.lower() in VALIDATION and name != split and file.get(name, getlink=True) is not None:
+                return f"there is {name}: --validation-split {quoted(name)}"
+    return "see --validation-split"
+
+
 def _has_split(path: str, split: str) -> bool:
     """Whether there is something of that name, also a link, which is looked at later."""
     with opened(path) as file:
@@ -147,7 +163,10 @@ def _with_names(config: Config, path: str, notes: list[str]) -> Config:
         return config
     drop = tuple(map(str, parse(config.drop, "--drop"))) if config.drop else ()
     where = f"{path}: {config.split}"
-    found = choose(where, candidates(path, config.split, config.trust_links), given["x"], given["y"], drop)
+    there = candidates(path, config.split, config.trust_links, each=config.each)
+    if not there:
+        raise DataError(_nothing_there(path, config.split))
+    found = choose(where, there, given["x"], given["y"], drop)
     if not given["x"] and (found.left_out or found.x != ("x",)):
         left_out = f"; left out: {found.left_out_in_words()}" if found.left_out else ""
         notes.append(f"columns   {words(found.y)} from {words(found.x)}{left_out}")
@@ -159,29 +178,55 @@ def _with_names(config: Config, path: str, notes: list[str]) -> Config:
     )
 
 
+def _nothing_there(path: str, split: str) -> str:
+    """The words where a split has no data sets of its own: which groups may be meant."""
+    with opened(path) as file:
+        group = file if split == WHOLE else file[split]
+        groups = [name if split == WHOLE else f"{split}/{name}" for name in names_in(group, h5py.Group)]
+    where = path if split == WHOLE else f"{path}: {split}"
+    if not groups:
+        return f"{where} has no data sets; expected inputs, and labels or targets, each with a row for each sample"
+    stars = "*/NAME" if split == WHOLE else f"{split}/*/NAME"
+    return (
+        f"{where} has no data sets of its own; its groups are {few(groups)}. Take one of them with --split, or put "
+        f"groups alike end to end with --split / --x '{stars}' --y '{stars}'; distbp inspect shows what is in them"
+    )
+
+
 def _texts(config: Config) -> list[tuple[str, str]]:
     return [("x", config.x), ("y", config.y)]
 
 
-def candidates(path: str, split: str, trust_links: bool) -> list[Candidate]:
-    """The columns of a split of a file.  Raises DataError where there is no such split."""
+def candidates(path: str, split: str, trust_links: bool, *, each: bool = False) -> list[Candidate]:
+    """The columns of a split of a file; `each`: all of the file is one sample.
+
+    Raises DataError where there is no such split.
+    """
     with opened(path) as file:
         group = follow(file, path, split, trust_links)
         if isinstance(group, h5py.Dataset) and fields_of(group):
-            rows = len(group)
-            return [Candidate(name, "", not group.dtype[name].shape, rows) for name in fields_of(group)]
+            return [_candidate(path, name, group, name, each) for name in fields_of(group)]
         if not isinstance(group, h5py.Group):
             there = ", ".join(names_in(file, h5py.Group)) or "none"
             raise DataError(f"{path}: no split {split!r}; the splits (groups) of this file are: {there}")
         found: list[Candidate] = []
         for name in names_in(group, h5py.Dataset):
             item = member(group, name)
-            fields = fields_of(item)
-            count = len(item) if item.ndim else None
-            found += [Candidate(f"{name}.{field}", rows=count) for field in fields]
-            if not fields:
-                has_rows = item.shape[:1] != (0,)  # without rows it is what it is in the other files
-                why = (why_not_data(item, name) or ("" if item.ndim else "a single value")) if has_rows else ""
-                found.append(Candidate(name, why, prod(item.shape[1:]) == 1, count))
+            found += [_candidate(path, f"{name}.{field}", item, field, each) for field in fields_of(item)]
+            found += [] if fields_of(item) else [_candidate(path, name, item, None, each)]
         columns = [name for name in names_in(group, h5py.Group) if is_column(member(group, name))]
-        return found + [Candidate(name) for name in columns]
+        return found + [_candidate(path, name, member(group, name), None, each) for name in columns]
+
+
+def _candidate(path: str, name: str, item: h5py.Dataset | h5py.Group, field: str | None, each: bool) -> Candidate:
+    """What is known of a column without reading it; what cannot be read is said where it is taken."""
+    if isinstance(item, h5py.Dataset) and item.shape is not None and item.shape[:1] == (0,):
+        return Candidate(name, "", prod(item.shape[1:]) == 1, 0)  # without rows it is what it is in the other files
+    why = why_not_data(item, name)
+    try:
+        shape = open_stored(item.file, path, item, field).shape
+    except DataError:
+        shape = (item.shape or ()) if isinstance(item, h5py.Dataset) else ()
+    if each:
+        return Candidate(name, "" if why == SINGLE else why, prod(shape) == 1)
+    return Candidate(name, why or ("" if shape else SINGLE), prod(shape[1:]) == 1, shape[0] if shape else None)
