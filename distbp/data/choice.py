@@ -96,7 +96,8 @@ def choose(
     if not inputs:  # whoever looks at them says more about rows that are not as many
         inputs = ("x",) if "x" in whatever_length else whatever_length
     if not inputs:
-        raise UsageError(f"{where}: no column is left for the inputs beside {words(targets)}; there are {_all(candidates)}")
+        there = _all(candidates)
+        raise UsageError(f"{where}: no column is left for the inputs beside {words(targets)}; there are {there}")
     left_out = [
         (one.name, "--drop" if one.name in drop else one.not_data or why)
         for one in candidates

@@ -15,8 +15,12 @@ def check_overlap(layout: Layout) -> None:
     A step in time and the one behind it, as in x[:, :-1] and x[:, 1:] along the samples, are different numbers.
     """
     part = layout.parts[0]
-    for one, other in combinations(part.columns, 2):
-        if one.constant is None and (one.dataset, one.field) == (other.dataset, other.field) and _overlap(one, other):
+    arrays: dict[tuple[str, str | None], list[Column]] = {}
+    for column in part.columns:
+        if column.constant is None:
+            arrays.setdefault((column.dataset, column.field), []).append(column)
+    for one, other in (pair for columns in arrays.values() for pair in combinations(columns, 2)):
+        if _overlap(one, other):
             if one in part.x and other in part.y:
                 why = "what is to be learnt would be an input; leave it out of one of them"
                 raise UsageError(f"{one.name} in --x and {other.name} in --y have numbers in common: {why}")
