@@ -63,12 +63,16 @@ def test_commands_on_such_a_file(runner: Runner, file: Path) -> None:
     for command in (
         ("train", "d.h5"),
         ("import", "d.h5", "--x", "x", "--y", "y", "--out", "o.h5"),
-        ("inspect", "d.h5"),
     ):
         result = runner.distbp(*command)
-        check_error(result, 1, "pip install hdf5plugin", "HDF5_PLUGIN_PATH")
+        check_error(result, 1, "train/y is compressed by", "pip install hdf5plugin", "HDF5_PLUGIN_PATH")
         assert "damaged" not in result.stderr
         assert "copy it again" not in result.stderr
+    result = runner.distbp("inspect", "d.h5")  # which says it beside all else that is there
+    assert result.returncode == 0, result.stderr
+    for word in ("refused: train/y is compressed by", "pip install hdf5plugin", "HDF5_PLUGIN_PATH", "train/x  (6, 6)"):
+        assert word in result.stdout
+    assert "damaged" not in result.stdout
 
 
 def test_types_that_numpy_does_not_have(tmp_path: Path) -> None:

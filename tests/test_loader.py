@@ -191,10 +191,10 @@ def test_damage_that_one_rank_meets_ends_the_run(tmp_path: Path, ranks: int, mon
     data = several_files(tmp_path, rows=MANY)
     read, reads = Reader.read, iter(range(10**9))
 
-    def damaged(reader: Reader, of: str, start: int, stop: int, out: Any) -> None:
+    def damaged(reader: Reader, of: str, start: int, stop: int, out: Any, missing: Any = None) -> None:
         if threading.current_thread().name.startswith("reader") and start <= 411 < stop and next(reads) >= 2:
             raise DataError(f"{reader.layout.place(411, of)}: cannot be read")
-        read(reader, of, start, stop, out)
+        read(reader, of, start, stop, out, missing)
 
     monkeypatch.setattr(Reader, "read", damaged)
     with pytest.raises(DataError, match=r"part-2\.h5: train/x, row 8: cannot be read") as error:
@@ -216,10 +216,10 @@ def test_damage_that_one_rank_meets_later_ends_the_run(
     files = [str(tmp_path / f"part-{number}.h5") for number in range(3)]
     read = Reader.read
 
-    def damaged(reader: Reader, of: str, start: int, stop: int, out: Any) -> None:
+    def damaged(reader: Reader, of: str, start: int, stop: int, out: Any, missing: Any = None) -> None:
         if start <= 990 < stop:
             raise DataError(f"{reader.layout.place(990, of)}: cannot be read")
-        read(reader, of, start, stop, out)
+        read(reader, of, start, stop, out, missing)
 
     def on_rank(comm: Communicator) -> None:
         split = read_split(comm, files, "train", "x", "y", memory=0)

@@ -143,3 +143,26 @@ def test_two_matrices_of_r_and_a_square_one(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nothing shows which axis the samples are; write S\[:, samples\]"):
         find([path], "/", "S", None)
     assert find([path], "/", "S[samples, :]", None).rows == 6
+
+
+def test_samples_along_the_second_axis_packed_and_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In memory on one rank, and from the file on three: the same bits, which are those of the plain numbers."""
+    monkeypatch.setattr("distbp.data.loading.BLOCK_BYTES", 20_000)
+    stored = RNG.integers(-500, 500, (6, 9000)).astype(np.int16)
+    values = stored.astype(np.float64) * 0.5 + 3
+    with h5py.File(tmp_path / "packed.h5", "w") as file:
+        for name in ("state", "next"):
+            item = file.create_dataset(name, data=stored if name == "state" else stored[::-1], chunks=(6, 64))
+            item.attrs["scale_factor"], item.attrs["add_offset"] = np.array([0.5]), np.array([3.0])
+    with h5py.File(tmp_path / "plain.h5", "w") as file:
+        for name, rows in (("x", values.T), ("y", values[::-1].T)):
+            file.create_dataset(f"train/{name}", data=rows, chunks=(64, 6))  # the order of samples goes by blocks
+    shared = {"batch_size": 500, "reproducible": True, "epochs": 2, "shuffle_window": 500}
+    names = {"split": "/", "x": "state[:, samples]", "y": "next[:, samples]"}
+    packed = str(tmp_path / "packed.h5")
+    one = train_on(1, configuration(packed, tmp_path / "one", **shared, **names))
+    three = train_on(3, configuration(packed, tmp_path / "three", memory=7e-4, **shared, **names))
+    plain = train_on(1, configuration(str(tmp_path / "plain.h5"), tmp_path / "plain", **shared))
+    assert one.training.in_memory
+    assert not three.training.in_memory
+    assert three.state.vector.tobytes() == one.state.vector.tobytes() == plain.state.vector.tobytes()
