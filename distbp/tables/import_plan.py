@@ -21,7 +21,7 @@ from distbp.tables.import_targets import (
     decide,
     wants_text,
 )
-from distbp.tables.missing import check_finite, check_missing, dropped
+from distbp.tables.missing import check_finite, check_missing, dropped, unmarked
 from distbp.tables.one_hot import Encoder, OneHot, Plain, encoder_of, said
 from distbp.tables.row_stream import Rows, side_by_side, stream
 from distbp.tables.stored_type import DType, check_written, stored_type
@@ -168,7 +168,11 @@ class _Planner:
         check_different(plan.names)
         plan.notes = [
             note
-            for note in (*notes, *said(inputs), *of_type, targets.note, *self._of_rows(inputs), *self._told())
+            for note in (
+                *(*notes, *said(inputs), *of_type, targets.note, *self._of_rows(inputs)),
+                *unmarked([*x, *y]),
+                *self._told(),
+            )
             if note
         ]
         self._fill(plan)
