@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.data.data_file import beginning, damage_reported, follow, missing_source, open_file, stamp
-from distbp.data.layout import Column, Layout, Part
+from distbp.data.layout import Column, Layout, Part, few
 from distbp.data.locate import plain_place
 from distbp.data.selection import select
 from distbp.data.stored import Stored, open_stored
@@ -108,22 +108,35 @@ class Reader:
             is_table = side_by_side[0].field and side_by_side[0].is_direct
             for together in [side_by_side] if is_table else [[column] for column in side_by_side]:
                 width = sum(column.width for column in together)
-                place = out[:, left : left + width]
-                if together[0].constant is not None:
-                    place[:] = np.array(together[0].constant, place.dtype)
-                elif together[0].offset is not None:
-                    _read_plain(self._descriptor(part), together, runs, place)
-                elif together[0].is_direct:
-                    ((start, stop),) = runs
-                    _read(self._file(part), together, start, stop, place)
-                else:
-                    ((start, stop),) = runs
-                    found = self._read_stored(self._file(part), together[0], start, stop, place)
-                    if found is not None and missing is None:
-                        raise _is_missing(together[0], start + int(found.any(axis=1).argmax()))
-                    if found is not None and missing is not None:
-                        missing[:, left : left + width] = found
+                names = few([column.name for column in together])
+                with damage_reported(f"{part.file}: {names}, row {runs[0][0]} to {runs[-1][1] - 1}"):
+                    self._read_together(part, together, runs, out[:, left : left + width], missing, left)
                 left += width
+
+    def _read_together(
+        self,
+        part: Part,
+        together: list[Column],
+        runs: list[tuple[int, int]],
+        place: NDArray[Any],
+        missing: NDArray[np.bool_] | None,
+        left: int,
+    ) -> None:
+        """One column, or fields of one table, to their place; they begin at column `left` of `missing`."""
+        if together[0].constant is not None:
+            place[:] = np.array(together[0].constant, place.dtype)
+        elif together[0].offset is not None:
+            _read_plain(self._descriptor(part), together, runs, place)
+        elif together[0].is_direct:
+            ((start, stop),) = runs
+            _read(self._file(part), together, start, stop, place)
+        else:
+            ((start, stop),) = runs
+            found = self._read_stored(self._file(part), together[0], start, stop, place)
+            if found is not None and missing is None:
+                raise _is_missing(together[0], start + int(found.any(axis=1).argmax()))
+            if found is not None and missing is not None:
+                missing[:, left : left + place.shape[1]] = found
 
     def _read_stored(
         self, file: h5py.File, column: Column, start: int, stop: int, out: NDArray[Any]

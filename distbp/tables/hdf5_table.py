@@ -15,6 +15,7 @@ from distbp.data.data_file import fields_of, follow, member, names_in, opened, s
 from distbp.data.layout import Column, Layout
 from distbp.data.locate import ANONYMOUS, find
 from distbp.data.names import quoted
+from distbp.data.overlap import check_overlap
 from distbp.data.reader import Reader
 from distbp.data.stored import is_column, open_stored, why_not_data
 from distbp.errors import DataError
@@ -73,9 +74,14 @@ class HDF5Table:
         """'file.h5: train, row 17'"""
         return f"{self.name}, row {row}"
 
-    def _find(self, names: Sequence[str]) -> Layout:
-        asked = ",".join(quoted(name) if name in self._by_name else name for name in names)
-        return find([self._path], self._split, asked, None, trust_links=self._trust_links, each=self._each)
+    def check_overlap(self, x: Sequence[str], y: Sequence[str]) -> None:
+        """Raises UsageError where inputs, or inputs and targets, are the same numbers of an array."""
+        if any(name not in self._by_name for name in (*x, *y)):  # brackets, stars
+            check_overlap(self._find(x, y))
+
+    def _find(self, x: Sequence[str], y: Sequence[str] = ()) -> Layout:
+        of_x, of_y = (",".join(quoted(name) if name in self._by_name else name for name in names) for names in (x, y))
+        return find([self._path], self._split, of_x, of_y or None, trust_links=self._trust_links, each=self._each)
 
 
 def _together(columns: Sequence[Column]) -> list[tuple[int, int]]:

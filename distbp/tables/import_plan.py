@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from distbp.data.names import quoted
 from distbp.errors import DataError, UsageError
 from distbp.tables.choice import Asked, Choice, choose, few
+from distbp.tables.hdf5_table import HDF5Table
 from distbp.tables.import_targets import (
     ClassLabels,
     NoTargets,
@@ -21,7 +22,7 @@ from distbp.tables.import_targets import (
     decide,
     wants_text,
 )
-from distbp.tables.missing import check_finite, check_missing, dropped
+from distbp.tables.missing import check_finite, check_missing, dropped, unmarked
 from distbp.tables.one_hot import Encoder, OneHot, Plain, encoder_of, said
 from distbp.tables.row_stream import Rows, side_by_side, stream
 from distbp.tables.stored_type import DType, check_written, stored_type
@@ -140,6 +141,8 @@ class _Planner:
         self._categorical = self._choice.categorical | frozenset(like)
         self._x = tuple(column.name for column in self._choice.x)
         self._y = tuple(column.name for column in self._choice.y)
+        if isinstance(self._first, HDF5Table) and self._x:
+            self._first.check_overlap(self._x, () if self._labels else self._y)
         self._learnt = "train" if "train" in sources else next(iter(sources))
         self._of_x: dict[str, TableSurvey] = {}
         self._of_y: dict[str, TableSurvey] = {}
@@ -168,7 +171,11 @@ class _Planner:
         check_different(plan.names)
         plan.notes = [
             note
-            for note in (*notes, *said(inputs), *of_type, targets.note, *self._of_rows(inputs), *self._told())
+            for note in (
+                *(*notes, *said(inputs), *of_type, targets.note, *self._of_rows(inputs)),
+                *unmarked([*x, *y]),
+                *self._told(),
+            )
             if note
         ]
         self._fill(plan)

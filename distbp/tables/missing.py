@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from distbp.data.names import parse, quoted
+from distbp.data.unmarked_missing import ADVICE
 from distbp.errors import DataError
 from distbp.tables.choice import few
 from distbp.tables.survey import ColumnSurvey
@@ -36,6 +37,17 @@ def check_missing(inputs: Sequence[ColumnSurvey], others: Sequence[ColumnSurvey]
         ways = f"a label, a target or a mark of a test row has no mean: {ways}"
     if found:
         raise DataError(f"values are missing: {'; '.join(_counted(survey) for survey in found[:10])}; {ways}")
+
+
+def unmarked(surveys: Sequence[ColumnSurvey]) -> list[str]:
+    """Columns that have the least integer of their type: nothing says that it means no value, but R writes it so."""
+    found = [
+        f"warning: {quoted(survey.name)} has {least}, {ADVICE} ({count} values, the first in {place})"
+        for survey in surveys
+        if survey.least
+        for place, least, count in [survey.least]
+    ]
+    return found if len(found) <= 5 else [*found[:4], f"warning: and {len(found) - 4} more such columns"]
 
 
 def _counted(survey: ColumnSurvey) -> str:

@@ -174,6 +174,7 @@ def encoder_of(about: TableColumn, surveys: Mapping[str, ColumnSurvey], learnt: 
             return TrueFalse(about)
         if not categorical:
             _check_is_text(about.name, found, values)
+            _check_no_numbers(about.name, found, values)
         return _one_hot(about, surveys, learnt, values, categorical=categorical)
     return Plain(about, max(survey.width for survey in found))
 
@@ -193,6 +194,21 @@ def _check_is_text(name: str, surveys: Sequence[ColumnSurvey], values: Mapping[V
                 if 2 * numbers > sum(values.values()):
                     raise DataError(f"{place}: column {name!r} is {shown(value)}, expected a number{ways}")
                 raise DataError(f"{place}: column {name!r} is text, {_too_many(name)}")
+
+
+def _check_no_numbers(name: str, surveys: Sequence[ColumnSurvey], values: Mapping[Value, int]) -> None:
+    """Raises DataError where all of a column are numbers, though not as they are read: categories would be a guess."""
+    texts = [value for value in values if isinstance(value, str) and not is_number(value)]
+    reasons = [why_no_number(value) for value in texts]
+    if len(values) < 2 or not all("--decimal" in reason or "--thousands" in reason for reason in reasons):
+        return
+    if not texts and any(survey.is_written for survey in surveys):
+        return
+    reason = reasons[0] if reasons else "they are numbers that are stored as text: store them as numbers"
+    raise DataError(
+        f"{surveys[0].place(0)}: column {name!r} is text ({_few(sorted(map(value_name, values)))}); {reason}; or take "
+        f"each value for a category with --categorical {quoted(name)}"
+    )
 
 
 def _too_many(name: str) -> str:

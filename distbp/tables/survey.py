@@ -51,6 +51,7 @@ class ColumnSurvey:
         self.fraction: tuple[Place, float] | None = None  # a number that is not whole, in a column that is coded
         self.has_text = self.has_numbers = self.is_written = False
         self.is_flag = True  # 0 and 1 only, in a column that is coded
+        self.least: tuple[Place, int, int] | None = None  # the least integer of a type: where, which, how often
         self.types: dict[np.dtype[Any], str] = {}  # of numbers that have one, each with the first table
         self.lowest, self.highest = 2**63, -(2**63)  # of integers of 64 bits, and of coded ones
         self.distinct = Distinct(MOST_TEXTS, written=False)
@@ -101,6 +102,8 @@ class ColumnSurvey:
             self.types.setdefault(array.dtype, first.table.name)
         there = array if missing is None else array[~missing]
         self.is_flag = self.is_flag and self._coded and bool(((there == 0) | (there == 1)).all())
+        if array.dtype.kind == "i" and array.dtype.itemsize >= 4 and not first.table.is_text:
+            self._add_least(first, array, missing)
         if array.dtype.kind == "f":
             self._add_floats(first, array, there)
         elif array.dtype.itemsize == 8 or self._coded:
@@ -109,6 +112,15 @@ class ColumnSurvey:
             self.rows_followed.add(array)
         elif missing is not None:
             self.rows_followed.add(np.where(missing, np.nan, array))
+
+    def _add_least(self, first: Place, array: NDArray[Any], missing: NDArray[np.bool_] | None) -> None:
+        least = int(np.iinfo(array.dtype).min)
+        found = array == least
+        if missing is not None:
+            found &= ~missing
+        if found.any():
+            place = self.least[0] if self.least else first + int(found.any(axis=1).argmax())
+            self.least = place, least, int(found.sum()) + (self.least[2] if self.least else 0)
 
     def _add_floats(self, first: Place, array: NDArray[Any], there: NDArray[Any]) -> None:
         infinite = np.isinf(array)

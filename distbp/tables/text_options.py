@@ -5,12 +5,10 @@ from __future__ import annotations
 import codecs
 from dataclasses import dataclass
 
+from distbp.data.missing_words import MISSING_WORDS
 from distbp.errors import UsageError
 
-DEFAULT_MISSING = (
-    *("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "-NaN", "-nan"),
-    *("None", "NULL", "Null", "null", "?", "-"),
-)
+DEFAULT_MISSING = MISSING_WORDS
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "blanks": " "}
 FORMATS = ("auto", "text", "libsvm", "arff")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from distbp.config import AUTO, Config, resume
 from distbp.data.data_file import stamp
 from distbp.data.far_values import far_values
+from distbp.data.unmarked_missing import unmarked_missing
 from distbp.data.fingerprint import Fingerprint, fingerprint
 from distbp.data.layout import CLASSES, TARGETS, Layout
 from distbp.data.loader import Loader
@@ -392,6 +393,7 @@ def _about_values(
             first, more = training.layout.column_name(of, scaling.rounded[0]), len(scaling.rounded) - 1
             names = first + (f" and {more} more" if more else "")
             found.append(f"note      {training.where(of)}: constant up to rounding, and taken as constant: {names}")
+    found += [f"warning   {one}" for one in unmarked_missing(comm, training, problem.input, pulse)]
     far = far_values(comm, problem, validation, pulse) if validation else []
     found += [f"warning   {one}; such a row can decide the validation loss, and so best.h5" for one in far]
     return found if comm.rank == 0 else []
