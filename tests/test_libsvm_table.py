@@ -7,7 +7,6 @@ from random import Random
 
 import numpy as np
 import pytest
-from sklearn.datasets import dump_svmlight_file, load_svmlight_file
 
 from distbp.errors import DataError
 from distbp.tables import libsvm_table, text_file
@@ -38,8 +37,10 @@ def test_as_scikit_learn_reads_it(
     x[:, 0] = x[:, -1] = 1
     y = random.integers(0, 3, 200)
     path = tmp_path / "a"
-    dump_svmlight_file(x, y, str(path), zero_based=first_index == 0, comment=None if plain else "made for a test")
-    expected_x, expected_y = load_svmlight_file(str(path), zero_based=first_index == 0)
+    datasets = pytest.importorskip("sklearn.datasets")
+    comment = None if plain else "made for a test"
+    datasets.dump_svmlight_file(x, y, str(path), zero_based=first_index == 0, comment=comment)
+    expected_x, expected_y = datasets.load_svmlight_file(str(path), zero_based=first_index == 0)
     monkeypatch.setattr(text_file, "CHUNK_BYTES", 500)
     monkeypatch.setattr(libsvm_table, "BLOCK_NUMBERS", 100)  # three rows
     table = open_text(str(path), TextOptions())

@@ -11,7 +11,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-import pyarrow.parquet
 import pytest
 from runs import Runner, check_error, configuration, train_on, write_data
 from test_predict import ODD, problem
@@ -97,6 +96,8 @@ def test_json(written: Path) -> None:
 
 
 def test_parquet(written: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow.parquet")
     table = pyarrow.parquet.read_table(written / "p.parquet")
     check(written, table.column_names, [list(row.values()) for row in table.to_pylist()])
     values = truth(written)[2]
