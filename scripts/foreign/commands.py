@@ -93,6 +93,9 @@ class Commands:
             os.killpg(process.pid, signal.SIGKILL)
             out, err = process.communicate()
             raise Failure(f"still running after {time.monotonic() - started:.0f} s: {shown}\n{err[-2000:]}") from None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
         if "Traceback" in err:
             raise Failure(f"traceback: {shown}\n{err[-3000:]}")
         return Done(shown, process.returncode, out, err)

@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import multiprocessing
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -31,7 +32,7 @@ from family import DATA, FAMILIES, PREDICTIONS, RUN, Case, Family
 from judgement import Wrong, check_data_set, check_network, check_predictions
 
 RANKS = 2
-TRAINING = "--hidden 16 --epochs 20 --batch-size 16 --learning-rate 0.01 --threads 1 --checkpoint-every 1000"
+TRAINING = "--hidden 16 --epochs 20 --batch-size 32 --learning-rate 0.02 --threads 1 --checkpoint-every 1000"
 OK, FAILED, SKIPPED = "ok", "FAILED", "skipped"
 
 
@@ -95,6 +96,7 @@ def apart(family: Family, programs: Path, folder: Path) -> Outcome:
 
 
 def _send(there: Connection, name: str, programs: Path, folder: Path) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the command it waits for is ended too
     there.send(attempt(FAMILIES[name], programs, folder))
     there.close()
 
@@ -218,8 +220,17 @@ def run(families: Sequence[Family], programs: Path, where: Path, jobs: int) -> l
         print(f"foreign_files: {family.name}: {outcome.verdict} ({outcome.seconds:.0f} s)", file=sys.stderr, flush=True)
         return outcome
 
-    with ThreadPoolExecutor(max(1, jobs)) as pool:
+    def stop(*_: object) -> None:
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise SystemExit(128 + signal.SIGTERM)
+
+    pool = ThreadPoolExecutor(max(1, jobs))
+    signal.signal(signal.SIGTERM, stop)
+    try:
         return list(pool.map(one, families))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def report(outcomes: Sequence[Outcome], out: str) -> None:
