@@ -1,7 +1,7 @@
 """Values that may say "no value" though nothing in the file says so: the least integer of a type, and labels like nan.
 
-R writes the least number of int32 and of int64 for NA, without a mark (package hdf5r), and so does NumPy for a time that
-is not known.  That is told, not decided: it could be data.
+R writes the least number of int32 and of int64 for NA, without a mark (package hdf5r), and NumPy for a time that is not
+known.  That is told, not decided: it could be data.
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ LEAST = tuple(int(np.iinfo(kind).min) for kind in (np.int32, np.int64))
 ADVICE = "the least number of its type, which R and others write for a missing value; if it is one, leave out such rows"
 
 
-def unmarked_missing(
-    comm: Communicator, data: Split, scaling: Scaling, pulse: Pulse = lambda phase: None
-) -> list[str]:
+def unmarked_missing(comm: Communicator, data: Split, scaling: Scaling, pulse: Pulse = lambda phase: None) -> list[str]:
     """A sentence for each thing that was found in the inputs and labels of a split; `scaling`: that of the inputs.
 
     All ranks call this, and get the same.  Raises DataError, agreed, for rows that cannot be read.

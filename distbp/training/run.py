@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from distbp.config import AUTO, Config, resume
 from distbp.data.data_file import stamp
 from distbp.data.far_values import far_values
-from distbp.data.unmarked_missing import unmarked_missing
 from distbp.data.fingerprint import Fingerprint, fingerprint
 from distbp.data.layout import CLASSES, TARGETS, Layout
 from distbp.data.loader import Loader
@@ -19,6 +18,7 @@ from distbp.data.loading import choose_loader, held_bytes, make_loader, node_bud
 from distbp.data.problem import Problem, pose
 from distbp.data.split import Split, data_files, read_layout
 from distbp.data.survey import Survey, survey
+from distbp.data.unmarked_missing import unmarked_missing
 from distbp.errors import DataError, TooLargeError, UsageError
 from distbp.gradient.batch_gradient import has_overlap, sums_of_a_rank
 from distbp.gradient.step_memory import StepMemory, all_nodes
