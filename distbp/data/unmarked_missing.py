@@ -1,7 +1,7 @@
 """Values that may say "no value" though nothing in the file says so: the least integer of a type, and labels like nan.
 
-R writes the least number of int32 and of int64 for NA, without a mark (package hdf5r), and NumPy for a time that is not
-known.  That is told, not decided: it could be data.
+R writes the least number of int32 and of int64 for NA, without a mark (package hdf5r), and so does NumPy for a time
+that is not known.  That is told, not decided: it could be data.
 """
 
 from __future__ import annotations
