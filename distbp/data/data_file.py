@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import shlex
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ MEND_PLUGIN = (
     "pip install hdf5plugin, and start distbp with\n"
     "  export HDF5_PLUGIN_PATH=$(python -c 'import hdf5plugin; print(hdf5plugin.PLUGIN_PATH)')"
 )
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
 DRIVERS = {
     b"NCSAfami": "is a part of a file that HDF5 has written in parts (its family driver); join them, with "
     "h5repart -family_to_sec2 'name%d.h5' whole.h5, which comes with HDF5",
@@ -74,7 +76,7 @@ def open_file(path: str) -> h5py.File:
     try:
         return h5py.File(path, "r", locking="best-effort")
     except (OSError, RuntimeError, ValueError) as error:
-        raise DataError(f"{path}: {_written_in_parts(path) or _why_not_opened(error)}") from None
+        raise DataError(f"{path}: {_written_in_parts(path) or _why_not_opened(error, path)}") from None
 
 
 def _written_in_parts(path: str) -> str:
@@ -84,7 +86,7 @@ def _written_in_parts(path: str) -> str:
             begin = file.read(DRIVER_BYTES)
     except OSError:
         return ""
-    is_hdf5 = begin.startswith(b"\x89HDF\r\n\x1a\n")
+    is_hdf5 = begin.startswith(SIGNATURE)
     return next((words for name, words in DRIVERS.items() if is_hdf5 and name in begin), "")
 
 
@@ -99,7 +101,7 @@ def stamp(path: str) -> tuple[int, int]:
     try:
         status = os.stat(path)
     except OSError as error:
-        raise DataError(f"{path}: {_why_not_opened(error)}") from None
+        raise DataError(f"{path}: {_why_not_opened(error, path)}") from None
     return status.st_size, status.st_mtime_ns
 
 
@@ -169,7 +171,7 @@ def why_not_typed(dataset: h5py.Dataset) -> str:
     return words
 
 
-def _why_not_opened(error: Exception) -> str:
+def _why_not_opened(error: Exception, path: str) -> str:
     """What the system or HDF5 says, and how to mend it."""
     code, words = getattr(error, "errno", None), str(error)
     if "unable to lock file" in words:
@@ -188,7 +190,10 @@ def _why_not_opened(error: Exception) -> str:
         return REASONS[code]
     if code is not None:
         return os.strerror(code)
-    return "not an HDF5 file, or damaged; a data set is an HDF5 file with a group per split (see distbp import)"
+    return (
+        "not an HDF5 file, or damaged; a data set is an HDF5 file with a group per split, which is made of CSV, NPY, "
+        f"Parquet, netCDF and others by distbp import {shlex.quote(path)} --out data.h5"
+    )
 
 
 def split_names(path: str) -> list[str]:

@@ -32,6 +32,7 @@ from distbp.errors import DataError
 
 ANONYMOUS = ("x", "y")  # what such a data set is called says nothing about the number in it
 LONGEST_ATTRIBUTE = 4096  # numbers
+DEEPEST, MOST_LOOKED_AT = 3, 1000  # groups inside groups, and names in one, that are looked through for a message
 SHARED = ("dataset", "field", "dtype", "shape", "names", "units", "selection", "brackets", "axis", "notes")
 
 
@@ -400,6 +401,9 @@ def _not_there(place: _Place, name: Name, option: str) -> str:
     group = place.follow(place.split)
     if isinstance(group, h5py.Dataset):
         return f"{place.path}: {place.split} has no field {name}; it has {', '.join(fields_of(group))} (see {option})"
+    table = place.follow(place.inside(name.path.rpartition(".")[0])) if "." in name.path else None
+    if isinstance(table, h5py.Dataset) and (why := why_not_typed(table)):
+        return f"{place.path}: {str(table.name).lstrip('/')} {why}"
     here: list[str] = []
     for one in names_in(group, h5py.Dataset):
         fields = fields_of(member(group, one))
@@ -407,10 +411,32 @@ def _not_there(place: _Place, name: Name, option: str) -> str:
     here += [quoted(one) for one in names_in(group, h5py.Group) if is_column(member(group, one))]
     deeper = ", ".join(f"{one}/…" for one in names_in(group, h5py.Group) if not is_column(member(group, one)))
     more = f"; groups: {deeper}" if deeper else ""
+    further = list(_named(group, name.path.rpartition("/")[2], "", 0)) if not name.stars else []
+    more += f"; there is {few([quoted(one) for one in further])}" if further else ""
+    if "[" in name.text and not name.has_index and not name.quoted:
+        more += "; the brackets have no end"
     return (
         f"{place.path}: no data set {inside(place.split, name.text)}; those in {place.split} are: "
         f"{few(here) or 'none'}{more} (see {option})"
     )
+
+
+def _named(group: h5py.Group, last: str, prefix: str, depth: int) -> Iterator[str]:
+    """Data sets, coded groups and fields of this name in groups below a group, by their paths."""
+    for name in names_in(group, h5py.Group) if depth < DEEPEST else ():
+        inner, path = member(group, name), f"{prefix}{name}"
+        if is_column(inner):
+            continue
+        for one in inner if len(inner) <= MOST_LOOKED_AT else ():
+            if inner.get(one, getlink=True) is None or not isinstance(inner.get(one, getlink=True), h5py.HardLink):
+                continue
+            item = member(inner, one)
+            is_one = isinstance(item, h5py.Dataset) or is_column(item)
+            if is_one and one == last:
+                yield f"{path}/{one}"
+            elif isinstance(item, h5py.Dataset) and last in fields_of(item):
+                yield f"{path}/{one}.{last}"
+        yield from _named(inner, last, f"{path}/", depth + 1)
 
 
 def plain_place(dataset: h5py.Dataset, field: str | None) -> tuple[int | None, int]:

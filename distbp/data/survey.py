@@ -23,6 +23,7 @@ from distbp.data.overlap import check_overlap
 from distbp.data.reader import Reader
 from distbp.data.row_numbers import FEWEST_ROWS, RowNumbers
 from distbp.data.stored import is_column, open_stored, why_not_data
+from distbp.data.turned_over import turned_over
 from distbp.errors import DataError, UsageError
 from distbp.ranks.communicator import Communicator, from_first
 
@@ -75,6 +76,7 @@ def look(config: Config, files: Sequence[str]) -> Survey:
         count = len(training.left_out)
         notes.append(f"note      {count} left out, for want of a column or of rows: {few(training.left_out)}")
     notes += [f"read as   {note}" for note in training.notes]
+    notes += [f"warning   {note}" for note in turned_over(training)]
     notes += [
         f"warning   {column} {how}: a network can learn from it where in the file a sample was (--drop leaves it out)"
         for column, how in followed_columns(training)

@@ -14,6 +14,7 @@ from distbp.data.stored import is_column, open_stored, why_not_data
 from distbp.errors import DataError
 
 MOST_LINES = 200
+PYTABLES = "index of PyTables"
 LINKED = "a link, not followed (see --trust-links)"
 
 
@@ -33,12 +34,12 @@ class _Node:
         return (self.words, *((name, child.make()) for name, child in self.children.items()))
 
 
-def contents(group: h5py.Group, prefix: str, known: set[str]) -> Iterator[str]:
+def contents(group: h5py.Group, prefix: str, known: set[str], *, trust_links: bool = False) -> Iterator[str]:
     """Lines about what is in a group and below it, but for the data sets whose paths are `known`.
 
-    `prefix` is the path of the group, "" for the file.
+    `prefix` is the path of the group, "" for the file; `trust_links`: whether it is said what links point to.
     """
-    lines = list(_lines(_node(group, prefix, known, set()), prefix, "  "))
+    lines = list(_lines(_node(group, prefix, known, set(), trust_links), prefix, "  "))
     yield from lines[:MOST_LINES]
     if len(lines) > MOST_LINES:
         yield f"  … and {len(lines) - MOST_LINES} lines more"
@@ -57,14 +58,14 @@ def described(item: h5py.Dataset) -> str:
     return f"{item.shape} {kind}, {layout}{packed}"
 
 
-def _node(group: h5py.Group, prefix: str, known: set[str], seen: set[int]) -> _Node:
+def _node(group: h5py.Group, prefix: str, known: set[str], seen: set[int], trust_links: bool) -> _Node:
     node = _Node()
     for name in group:
         where = f"{prefix}/{name}".lstrip("/")
         if where in known:
             continue
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            node.children[name] = _Node(LINKED)
+            node.children[name] = _link(group, name) if trust_links else _Node(LINKED)
             continue
         item = member(group, name)
         address = h5py.h5o.get_info(item.id).addr
@@ -75,11 +76,25 @@ def _node(group: h5py.Group, prefix: str, known: set[str], seen: set[int]) -> _N
             node.children[name] = _dataset(item, name)
         elif isinstance(item, h5py.Group) and is_column(item):
             node.children[name] = _coded(item)
+        elif isinstance(item, h5py.Group) and name.startswith("_i_"):
+            node.children[name] = _Node(f"a group; no input: {PYTABLES}")
         elif isinstance(item, h5py.Group):
-            below = _node(item, where, known, seen)
+            below = _node(item, where, known, seen, trust_links)
             if below.children:
                 node.children[name] = below
     return node
+
+
+def _link(group: h5py.Group, name: str) -> _Node:
+    """What is behind a link that is trusted; groups behind links are not looked into."""
+    try:
+        item = group[name]
+    except (KeyError, OSError, RuntimeError):
+        return _Node("a link, and what it points to is not there")
+    if isinstance(item, h5py.Group):
+        return _coded(item) if is_column(item) else _Node("a link to a group")
+    node = _dataset(item, name)
+    return _Node(f"{node.words}, behind a link", node.rows)
 
 
 def _coded(group: h5py.Group) -> _Node:

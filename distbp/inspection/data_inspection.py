@@ -108,9 +108,12 @@ def describe_data(path: Path, view: View) -> Iterator[str]:
                 labels, refused = own_labels or labels, refused or why
         found[split] = _Found(layout, notes, labels, refused)
     with opened(name) as file:
-        yield from contents(file, "", known)
+        yield from contents(file, "", known, trust_links=view.trust_links)
+        is_empty = not any(True for _ in contents(file, "", set()))
     yield from _training(name, found, view)
-    if not found:
+    if is_empty:
+        advice.append("there are no data sets in it; distbp import makes a file with some")
+    elif not found:
         advice += [
             *reasons,
             f"say what is learnt from what: distbp train {shlex.quote(name)} --split / --x PATH --y PATH",
@@ -173,7 +176,7 @@ def _groups_below(group: h5py.Group, depth: int, prefix: str = "") -> list[str]:
     found: list[str] = []
     for name in names_in(group, h5py.Group):
         inner, path = member(group, name), f"{prefix}{name}"
-        if is_column(inner):
+        if is_column(inner) or name.startswith("_i_"):  # an index of PyTables
             continue
         found += [path] if prefix and _has_columns(group, name) else []
         found += [f"{path}/{one}" for one in names_in(inner, h5py.Dataset) if fields_of(member(inner, one))]
@@ -197,7 +200,11 @@ def _survey(name: str, split: str, view: View) -> tuple[Layout, tuple[str, ...],
         survey = look(config, [name])
         return survey.training, survey.notes, ""
     except (DataError, UsageError) as error:
-        if view.x == AUTO and view.y == AUTO and "x" not in [one.name for one in candidates(name, split, False)]:
+        if view.x == AUTO and view.y == AUTO:
+            there = candidates(name, split, view.trust_links, each=view.each)
+            if not any(one.name == "x" and not one.not_data for one in there):
+                raise
+        if view.x == AUTO and view.y != AUTO:
             raise
         x = "x" if view.x == AUTO else view.x
         alone = find([name], split, x, None, trust_links=view.trust_links, each=view.each)

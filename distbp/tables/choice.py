@@ -176,7 +176,9 @@ def _inputs(
             left.setdefault(column.name, column.not_data or why)
     if not x:
         beside = f" beside {few([quoted(name) for name in y])}" if y else ""
-        raise DataError(f"{table.name}: no column is left for the inputs{beside}")
+        others = [f"{quoted(name)} ({why})" for name, why in left.items() if name not in y]
+        there = f"; there are {few(others)}" if others else ""
+        raise DataError(f"{table.name}: no column is left for the inputs{beside}{there}")
     return x
 
 

@@ -18,6 +18,7 @@ from distbp.data.names import quoted
 from distbp.data.overlap import check_overlap
 from distbp.data.reader import Reader
 from distbp.data.stored import is_column, open_stored, why_not_data
+from distbp.data.turned_over import turned_over
 from distbp.errors import DataError
 from distbp.tables.table import TableColumn, Values
 
@@ -79,9 +80,16 @@ class HDF5Table:
         if any(name not in self._by_name for name in (*x, *y)):  # brackets, stars
             check_overlap(self._find(x, y))
 
+    def notes_on(self, x: Sequence[str], y: Sequence[str]) -> list[str]:
+        """What may be wrong with inputs and targets together, in words for the user."""
+        return [f"warning: {note}" for note in turned_over(self._find(x, y))] if x and y else []
+
     def _find(self, x: Sequence[str], y: Sequence[str] = ()) -> Layout:
         of_x, of_y = (",".join(quoted(name) if name in self._by_name else name for name in names) for names in (x, y))
-        return find([self._path], self._split, of_x, of_y or None, trust_links=self._trust_links, each=self._each)
+        try:
+            return find([self._path], self._split, of_x, of_y or None, trust_links=self._trust_links, each=self._each)
+        except DataError as error:  # which option has the name is not known here
+            raise DataError(str(error).removesuffix(" (see --x)")) from None
 
 
 def _together(columns: Sequence[Column]) -> list[tuple[int, int]]:
@@ -152,10 +160,12 @@ def hdf5_tables(
 def _splits(path: str, names: Sequence[str], *, trust_links: bool, each: bool) -> list[str]:
     """The splits of a file where the user has named none.  Raises DataError where there are no data."""
     with opened(path) as file:
-        has_top = any(not fields_of(member(file, name)) for name in names_in(file, h5py.Dataset))
+        coded = [name for name in names_in(file, h5py.Group) if is_column(member(file, name))]
+        has_top = any(not fields_of(member(file, name)) for name in names_in(file, h5py.Dataset)) or bool(coded)
     if not names and has_top:
         return [WHOLE]
-    tables = {name: HDF5Table(path, name, trust_links=trust_links, each=each) for name in split_names(path)}
+    splits = [name for name in split_names(path) if name not in coded]
+    tables = {name: HDF5Table(path, name, trust_links=trust_links, each=each) for name in splits}
     found = [name for name, table in tables.items() if table.columns and all(_has(table, one) for one in names)]
     if found and not (has_top and _has_all(path, names, trust_links=trust_links, each=each)):
         return found

@@ -174,6 +174,7 @@ class _Planner:
             for note in (
                 *(*notes, *said(inputs), *of_type, targets.note, *self._of_rows(inputs)),
                 *unmarked([*x, *y]),
+                *self._together(),
                 *self._told(),
             )
             if note
@@ -266,9 +267,10 @@ class _Planner:
             for split, found in self._of_x.items():
                 width = found.columns[encoder.about.name].width
                 if width != len(encoder.names):
+                    other = next(s for s, one in self._of_x.items() if one.columns[encoder.about.name].width != width)
                     raise DataError(
                         f"{self._sources[split].names}: {encoder.about.name} has {width} numbers a row in the split "
-                        f"{split}, and {len(encoder.names)} in another"
+                        f"{split}, and {len(encoder.names)} in {other}; expected as many in each"
                     )
                 if width == 0:
                     raise DataError(f"{self._sources[split].names}: {encoder.about.name} has no numbers in its rows")
@@ -348,6 +350,12 @@ class _Planner:
                     for i, how in of.items()
                 ]
         return found if len(found) <= 5 else [*found[:4], f"warning: and {len(found) - 4} more such inputs"]
+
+    def _together(self) -> list[str]:
+        """What the first table says of inputs and targets together."""
+        if not isinstance(self._first, HDF5Table) or self._labels:
+            return []
+        return self._first.notes_on(self._x, self._y)
 
     def _told(self) -> list[str]:
         """What the readers have decided."""
