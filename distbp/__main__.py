@@ -17,10 +17,20 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
+def _lost(lost: "sys.UnraisableHookArgs") -> None:
+    """A termination that came while a callback ran which cannot raise comes again a moment later."""
+    if isinstance(lost.exc_value, SystemExit):
+        signal.signal(signal.SIGALRM, lambda number, frame: _terminate(signal.SIGTERM, frame))
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+    else:
+        sys.__unraisablehook__(lost)
+
+
 def main() -> None:
     """Runs the command line; exits with its code."""
     last(sys.argv[1:2] != [] and sys.argv[1] in WRITING_FILES, say)
     signal.signal(signal.SIGTERM, _terminate)
+    sys.unraisablehook = _lost
     launch = Launch(os.environ)
 
     def command() -> int | None:

@@ -289,3 +289,20 @@ def test_a_checkpoint_cannot_command_the_terminal(runner: Runner, data_file: str
     described = runner.distbp("inspect", "run")
     assert "\\x1b[31m/d.h5" in described.stdout
     assert (result.stdout + described.stdout).replace("\n", "").isprintable()
+
+
+def test_a_termination_in_a_callback_is_not_lost(runner: Runner) -> None:
+    """An exception in the callback of a weak reference goes nowhere: the termination comes again."""
+    program = """
+import os, signal, sys, time, weakref
+import distbp.__main__ as entry
+sys.unraisablehook = entry._lost
+signal.signal(signal.SIGTERM, entry._terminate)
+class Thing: pass
+thing = Thing()
+reference = weakref.ref(thing, lambda gone: os.kill(os.getpid(), signal.SIGTERM))
+del thing
+time.sleep(20)
+"""
+    result = runner.run(os.sys.executable, "-c", program)  # type: ignore[attr-defined]
+    assert result.returncode == 143, result.stderr
