@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from distbp.errors import DataError
+from distbp.tables.arrow_buffers import nulls
 from distbp.tables.arrow_values import BYTES, Uneven, bytes_of, kind, problem, shape_of, values
 from distbp.tables.row_table import Part, RowColumn, RowTable
 from distbp.tables.source_files import check_names
@@ -52,9 +53,9 @@ class ArrowSource:
         array = batch.column(batch.schema.get_field_index(path[0]))
         absent = None
         for step in path[1:]:
-            if array.null_count:
-                nulls = np.asarray(array.is_null().to_numpy(zero_copy_only=False))
-                absent = nulls if absent is None else absent | nulls
+            gaps = nulls(array)
+            if gaps is not None:
+                absent = gaps if absent is None else absent | gaps
             array = array.field(step)
         name = ".".join(path)
         try:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp.tables.arrow_buffers import nulls, numbers
 from distbp.tables.table import Values
 from distbp.tables.text_numbers import TextNumbers
 from distbp.tables.text_options import TextOptions
@@ -76,12 +77,13 @@ class ArrowText:
     def _read(self, pyarrow: Any, data: bytes, chosen: Sequence[int], as_text: frozenset[int]) -> Any:
         csv: Any = self._csv
         text = {i for i in chosen if i in as_text or i in self._words}
+        words = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
         return csv.read_csv(
             pyarrow.BufferReader(data),
             csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=self._names),
             csv.ParseOptions(delimiter=self._dialect.delimiter, newlines_in_values=b'"' in data),
             csv.ConvertOptions(
-                column_types={str(i): pyarrow.string() if i in text else pyarrow.float64() for i in chosen},
+                column_types={str(i): words if i in text else pyarrow.float64() for i in chosen},
                 include_columns=[str(i) for i in chosen],
                 null_values=list(self._options.missing_words),
                 strings_can_be_null=False,
@@ -90,10 +92,9 @@ class ArrowText:
         )
 
     def _strings(self, column: Any, as_text: bool) -> Values:
-        """Of a column of strings: each of them is looked at once."""
-        packed = column.dictionary_encode()
-        words = [word.strip(BLANK) for word in packed.dictionary.to_pylist()]
-        places = np.asarray(packed.indices)
+        """Of a column of strings, by what stands in it: each of them is looked at once."""
+        words = [word.strip(BLANK) for word in column.dictionary.to_pylist()]
+        places = numbers(column.indices, np.int32)
         values = self._numbers.values(words, as_text=as_text)
         missing = None if values.missing is None else values.missing[places]
         return Values(values.array[places], missing)
@@ -101,12 +102,15 @@ class ArrowText:
 
 def _floats(column: Any) -> Values | None:
     """Of a column of numbers; None where one is not finite: Python's words for it and Arrow's are not the same."""
-    missing = np.asarray(column.is_null())[:, None] if column.null_count else None
-    numbers: NDArray[np.float64] = np.array(column.to_numpy(zero_copy_only=False))[:, None]
-    finite = np.isfinite(numbers)
-    if missing is not None:
-        finite |= missing
-    return Values(numbers, missing) if finite.all() else None
+    gaps = nulls(column)
+    found: NDArray[np.float64] = numbers(column, np.float64)
+    if gaps is not None:
+        found = np.where(gaps, 0.0, found)
+    if not np.isfinite(found).all():
+        return None
+    if gaps is None:
+        return Values(found[:, None], None)
+    return Values(np.where(gaps, np.nan, found)[:, None], gaps[:, None])
 
 
 def single_blanks(data: bytes) -> bytes:

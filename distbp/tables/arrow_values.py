@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.errors import DataError
+from distbp.tables.arrow_buffers import booleans, nulls, numbers
 from distbp.tables.row_table import STRING_BYTES, Part
 
 TEXT = ("string", "large_string", "string_view")
@@ -93,8 +94,8 @@ def values(array: Any, shape: tuple[int, ...] | None) -> Part:
         whole = inner.reshape(len(array), *of.shape).transpose(order)
         return whole, None if missing is None else missing.reshape(len(array), *of.shape).transpose(order)
     if name == "arrow.bool8":
-        numbers, missing = values(array.storage, ())
-        return numbers != 0, missing
+        whole_numbers, missing = values(array.storage, ())
+        return whole_numbers != 0, missing
     if name == "arrow.json":
         return values(array.storage, ())
     if name in LISTS:
@@ -103,16 +104,12 @@ def values(array: Any, shape: tuple[int, ...] | None) -> Part:
 
 
 def _scalars(array: Any, name: str) -> Part:
-    missing = _nulls(array)
+    missing = nulls(array) if name != "null" else None
     if name in NUMBERS:
-        buffer = array.buffers()[1]
-        if buffer is None:
-            return np.zeros(len(array), NUMBERS[name]), missing
-        return np.frombuffer(
-            buffer, NUMBERS[name], len(array), array.offset * np.dtype(NUMBERS[name]).itemsize
-        ), missing
+        return numbers(array, NUMBERS[name]), missing
     if name == "bool":
-        return np.asarray(array.fill_null(False).to_numpy(zero_copy_only=False)), missing
+        found = booleans(array)
+        return found if missing is None else found & ~missing, missing
     if name == "null":
         return np.full(len(array), np.nan), np.ones(len(array), bool)
     if name.startswith("decimal"):
@@ -124,10 +121,6 @@ def _scalars(array: Any, name: str) -> Part:
 
         return values(pyarrow.compute.run_end_decode(array), ())
     return _strings(array, name), missing
-
-
-def _nulls(array: Any) -> NDArray[np.bool_] | None:
-    return np.asarray(array.is_null().to_numpy(zero_copy_only=False)) if array.null_count else None
 
 
 def _strings(array: Any, name: str) -> NDArray[Any]:
@@ -152,8 +145,9 @@ def _decimals(array: Any, size: int) -> NDArray[np.float64]:
     number = low.view(np.int64)[:, 0] if size > 4 else low[:, 0].astype(np.int64)
     rest = low.view(np.int64)[:, 1:] if size > 8 else number[:, None] >> 63
     exact = (rest == (number >> 63)[:, None]).all(axis=1) & (np.abs(number) <= 2**53)
-    if array.null_count:
-        exact |= np.asarray(array.is_null().to_numpy(zero_copy_only=False))
+    missing = nulls(array)
+    if missing is not None:
+        exact |= missing
     if 0 <= scale <= 22:  # 10^22 is the largest power of ten that is a float64
         found = number / 10.0**scale
         for row in np.flatnonzero(~exact).tolist():
@@ -164,43 +158,49 @@ def _decimals(array: Any, size: int) -> NDArray[np.float64]:
 
 def _dictionary(array: Any) -> Part:
     entries, gaps = values(array.dictionary, ())
-    missing = _nulls(array)
-    codes = array.indices
-    numbers = np.asarray((codes.fill_null(0) if codes.null_count else codes).to_numpy(zero_copy_only=False))
+    missing = nulls(array)
+    codes = _whole(array.indices)
+    if missing is not None:
+        codes = np.where(missing, 0, codes)
     if not len(entries):
         return np.full(len(array), np.nan if entries.dtype.kind != "O" else "", entries.dtype), missing
     if gaps is not None:
-        missing = gaps[numbers] if missing is None else missing | gaps[numbers]
-    return entries[numbers], missing
+        missing = gaps[codes] if missing is None else missing | gaps[codes]
+    return entries[codes], missing
 
 
 def _list(array: Any, shape: tuple[int, ...] | None) -> Part:
     """Rows of one size: (n, size, …)."""
     name = kind(array.type)
-    nulls = _nulls(array)
+    absent = nulls(array)
     before = shape[0] if shape else None
-    size = array.type.list_size if name == "fixed_size_list" else _size(array, before, nulls)
+    size = array.type.list_size if name == "fixed_size_list" else _size(array, before, absent)
     inner, gaps = values(array.flatten(), None if shape is None else shape[1:])
-    rows = len(array) - (0 if nulls is None else int(nulls.sum()))
+    rows = len(array) - (0 if absent is None else int(absent.sum()))
     inner = inner.reshape(rows, size, *inner.shape[1:])
     gaps = None if gaps is None else gaps.reshape(inner.shape)
-    if nulls is None:
+    if absent is None:
         return inner, gaps
     whole, missing = (
         np.zeros((len(array), *inner.shape[1:]), inner.dtype),
         np.ones((len(array), *inner.shape[1:]), bool),
     )
-    whole[~nulls], missing[~nulls] = inner, False if gaps is None else gaps
+    whole[~absent], missing[~absent] = inner, False if gaps is None else gaps
     return whole, missing
 
 
-def _size(array: Any, before: int | None, nulls: NDArray[np.bool_] | None) -> int:
+def _size(array: Any, before: int | None, absent: NDArray[np.bool_] | None) -> int:
     """How many values each row has.  Raises Uneven."""
-    sizes = np.asarray(array.sizes) if kind(array.type).endswith("_view") else np.diff(np.asarray(array.offsets))
-    there = np.arange(len(sizes)) if nulls is None else np.flatnonzero(~nulls)
+    sizes = _whole(array.sizes) if kind(array.type).endswith("_view") else np.diff(_whole(array.offsets))
+    there = np.arange(len(sizes)) if absent is None else np.flatnonzero(~absent)
     if before is None:
         before = int(sizes[there[0]]) if len(there) else 0
     wrong = there[sizes[there] != before]
     if len(wrong):
         raise Uneven(int(wrong[0]), int(sizes[wrong[0]]), before)
     return before
+
+
+def _whole(array: Any) -> NDArray[Any]:
+    """Of an array of whole numbers."""
+    return numbers(array, NUMBERS[kind(array.type)])
