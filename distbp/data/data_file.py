@@ -9,6 +9,7 @@ import shlex
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import h5py
@@ -74,9 +75,18 @@ def open_file(path: str) -> h5py.File:
     """The file, open for reading until it is closed.  Raises DataError."""
     check_is_file(path)
     try:
-        return h5py.File(path, "r", locking="best-effort")
+        return h5py.File(h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY, _reading()))
     except (OSError, RuntimeError, ValueError) as error:
         raise DataError(f"{path}: {_written_in_parts(path) or _why_not_opened(error, path)}") from None
+
+
+@cache
+def _reading() -> Any:
+    """How files are opened: as by h5py.File(path, locking="best-effort"), which makes this anew for each file."""
+    how = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    how.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    how.set_file_locking(True, True)  # and not where there are no locks
+    return how
 
 
 def _written_in_parts(path: str) -> str:
@@ -211,18 +221,19 @@ def fields_of(dataset: h5py.Dataset) -> list[str]:
         return []
 
 
-def follow(file: h5py.Group, path: str, name: str, trust_links: bool) -> Any:
+def follow(file: h5py.Group, path: str, name: str, trust_links: bool, source: tuple[int, int] | None = None) -> Any:
     """What is there under a name of a file or group, or None.
 
-    Every step must be stored in this file, unless links are trusted; `path` names the file in messages.
+    Every step must be stored in this file, unless links are trusted; `path` names the file in messages.  `source`: see
+    `check_openable`, where no link leads out of the file.
     """
     item: Any = file  # that is "/"
     for step in filter(None, name.split("/")):
-        kind = _kind_of_link(item, step)
-        if kind is None:
+        link = _link(item, step)
+        if link is None:
             return None
-        if kind == h5py.h5l.TYPE_HARD:
-            item = member(item, step)
+        if link.type == h5py.h5l.TYPE_HARD:
+            item = _opened_member(item, step, link.u, source)
             continue
         where = f"{file.name}/{name}".lstrip("/")
         if not trust_links:
@@ -237,17 +248,17 @@ def follow(file: h5py.Group, path: str, name: str, trust_links: bool) -> Any:
     return item
 
 
-def _kind_of_link(item: Any, name: str) -> int | None:
-    """Of the link of this name in a group; None where there is none, or no group."""
-    if not isinstance(item, h5py.Group) or not item.id.links.exists(os.fsencode(name)):
+def _link(item: Any, name: str) -> Any:
+    """What HDF5 says of the link of this name in a group; None where there is none, or no group."""
+    if not isinstance(item, h5py.Group):
         return None
-    return int(item.id.links.get_info(os.fsencode(name)).type)
+    links, stored = item.id.links, os.fsencode(name)
+    return links.get_info(stored) if links.exists(stored) else None
 
 
-def is_contiguous(dataset: h5py.Dataset) -> bool:
+def is_in_one_piece(dataset: h5py.Dataset) -> bool:
     """Whether values lie in one piece of the file itself: no chunks, no other files."""
-    how = dataset.id.get_create_plist()
-    return bool(how.get_layout() == h5py.h5d.CONTIGUOUS and not how.get_external_count())
+    return dataset.chunks is None and not dataset.is_virtual and dataset.external is None
 
 
 def missing_source(path: str, dataset: h5py.Dataset) -> str:
@@ -268,9 +279,17 @@ def names_in(group: h5py.Group, kind: type) -> list[str]:
 
 def member(group: h5py.Group, name: str) -> Any:
     """What is in a group under a name.  Raises DataError where HDF5 could not open it without harm."""
+    return _opened_member(group, name, group.id.links.get_info(os.fsencode(name)).u)
+
+
+def _opened_member(group: h5py.Group, name: str, address: int, source: tuple[int, int] | None = None) -> Any:
+    """The same of a member whose header is at an address; to ask the object itself for it would open it."""
     try:
-        check_openable(group, name)
+        check_openable(group, name, address, source)
     except ValueError as error:
         where = f"{group.file.filename}: {group.name.rstrip('/')}/{name}".replace(": /", ": ")
         raise DataError(f"{where}: {error}; the file is damaged or truncated, write or copy it again") from None
-    return group[name]
+    found = h5py.h5o.open(group.id, os.fsencode(name))
+    if isinstance(found, h5py.h5d.DatasetID):
+        return h5py.Dataset(found, readonly=True)
+    return h5py.Group(found) if isinstance(found, h5py.h5g.GroupID) else h5py.Datatype(found)

@@ -18,7 +18,9 @@ def dimension_names(attributes: Attributes, dataset: h5py.Dataset) -> tuple[str,
 
     References to scales are compared with the addresses of what is in the groups above; none of them is opened.
     """
-    rank = dataset.ndim
+    rank = len(dataset.shape)
+    if not attributes.names:
+        return ("",) * rank
     names = list(attributes.texts("DIMENSION_LABELS"))
     names = names if len(names) == rank else [""] * rank
     addresses = attributes.first_objects("DIMENSION_LIST")

@@ -15,7 +15,7 @@ from distbp.data.data_file import (
     beginning,
     fields_of,
     follow,
-    is_contiguous,
+    is_in_one_piece,
     member,
     missing_source,
     names_in,
@@ -28,6 +28,7 @@ from distbp.data.layout import CLASSES, TARGETS, Column, Layout, Part, few, insi
 from distbp.data.names import FILE, GROUP, Index, Name, parse, quoted
 from distbp.data.selection import Selection, select
 from distbp.data.stored import Stored, is_column, open_stored
+from distbp.data.string_rows import bytes_of_file
 from distbp.errors import DataError
 
 ANONYMOUS = ("x", "y")  # what such a data set is called says nothing about the number in it
@@ -60,6 +61,7 @@ class _Place:
     asked: Asked
     stars: tuple[str, ...] = ()
     known: dict[str, Any] = field(default_factory=dict)  # what was found in the file, by its path
+    source: tuple[int, int] | None = None  # of the file: see `bytes_of_file`
 
     def inside(self, name: str) -> str:
         """The path in the file; each star is the group that it stands for."""
@@ -77,7 +79,7 @@ class _Place:
         group = self.follow(above) if above else self.file
         if not isinstance(group, h5py.Group) or not last:
             return self.file if not last else None
-        return follow(group, self.path, last, self.asked.trust_links)
+        return follow(group, self.path, last, self.asked.trust_links, self.source)
 
 
 def find(
@@ -106,19 +108,15 @@ def find_splits(paths: Sequence[str], splits: Sequence[str], asked: Asked) -> di
         size, _ = stamp(path)
         with opened(path) as file:
             known: dict[str, Any] = {}
-            begin = beginning(file.id.get_vfd_handle())
+            source = bytes_of_file(file)
+            begin = beginning(source[0])
             for split in splits:
-                whole = _Place(file, path, split, asked, (), known)
+                whole = _Place(file, path, split, asked, (), known, None if asked.trust_links else source)
                 if len(paths) > 1 and any(_is_empty(whole, name) for name in (*xs, *ys)):
                     left_out[split].append(f"{path}: {split}, which has no rows")
                     continue
                 for place in _places(whole, (*xs, *ys), left_out[split]):
-                    part = _part(place, xs, ys, size)
-                    first = parts[split][-1].first + parts[split][-1].rows if parts[split] else 0
-                    if parts[split]:
-                        _check_alike(parts[split][0], part)
-                        part = _sharing(parts[split][0], part)
-                    parts[split].append(replace(part, first=first, begin=begin))
+                    parts[split].append(_part(place, xs, ys, size, begin, parts[split]))
     for split in splits:
         if not parts[split]:
             names = few([str(name) for name in (*xs, *ys)])
@@ -131,7 +129,8 @@ def find_splits(paths: Sequence[str], splits: Sequence[str], asked: Asked) -> di
     }
 
 
-def _part(place: _Place, xs: Sequence[Name], ys: Sequence[Name], size: int) -> Part:
+def _part(place: _Place, xs: Sequence[Name], ys: Sequence[Name], size: int, begin: int, before: Sequence[Part]) -> Part:
+    """What a file has at a place.  `before`: the parts of the split that come before it."""
     x, y = (
         tuple(_column(place, name, option, alone=len(names) == 1) for name in names)
         for names, option in ((xs, "--x"), (ys, "--y"))
@@ -141,9 +140,13 @@ def _part(place: _Place, xs: Sequence[Name], ys: Sequence[Name], size: int) -> P
         tuple(replace(column, rows=rows) if column.constant is not None else column for column in columns)
         for columns in (x, y)
     )
-    part = Part(0, rows, x, y, size)
+    first = before[-1].first + before[-1].rows if before else 0
+    part = Part(first, rows, x, y, size, begin)
     _check_part(part, place)
-    return part
+    if not before:
+        return part
+    _check_alike(before[0], part)
+    return replace(part, x=tuple(map(_shared, before[0].x, x)), y=tuple(map(_shared, before[0].y, y)))
 
 
 def _places(place: _Place, names: Sequence[Name], left_out: list[str]) -> Iterator[_Place]:
@@ -269,7 +272,9 @@ def _found(
     shape, width = selection.shape, prod(selection.shape)
     whole = selection.is_whole(stored.shape)
     dtype = _dtype(item, found.field, stored)
-    column = Column(
+    is_plain = whole and stored.is_plain and dtype.kind != "O" and isinstance(item, h5py.Dataset)
+    offset, stride = plain_place(item, found.field) if is_plain and not _is_elsewhere(place, item) else (None, 0)
+    return Column(
         place.path,
         found.path,
         found.field,
@@ -278,6 +283,8 @@ def _found(
         dtype.str if dtype.kind != "O" else "|O",
         shape,
         _chunk(stored, selection),
+        offset,
+        stride,
         names=_names(stored, name, width, alone=alone, whole=whole),
         units=_units(stored, width, whole=whole),
         selection=None if whole else selection,
@@ -286,10 +293,6 @@ def _found(
         axis=" x ".join(stored.dimensions[axis] for axis in selection.samples if stored.dimensions[axis]),
         notes=stored.notes,
     )
-    if not column.is_direct or dtype.kind == "O" or _is_elsewhere(place, item):
-        return column
-    offset, stride = plain_place(item, found.field)
-    return replace(column, offset=offset, stride=stride)
 
 
 def _is_elsewhere(place: _Place, item: Any) -> bool:
@@ -380,7 +383,7 @@ def _check_split(place: _Place) -> None:
 
 def _check_dataset(place: _Place, dataset: h5py.Dataset, where: str) -> None:
     """Raises DataError where values are elsewhere, are not there, or are damaged."""
-    if is_contiguous(dataset):
+    if is_in_one_piece(dataset):
         return
     if not place.asked.trust_links and (dataset.is_virtual or dataset.external is not None):
         raise DataError(
@@ -441,9 +444,9 @@ def _named(group: h5py.Group, last: str, prefix: str, depth: int) -> Iterator[st
 
 def plain_place(dataset: h5py.Dataset, field: str | None) -> tuple[int | None, int]:
     """Where the first row begins and how far apart rows are, if they lie in the file as NumPy has them in memory."""
-    if field is not None and dataset.ndim > 1:
+    if field is not None and len(dataset.shape) > 1:
         return None, 0
-    if not is_contiguous(dataset) or dataset.dtype.hasobject:
+    if not is_in_one_piece(dataset) or dataset.dtype.hasobject:
         return None, 0
     if dataset.id.get_space_status() != h5py.h5d.SPACE_STATUS_ALLOCATED:  # never written
         return None, 0
@@ -490,7 +493,9 @@ def _is_of_r(place: _Place, column: Column) -> bool:
 
 
 def _is_matrix_of_r(item: Any) -> bool:
-    return isinstance(item, h5py.Dataset) and item.ndim == 2 and bool(h5py.h5a.exists(item.id, b"rhdf5-NA.OK"))
+    return (
+        isinstance(item, h5py.Dataset) and len(item.shape or ()) == 2 and bool(h5py.h5a.exists(item.id, b"rhdf5-NA.OK"))
+    )
 
 
 def _turn(first: Column, other: Column) -> str:
@@ -546,11 +551,7 @@ def _check_alike(one: Part, other: Part) -> None:
             )
 
 
-def _sharing(one: Part, other: Part) -> Part:
-    """The other part, with what is equal in both held in memory once: there may be 100,000 of them."""
-    return replace(other, x=tuple(map(_shared, one.x, other.x)), y=tuple(map(_shared, one.y, other.y)))
-
-
 def _shared(one: Column, other: Column) -> Column:
+    """The other column, with what is equal in both held in memory once: there may be 100,000 of them."""
     same = {name: getattr(one, name) for name in SHARED if getattr(one, name) == getattr(other, name)}
     return replace(other, **same)

@@ -21,10 +21,12 @@ from distbp.files.object_header import ObjectHeader
 from distbp.files.string_heap import NOWHERE, REFERENCE, HeapDamage, StringHeap
 
 
-def check_openable(group: h5py.Group, name: str) -> None:
-    """Raises ValueError where HDF5 would follow damage as soon as it opened this member of a group."""
-    address = group.id.links.get_info(os.fsencode(name)).u  # to ask the object itself would open it
-    descriptor, base = _bytes_of_file(group)
+def check_openable(group: h5py.Group, name: str, address: int, source: tuple[int, int] | None = None) -> None:
+    """Raises ValueError where HDF5 would follow damage as soon as it opened this member of a group.
+
+    `address`: of the header of the object; `source`: what `bytes_of_file` gives, where it is known.
+    """
+    descriptor, base = source or bytes_of_file(group)
     heap, header = StringHeap(descriptor, base), ObjectHeader(descriptor, base, address)
     virtual = header.virtual()
     if virtual and virtual[0] not in NOWHERE:
@@ -82,14 +84,14 @@ def _plain(stored: NDArray[np.uint8], kind: Any, dtype: np.dtype[Any], name: str
 
 
 def _heap(item: Any) -> StringHeap:
-    return StringHeap(*_bytes_of_file(item))
+    return StringHeap(*bytes_of_file(item))
 
 
 def _header(item: Any, address: int) -> ObjectHeader:
-    return ObjectHeader(*_bytes_of_file(item), address)
+    return ObjectHeader(*bytes_of_file(item), address)
 
 
-def _bytes_of_file(item: Any) -> tuple[int, int]:
+def bytes_of_file(item: Any) -> tuple[int, int]:
     """The descriptor of the file that an object is in, and where its addresses begin."""
     file = h5py.h5i.get_file_id(item.id)  # item.file would cost ten times as much
     return file.get_vfd_handle(), file.get_create_plist().get_userblock()
