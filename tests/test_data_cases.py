@@ -263,3 +263,23 @@ def test_a_csv_to_train(tmp_path: Path) -> None:
     source.write_text("a,y\n1,0\n")
     with pytest.raises(DataError, match=r"d.csv: not an HDF5 file.*by distbp import .*d.csv --out data.h5"):
         surveyed(str(source))
+
+
+def test_columns_of_another_length_are_left_out_alike(tmp_path: Path) -> None:
+    """By train and by import: a mean and the names of classes beside the data."""
+    few = {"train__mean": X[0], "train__names": np.array([b"a", b"b"])}
+    data = write(tmp_path / "m.h5", train__images=X, train__labels=np.arange(N) % 2, **few)
+    survey = surveyed(data)
+    assert (survey.training.x_name, survey.training.y_name) == ("images", "labels")
+    assert f"mean (4 rows, labels has {N})" in "\n".join(survey.notes)
+    done, x, _ = imported(data, tmp_path / "o.h5")
+    np.testing.assert_array_equal(x, X)
+    assert f"mean (4 rows, where labels has {N})" in "\n".join(done.notes)
+
+
+def test_x_is_never_left_out_for_its_length(tmp_path: Path) -> None:
+    data = write(tmp_path / "r.h5", x=X.T, y=np.arange(N) % 2, z=X)
+    with pytest.raises(DataError, match=rf"x has 4 rows and y has {N}"):
+        surveyed(data)
+    with pytest.raises(DataError, match=rf"x has 4 rows and y has {N}"):
+        imported(data, tmp_path / "o.h5")

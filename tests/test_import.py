@@ -183,7 +183,7 @@ def test_hdf5_without_splits(tmp_path: Path) -> None:
     found = imported(tmp_path / "c.h5", source, x=("pressure",), y=("cells.cell", "drag"), task="targets")
     assert found["train/y"].dtype == np.float64
     for options, message in (
-        ({"y": ("drag",)}, r"has \d+ rows and .* has \d+; each sample needs one row in both"),
+        ({"x": ("time",), "y": ("drag",)}, r"has \d+ rows and .* has \d+; each sample needs one row in both"),
         ({"x": ("depth",), "y": ("drag",)}, r"no data set depth; those in / are: cells\.cell, cells\.flux, drag"),
         ({"x": ("pressure",)}, r"which column has the labels or targets\? Name it with --y"),
         ({"y": ("drag",), "splits": ("train",)}, r"no split 'train' \(--split\)"),

@@ -89,12 +89,11 @@ def choose(
     candidates = _of_one_length(candidates, targets)
     data = [one for one in candidates if not one.not_data and one.name not in drop]
     inputs = tuple(x)
-    if not inputs and "x" in [one.name for one in data] and "x" not in targets:
+    if not inputs and "x" in whatever_length:  # whoever looks at it says more about rows that are not as many
         inputs = ("x",)
     why = "not named" if x else "x is there" if inputs else ""
     inputs = inputs or tuple(one.name for one in data if one.name not in targets)
-    if not inputs:  # whoever looks at them says more about rows that are not as many
-        inputs = ("x",) if "x" in whatever_length else whatever_length
+    inputs = inputs or whatever_length
     if not inputs:
         there = _all(candidates)
         raise UsageError(f"{where}: no column is left for the inputs beside {words(targets)}; there are {there}")

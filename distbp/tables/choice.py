@@ -188,7 +188,7 @@ def _default(
     """The inputs where the user has not said which, and why other columns are not."""
     for name, option in asked.tests:
         left.setdefault(name, option)
-    candidates = [column for column in _data(table, left) if column.name not in y]
+    candidates = _of_one_length(table, [column for column in _data(table, left) if column.name not in y], y, left)
     unclear = [column for column in candidates if column.name.lower() in LABEL_NAMES]
     x = [column for column in candidates if column.name.lower() == "x"]
     is_x = len(x) == 1 and (candidates == x or is_array(table, x[0]))
@@ -204,6 +204,23 @@ def _default(
             "is an input, name all of them with --x, if not, leave it out with --drop"
         )
     return tuple(candidates), ""
+
+
+def _of_one_length(
+    table: Table, candidates: list[TableColumn], y: frozenset[str], left: dict[str, str]
+) -> list[TableColumn]:
+    """Those with as many rows as y; why others are no inputs goes to `left`.
+
+    What is called x is kept, and all where none is left: the reader says more about rows that are not as many.
+    """
+    target = next((column for column in table.columns if column.name in y and column.rows is not None), None)
+    if target is None:
+        return candidates
+    others = [one for one in candidates if one.rows not in (None, target.rows) and one.name.lower() != "x"]
+    if len(others) == len(candidates):
+        return candidates
+    left.update({one.name: f"{one.rows} rows, where {target.name} has {target.rows}" for one in others})
+    return [one for one in candidates if one not in others]
 
 
 def _data(table: Table, left: dict[str, str]) -> list[TableColumn]:

@@ -40,7 +40,7 @@ class HDF5Table:
             each,
         )
         with opened(path) as file:
-            self._columns = list(_columns(path, follow(file, path, split, trust_links), trust_links))
+            self._columns = list(_columns(path, follow(file, path, split, trust_links), trust_links, each))
         self._by_name = {column.name: column for column in self._columns}
 
     @property
@@ -189,27 +189,27 @@ def _has(table: HDF5Table, name: str) -> bool:
     return True
 
 
-def _columns(path: str, item: Any, trust_links: bool) -> Iterator[TableColumn]:
+def _columns(path: str, item: Any, trust_links: bool, each: bool) -> Iterator[TableColumn]:
     """The data sets in a group, in groups inside it too, coded groups, and the fields of tables."""
     if isinstance(item, h5py.Dataset):
         for field in fields_of(item):
-            yield _column(path, field, item, field)
+            yield _column(path, field, item, field, each)
         return
     for name, one in _all(item, "", set()):
-        yield from _of_item(path, name, one)
+        yield from _of_item(path, name, one, each)
     for name in item if trust_links else ():
         if not isinstance(item.get(name, getlink=True), h5py.HardLink):
-            yield from _of_item(path, name, item.get(name))
+            yield from _of_item(path, name, item.get(name), each)
 
 
-def _of_item(path: str, name: str, one: Any) -> Iterator[TableColumn]:
+def _of_item(path: str, name: str, one: Any, each: bool) -> Iterator[TableColumn]:
     for field in fields_of(one) if isinstance(one, h5py.Dataset) else ():
-        yield _column(path, f"{name}.{field}", one, field)
+        yield _column(path, f"{name}.{field}", one, field, each)
     if is_column(one) or (isinstance(one, h5py.Dataset) and not fields_of(one)):
-        yield _column(path, name, one, None)
+        yield _column(path, name, one, None, each)
 
 
-def _column(path: str, name: str, item: Any, field: str | None) -> TableColumn:
+def _column(path: str, name: str, item: Any, field: str | None, each: bool) -> TableColumn:
     """What is known of a column without reading it; what cannot be read is no data."""
     why = why_not_data(item, name)
     if not why and field is None and isinstance(item, h5py.Dataset) and not item.shape:
@@ -220,7 +220,7 @@ def _column(path: str, name: str, item: Any, field: str | None) -> TableColumn:
         return TableColumn(name, not_data=why or str(error).removeprefix(f"{path}: ").partition(";")[0])
     width = prod(stored.shape[1:])
     names = stored.columns or ((name,) if width == 1 and name not in ANONYMOUS else ())
-    return TableColumn(name, stored.units, names, why, stored.notes)
+    return TableColumn(name, stored.units, names, why, stored.notes, None if each else next(iter(stored.shape), None))
 
 
 def _all(group: h5py.Group, prefix: str, seen: set[int]) -> Iterator[tuple[str, Any]]:

@@ -21,6 +21,7 @@ class TableColumn:
     `names`: of each number of a row, where a row has several; () where the file does not name them.
     `not_data`: why the column is no input unless the user names it ("index of pandas"), or "".
     `notes`: what the reader has decided, in words for the user ("unpacked: 0.01 x stored + 280").
+    `rows`: how many it has, where columns of one table may have other numbers of them; None where that is not known.
     """
 
     name: str
@@ -28,6 +29,7 @@ class TableColumn:
     names: tuple[str, ...] = ()
     not_data: str = ""
     notes: tuple[str, ...] = ()
+    rows: int | None = None
 
 
 @dataclass(frozen=True)
