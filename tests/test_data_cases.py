@@ -66,6 +66,31 @@ def test_names_that_share_numbers(tmp_path: Path, x: str, y: str, words: str) ->
         imported(data, tmp_path / "o.h5", x=x, y=y)
 
 
+@pytest.mark.parametrize(("x", "y"), [("a[:, 0:3]", "a[:, 2]"), ("a", "a[:, 1]"), ("a[:, -1]", "a[:, 3]")])
+def test_names_that_share_numbers_in_an_archive(tmp_path: Path, x: str, y: str) -> None:
+    np.savez(tmp_path / "a.npz", a=X, t=X[:, 0])
+    with pytest.raises(UsageError, match="what is to be learnt would be an input"):
+        imported(str(tmp_path / "a.npz"), tmp_path / "o.h5", x=x, y=y)
+    _, inputs, targets = imported(str(tmp_path / "a.npz"), tmp_path / "o.h5", x="a[:, 0:3]", y="a[:, 3]")
+    np.testing.assert_array_equal(inputs, X[:, 0:3])
+    np.testing.assert_array_equal(targets, X[:, 3:])
+
+
+@pytest.mark.parametrize("chunks", [None, (2, 4)])
+@pytest.mark.parametrize("soft", [False, True])
+def test_one_data_set_of_two_names(tmp_path: Path, chunks: tuple[int, int] | None, soft: bool) -> None:
+    """By a hard link, or by a link that is trusted: an identity would be learnt."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=X, chunks=chunks)
+        file["y"] = h5py.SoftLink("/x") if soft else file["x"]
+    with pytest.raises(UsageError, match="x in --x and y in --y have numbers in common"):
+        surveyed(str(tmp_path / "a.h5"), trust_links=soft)
+    with pytest.raises(UsageError, match="x in --x and y in --y have numbers in common"):
+        imported(str(tmp_path / "a.h5"), tmp_path / "o.h5", x="x", y="y", trust_links=soft)
+    part = surveyed(str(tmp_path / "a.h5"), x="x[:, :3]", y="y[:, 3]", trust_links=soft).training
+    assert (part.width("x"), part.width("y")) == (3, 1)
+
+
 @pytest.mark.parametrize(
     ("x", "y", "inputs", "targets"),
     [

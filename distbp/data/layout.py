@@ -49,6 +49,7 @@ class Column:
     brackets: str = ""  # "[:, samples]", as the user wrote them
     axis: str = ""  # what the file calls the axis of the samples
     notes: tuple[str, ...] = ()  # how the values were decoded, for the user
+    alias: str = ""  # of a data set that has a second name in the first file: the name that another column has
 
     @property
     def name(self) -> str:

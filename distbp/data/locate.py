@@ -144,7 +144,7 @@ def _part(place: _Place, xs: Sequence[Name], ys: Sequence[Name], size: int, begi
     part = Part(first, rows, x, y, size, begin)
     _check_part(part, place)
     if not before:
-        return part
+        return replace(part, x=_aliased(place, x, part.columns), y=_aliased(place, y, part.columns))
     _check_alike(before[0], part)
     return replace(part, x=tuple(map(_shared, before[0].x, x)), y=tuple(map(_shared, before[0].y, y)))
 
@@ -549,6 +549,17 @@ def _check_alike(one: Part, other: Part) -> None:
                 f"{b.file}: {b.name} has the columns {few(b.names)}, but {a.file} has {few(a.names)}; files of one "
                 "data set must agree: import them together"
             )
+
+
+def _aliased(place: _Place, columns: Sequence[Column], among: Sequence[Column]) -> tuple[Column, ...]:
+    """The columns; those of a data set that comes earlier among all of them by another name know that name."""
+    found = []
+    for column in columns:
+        item = place.follow(column.dataset) if column.constant is None else None
+        same = (one.dataset for one in among if one.constant is None and place.follow(one.dataset) == item)
+        first = next(same, column.dataset) if item is not None else column.dataset
+        found.append(column if first == column.dataset else replace(column, alias=first))
+    return tuple(found)
 
 
 def _shared(one: Column, other: Column) -> Column:

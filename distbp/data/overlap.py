@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 from distbp.data.layout import Column, Layout
@@ -9,27 +11,40 @@ from distbp.data.selection import Selection
 from distbp.errors import UsageError
 
 
+@dataclass(frozen=True)
+class Taken:
+    """What a name takes: `selection` of the array `array`."""
+
+    name: str
+    array: Hashable
+    selection: Selection
+
+
 def check_overlap(layout: Layout) -> None:
-    """Raises UsageError where two columns of a split have numbers of one array in common, in one and the same sample.
+    """See `check_taken`, for the columns of a split."""
+    x, y = (
+        [Taken(one.name, (one.alias or one.dataset, one.field), _selection(one)) for one in columns if not one.constant]
+        for columns in (layout.parts[0].x, layout.parts[0].y)
+    )
+    check_taken(x, y)
+
+
+def check_taken(x: Sequence[Taken], y: Sequence[Taken]) -> None:
+    """Raises UsageError where two names take the same numbers of an array, in one and the same sample.
 
     A step in time and the one behind it, as in x[:, :-1] and x[:, 1:] along the samples, are different numbers.
     """
-    part = layout.parts[0]
-    arrays: dict[tuple[str, str | None], list[Column]] = {}
-    for column in part.columns:
-        if column.constant is None:
-            arrays.setdefault((column.dataset, column.field), []).append(column)
-    for one, other in (pair for columns in arrays.values() for pair in combinations(columns, 2)):
-        if _overlap(one, other):
-            if one in part.x and other in part.y:
-                why = "what is to be learnt would be an input; leave it out of one of them"
-                raise UsageError(f"{one.name} in --x and {other.name} in --y have numbers in common: {why}")
-            option = "--x" if one in part.x else "--y"
-            raise UsageError(f"{option}: {one.name} and {other.name} have numbers in common; take each once")
+    for one, other in combinations([*x, *y], 2):
+        if one.array != other.array or not _overlap(one.selection, other.selection):
+            continue
+        if one in x and other in y:
+            why = "what is to be learnt would be an input; leave it out of one of them"
+            raise UsageError(f"{one.name} in --x and {other.name} in --y have numbers in common: {why}")
+        option = "--x" if one in x else "--y"
+        raise UsageError(f"{option}: {one.name} and {other.name} have numbers in common; take each once")
 
 
-def _overlap(one: Column, other: Column) -> bool:
-    a, b = _selection(one), _selection(other)
+def _overlap(a: Selection, b: Selection) -> bool:
     if a.samples != b.samples:
         return False  # not the same samples
     return all(

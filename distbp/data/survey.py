@@ -7,8 +7,10 @@ files, and whatever was decided is told in a line.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 import h5py
 import numpy as np
@@ -211,13 +213,26 @@ def candidates(path: str, split: str, trust_links: bool, *, each: bool = False) 
         if not isinstance(group, h5py.Group):
             there = ", ".join(names_in(file, h5py.Group)) or "none"
             raise DataError(f"{path}: no split {split!r}; the splits (groups) of this file are: {there}")
+        items = _items(path, group, trust_links)
         found: list[Candidate] = []
-        for name in names_in(group, h5py.Dataset):
-            item = member(group, name)
-            found += [_candidate(path, f"{name}.{field}", item, field, each) for field in fields_of(item)]
-            found += [] if fields_of(item) else [_candidate(path, name, item, None, each)]
-        columns = [name for name in names_in(group, h5py.Group) if is_column(member(group, name))]
-        return found + [_candidate(path, name, member(group, name), None, each) for name in columns]
+        for name, item in items.items():
+            if isinstance(item, h5py.Dataset):
+                found += [_candidate(path, f"{name}.{field}", item, field, each) for field in fields_of(item)]
+                found += [] if fields_of(item) else [_candidate(path, name, item, None, each)]
+        columns = [name for name, item in items.items() if isinstance(item, h5py.Group) and is_column(item)]
+        return found + [_candidate(path, name, items[name], None, each) for name in columns]
+
+
+def _items(path: str, group: h5py.Group, trust_links: bool) -> dict[str, Any]:
+    """What is in a group, by name; what trusted links point to, too, where it is there."""
+    found: dict[str, Any] = {}
+    for name in group:
+        if isinstance(group.get(name, getlink=True), h5py.HardLink):
+            found[name] = member(group, name)
+        elif trust_links:
+            with suppress(DataError):
+                found[name] = follow(group, path, name, trust_links)
+    return found
 
 
 def _candidate(path: str, name: str, item: h5py.Dataset | h5py.Group, field: str | None, each: bool) -> Candidate:

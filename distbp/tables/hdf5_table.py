@@ -76,9 +76,8 @@ class HDF5Table:
         return f"{self.name}, row {row}"
 
     def check_overlap(self, x: Sequence[str], y: Sequence[str]) -> None:
-        """Raises UsageError where inputs, or inputs and targets, are the same numbers of an array."""
-        if any(name not in self._by_name for name in (*x, *y)):  # brackets, stars
-            check_overlap(self._find(x, y))
+        """Raises UsageError where two of these names take the same numbers."""
+        check_overlap(self._find(x, y))
 
     def notes_on(self, x: Sequence[str], y: Sequence[str]) -> list[str]:
         """What may be wrong with inputs and targets together, in words for the user."""

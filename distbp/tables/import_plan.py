@@ -25,6 +25,7 @@ from distbp.tables.import_targets import (
 from distbp.tables.missing import check_finite, check_missing, dropped, unmarked
 from distbp.tables.one_hot import Encoder, OneHot, Plain, encoder_of, said
 from distbp.tables.row_stream import Rows, side_by_side, stream
+from distbp.tables.row_table import RowTable
 from distbp.tables.stored_type import DType, check_written, stored_type
 from distbp.tables.survey import ColumnSurvey, Progress, TableSurvey, Wanted, survey
 from distbp.tables.table import Table
@@ -141,7 +142,7 @@ class _Planner:
         self._categorical = self._choice.categorical | frozenset(like)
         self._x = tuple(column.name for column in self._choice.x)
         self._y = tuple(column.name for column in self._choice.y)
-        if isinstance(self._first, HDF5Table) and self._x:
+        if isinstance(self._first, HDF5Table | RowTable) and self._x:
             self._first.check_overlap(self._x, () if self._labels else self._y)
         self._learnt = "train" if "train" in sources else next(iter(sources))
         self._of_x: dict[str, TableSurvey] = {}

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.data.names import Index, Name, quoted
+from distbp.data.overlap import Taken, check_taken
+from distbp.data.selection import select
 from distbp.errors import DataError
 from distbp.tables.source_files import shown
 from distbp.tables.table import TableColumn, Values
@@ -84,6 +86,22 @@ class RowTable:
     def place(self, row: int) -> str:
         """'file.npz, row 17'"""
         return f"{self.name}, row {row}"
+
+    def check_overlap(self, x: Sequence[str], y: Sequence[str]) -> None:
+        """Raises UsageError where two of these names take the same numbers."""
+        check_taken(*([one for name in names for one in self._taken(name)] for names in (x, y)))
+
+    def _taken(self, text: str) -> Iterator[Taken]:
+        """Which numbers of which array a name takes, where that is known without reading."""
+        name = Name(text)
+        path = text if text in self._columns else name.path
+        column = self._columns[path]
+        if column.shape is None:
+            return
+        shape = (column.source.rows or 1, *column.shape)
+        dimensions = column.dimensions or ("",) * len(shape)
+        index = None if path == text else name.index()
+        yield Taken(text, path, select(f"{self.name}: {text}", index, shape, dimensions))
 
     def blocks(self, names: Sequence[str], text: frozenset[str] = frozenset()) -> Iterator[list[Values]]:
         """See `Table`."""
