@@ -70,7 +70,7 @@ ORDER = [
     "doctor",
     "commands",
 ]
-GROUND = {"errors", "config"}  # for all
+GROUND = {"errors", "config", "counted"}  # for all
 
 
 def imports(name: str, *, at_the_top: bool = False) -> set[str]:

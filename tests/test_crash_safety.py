@@ -382,7 +382,7 @@ def test_every_damaged_checkpoint_is_named(data_file: str, whole: Path, runner: 
     told = [line for line in result.stdout.splitlines() if line.startswith(("skipped", "resuming"))]
     assert told[0].startswith("skipped  whole/checkpoint-0000000012.h5: not a readable HDF5 file")
     assert told[1].startswith("skipped  whole/checkpoint-0000000008.h5: the checksum does not match")
-    assert told[2].startswith("resuming whole/checkpoint-0000000004.h5: 1 epochs, 4 steps done")
+    assert told[2].startswith("resuming whole/checkpoint-0000000004.h5: 1 epoch, 4 steps done")
     kept = {path.name for path in whole.glob("*.skipped")}
     assert kept == {"checkpoint-0000000012.h5.skipped", "checkpoint-0000000008.h5.skipped"}
 

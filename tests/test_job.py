@@ -300,7 +300,7 @@ def test_resume_auto_on_the_command_line(tmp_path: Path, runner: Runner) -> None
     data = write_data(tmp_path / "auto")
     begin = ("--hidden", "6", "--out", "run", "--epochs")
     for epochs, first, command in (
-        (1, "done      1 epochs", ("--resume", "auto", data, *begin)),
+        (1, "done      1 epoch,", ("--resume", "auto", data, *begin)),
         (2, "resuming run/", (data, *begin[:-1], "--resume", "auto", "--epochs")),
         (3, "resuming run/", ("--resume", data, *begin)),
         (4, "resuming run/", ("--resume=auto", "--out", "run", "--epochs")),

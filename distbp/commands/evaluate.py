@@ -7,6 +7,7 @@ import math
 import click
 
 from distbp.commands.options import memory_option, stall_option, trust_links_option
+from distbp.counted import counted
 from distbp.errors import DataError
 from distbp.ranks.launch import Launch, say
 
@@ -69,6 +70,6 @@ def evaluate(
             raise refused
     if comm.rank == 0:
         click.echo(
-            f"{split}: {scores.samples} samples, {state.problem.network.loss.name} loss {scores.loss:.8g}, "
+            f"{split}: {counted(scores.samples, 'sample')}, {state.problem.network.loss.name} loss {scores.loss:.8g}, "
             f"{state.problem.metric} {scores.metric:.8g}"
         )

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from distbp.commands.options import memory_option, trust_links_option
+from distbp.counted import counted
 from distbp.ranks.launch import Launch
 
 NAMES = ("x", "y", "drop", "categorical")
@@ -187,6 +188,6 @@ def import_command(
         done = import_data(source, test, out, ImportOptions(**options), progress)
     finally:
         progress.close()
-    splits = ", ".join(f"{rows} rows in {split}" for split, rows in done.splits.items())
-    inputs = f"{done.width} input{'s' * (done.width != 1)} ({done.dtype})"
+    splits = ", ".join(f"{counted(rows, 'row')} in {split}" for split, rows in done.splits.items())
+    inputs = f"{counted(done.width, 'input')} ({done.dtype})"
     click.echo("\n".join([f"{out}: {splits}; {inputs}, {done.y}", *done.notes]))

@@ -9,6 +9,7 @@ import click
 
 from distbp.commands.options import memory_option, stall_option, trust_links_option
 from distbp.config import with_paths
+from distbp.counted import counted
 from distbp.ranks.launch import Launch, say
 
 
@@ -91,4 +92,4 @@ def predict(
                 pulse=pulse,
             )
     if comm.rank == 0:
-        click.echo(f"{out}: predictions for {N} samples of {split}")
+        click.echo(f"{out}: predictions for {counted(N, 'sample')} of {split}")

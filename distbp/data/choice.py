@@ -17,6 +17,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from distbp.counted import counted
 from distbp.data.names import quoted
 from distbp.errors import UsageError
 
@@ -115,7 +116,7 @@ def _of_one_length(candidates: Sequence[Candidate], targets: Sequence[str]) -> l
     """The columns; those that have another number of rows than the targets are marked."""
     rows = next((one.rows for one in candidates if one.name in targets and one.rows is not None), None)
     return [
-        replace(one, not_data=f"{one.rows} rows, {targets[0]} has {rows}")
+        replace(one, not_data=f"{counted(one.rows or 0, 'row')}, {targets[0]} has {rows}")
         if rows is not None and one.rows not in (None, rows) and not one.not_data
         else one
         for one in candidates

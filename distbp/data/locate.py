@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from distbp.counted import counted
 from distbp.data.chunk_check import check_chunks
 from distbp.data.data_file import (
     beginning,
@@ -475,7 +476,7 @@ def _check_part(part: Part, place: _Place) -> None:
     for column in part.columns:
         if column.rows != first.rows:
             raise DataError(
-                f"{first.file}: {first.name} has {first.rows} rows and {column.name} has "
+                f"{first.file}: {first.name} has {counted(first.rows, 'row')} and {column.name} has "
                 f"{column.rows}; each sample needs one row in both{_turn(first, column)}"
             )
     r_matrices = [column for column in part.columns if column.shape[:1] > (1,) and not column.brackets]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.config import AUTO, Config
+from distbp.counted import counted
 from distbp.data.data_file import fields_of, member, names_in, opened, split_names
 from distbp.data.labels import Labels, in_words, union
 from distbp.data.layout import Column, Layout, few
@@ -93,7 +94,7 @@ def describe_data(path: Path, view: View) -> Iterator[str]:
     surveyed, reasons = _surveyed(name, view)
     known: set[str] = set()
     for split, (layout, notes, why) in surveyed.items():
-        yield f"{split}: {layout.rows} samples" + (f" (axis {layout.axis})" if layout.axis else "")
+        yield f"{split}: {counted(layout.rows, 'sample')}" + (f" (axis {layout.axis})" if layout.axis else "")
         labels, refused = None, why
         for of, columns in (("x", layout.parts[0].x), ("y", layout.parts[0].y)):
             for column in columns:
@@ -266,7 +267,8 @@ def _values(layout: Layout, of: str, column: Column, view: View) -> Generator[st
             view.progress("inspecting", end - begin)
     if gaps.rows:
         yield (
-            f"    missing: {gaps.values} values in {gaps.rows} rows, first in row {gaps.first}; distbp train refuses "
+            f"    missing: {counted(gaps.values, 'value')} in {counted(gaps.rows, 'row')}, "
+            f"first in row {gaps.first}; distbp train refuses "
             "them, and distbp import has --on-missing"
         )
     why_gaps = f"{column.name}, row {gaps.first}: a value is missing" if gaps.rows else ""
@@ -324,8 +326,8 @@ def _counts(labels: Labels, each: Mapping[Any, int]) -> str:
 def _numbers(statistics: ColumnStatistics, names: Sequence[str] = ()) -> Iterator[str]:
     if statistics.bad_values:
         yield (
-            f"    not finite: {statistics.bad_values} values in {statistics.bad_rows} rows, first in row "
-            f"{statistics.first_bad}; distbp train refuses them: remove or replace such rows"
+            f"    not finite: {counted(statistics.bad_values, 'value')} in {counted(statistics.bad_rows, 'row')}, "
+            f"first in row {statistics.first_bad}; distbp train refuses them: remove or replace such rows"
         )
     if not statistics.count.any():
         yield "    no finite value"
@@ -374,7 +376,7 @@ def _training(name: str, found: dict[str, _Found], view: View) -> Iterator[str]:
     held = "held in memory once a node" if needed <= free_bytes() / 2 else "left in the file, for want of memory here"
     yield f"  {network.describe()}; {network.parameter_count} parameters, with the defaults"
     yield (
-        f"  {layout.rows} samples of {split}, {_size(needed)}: {held}, {shuffled}; "
+        f"  {counted(layout.rows, 'sample')} of {split}, {_size(needed)}: {held}, {shuffled}; "
         + (f"validates on {TEST}" if validation else "no validation")
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from distbp.config import as_dict
+from distbp.counted import counted
 from distbp.data.data_file import opened
 from distbp.data.labels import in_words
 from distbp.inspection.data_inspection import View, describe_data
@@ -49,7 +50,7 @@ def _describe_checkpoint(path: Path) -> Iterator[str]:
     state = checkpoint.read(path)
     network, progress = state.problem.network, state.progress
     yield f"{path}: distbp checkpoint, checksum good"
-    yield f"progress   epoch {progress.epoch}, step {progress.step}, {progress.samples} samples seen"
+    yield f"progress   epoch {progress.epoch}, step {progress.step}, {counted(progress.samples, 'sample')} seen"
     yield f"network    {network.describe()}; {network.parameter_count} parameters, {state.config.dtype}"
     for l in range(2, network.F + 1):
         W, b = state.parameters.W[l], state.parameters.b[l]

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from distbp.counted import counted
 from distbp.data.choice import LABEL_NAMES, no_data_by_name
 from distbp.data.names import Name, parse, quoted
 from distbp.errors import DataError, UsageError
@@ -219,7 +220,7 @@ def _of_one_length(
     others = [one for one in candidates if one.rows not in (None, target.rows) and one.name.lower() != "x"]
     if len(others) == len(candidates):
         return candidates
-    left.update({one.name: f"{one.rows} rows, where {target.name} has {target.rows}" for one in others})
+    left.update({one.name: f"{counted(one.rows or 0, 'row')}, where {target.name} has {target.rows}" for one in others})
     return [one for one in candidates if one not in others]
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp.counted import counted
 from distbp.data.names import quoted
 from distbp.data.task import looks_like_labels, looks_like_quantities
 from distbp.errors import DataError, UsageError
@@ -121,7 +122,7 @@ class ClassLabels:
 
     def describe(self) -> str:
         """See `Targets`."""
-        return f"{len(self.labels)} classes of {quoted(self.about.name)}"
+        return f"{counted(len(self.labels), 'class', 'classes')} of {quoted(self.about.name)}"
 
 
 class OneHotClasses:
@@ -158,7 +159,7 @@ class OneHotClasses:
 
     def describe(self) -> str:
         """See `Targets`."""
-        return f"{len(self._classes)} classes, named by the columns"
+        return f"{counted(len(self._classes), 'class', 'classes')}, named by the columns"
 
 
 class RealTargets:

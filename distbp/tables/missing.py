@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from distbp.counted import counted
 from distbp.data.names import parse, quoted
 from distbp.data.unmarked_missing import ADVICE
 from distbp.errors import DataError
@@ -42,7 +43,7 @@ def check_missing(inputs: Sequence[ColumnSurvey], others: Sequence[ColumnSurvey]
 def unmarked(surveys: Sequence[ColumnSurvey]) -> list[str]:
     """Columns that have the least integer of their type: nothing says that it means no value, but R writes it so."""
     found = [
-        f"warning: {quoted(survey.name)} has {least}, {ADVICE} ({count} values, the first in {place})"
+        f"warning: {quoted(survey.name)} has {least}, {ADVICE} ({counted(count, 'value')}, the first in {place})"
         for survey in surveys
         if survey.least
         for place, least, count in [survey.least]
@@ -62,7 +63,7 @@ def dropped(rows: Mapping[str, int], surveys: Sequence[ColumnSurvey]) -> str:
     if not some:
         return ""
     names = list(dict.fromkeys(quoted(survey.name) for survey in surveys if survey.missing))
-    counts = ", ".join(f"{count} rows of {split}" for split, count in some.items())
+    counts = ", ".join(f"{counted(count, 'row')} of {split}" for split, count in some.items())
     return f"left out for missing values: {counts} (in {few(names)})"
 
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp.counted import counted
 from distbp.data.names import Index, Name, quoted
 from distbp.data.overlap import Taken, check_taken
 from distbp.data.selection import select
@@ -141,7 +142,7 @@ class RowTable:
         for column in known:
             if column.source.rows != known[0].source.rows:
                 raise DataError(
-                    f"{self.name}: {column.about.name} has {column.source.rows} rows, and "
+                    f"{self.name}: {column.about.name} has {counted(column.source.rows or 0, 'row')}, and "
                     f"{known[0].about.name} has {known[0].source.rows}; expected as many"
                 )
 
@@ -273,14 +274,12 @@ def _fitting(columns: Sequence[RowColumn]) -> list[RowColumn]:
     preferred = [c for c in columns if c.about.name.lower() in PREFERRED and c.source.rows in counts]
     rows = preferred[0].source.rows if preferred else max(counts, key=lambda rows: (counts[rows], rows))
     first = next(c for c in columns if c.source.rows == rows and not c.about.not_data)
+    where = f"where {first.about.name} has {first.source.rows}"
     return [
         column
         if column.about.not_data or column.source.rows in (rows, None)
         else replace(
-            column,
-            about=replace(
-                column.about, not_data=f"{column.source.rows} rows, where {first.about.name} has {first.source.rows}"
-            ),
+            column, about=replace(column.about, not_data=f"{counted(column.source.rows or 0, 'row')}, {where}")
         )
         for column in columns
     ]

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from distbp import __version__
+from distbp.counted import counted
 from distbp.mathematics.grains import grain_count
 from distbp.ranks.launch import printable
 from distbp.training.comparison import digest
@@ -39,33 +40,32 @@ class ConsoleReporter:
         config, problem, data = run.config, run.problem, run.training
         self._epochs, self._is_validated = config.epochs, run.validation is not None
         threads, source = run.threads
-        plural = "s" if threads > 1 else ""
-        kind = f"{problem.classes} classes" if problem.classes else f"{problem.network.sizes[-1]} targets"
+        outputs = problem.network.sizes[-1]
+        kind = counted(problem.classes, "class", "classes") if problem.classes else counted(outputs, "target")
         validation = f", {len(run.validation)} to validate ({run.validation.name})" if run.validation else ""
         files = _listed(config.data) or "the digits data set that comes with distbp"
-        self.note(f"distbp {__version__}: {run.comm.describe()} x {threads} thread{plural} ({source})")
+        self.note(f"distbp {__version__}: {run.comm.describe()} x {counted(threads, 'thread')} ({source})")
         if run.job.id or run.job.end is not None:
             until = f"; until {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(run.job.end))}" if run.job.end else ""
             self.note(f"job       {run.job.describe() or 'this process'}{until}")
         self.note(f"data      {files}")
         axis = f" (axis {data.layout.axis})" if data.layout.axis else ""
         self.note(
-            f"          {len(data)} samples{axis} to train on ({data.name}){validation}, "
-            f"{data.layout.width('x')} inputs ({data.layout.dtype('x')}), {kind}; scale: {config.scale}"
+            f"          {counted(len(data), 'sample')}{axis} to train on ({data.name}){validation}, "
+            f"{counted(data.layout.width('x'), 'input')} ({data.layout.dtype('x')}), {kind}; scale: {config.scale}"
         )
         self.note(
             f"network   {problem.network.describe()}; {problem.network.parameter_count} parameters, {config.dtype}"
         )
         self.note(
             f"training  {config.optimizer}, learning rate {config.learning_rate:g} ({config.schedule}), "
-            f"batches of n = {run.batch_size}, {config.epochs} epochs of {run.steps_per_epoch} steps"
+            f"batches of n = {run.batch_size}, {counted(config.epochs, 'epoch')} of "
+            f"{counted(run.steps_per_epoch, 'step')}"
         )
         if config.reproducible:
-            count = grain_count(run.batch_size, int(config.grain))
-            self.note(
-                f"bits      the same on any number of ranks: {count} grain{'s' * (count > 1)} of {config.grain} "
-                f"sample{'s' * (int(config.grain) > 1)} a batch"
-            )
+            grain = int(config.grain)
+            grains = counted(grain_count(run.batch_size, grain), "grain")
+            self.note(f"bits      the same on any number of ranks: {grains} of {counted(grain, 'sample')} a batch")
         nodes, buckets = len(run.memory.nodes), len(run.memory.buckets)
         if nodes > 1:
             how = f"in {buckets} parts from layer F down" if buckets > 1 else "in one part"
@@ -116,7 +116,7 @@ class ConsoleReporter:
         """The last lines."""
         self.close()
         progress, (best, epoch) = run.state.progress, run.best()
-        self.note(f"done      {progress.epoch} epochs, {progress.step} steps; {seconds:.1f} s")
+        self.note(f"done      {counted(progress.epoch, 'epoch')}, {counted(progress.step, 'step')}; {seconds:.1f} s")
         if shares := shares_of(run.state.history):
             self.note(f"time      {shares}")
         if epoch:

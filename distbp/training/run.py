@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from distbp.config import AUTO, Config, resume
+from distbp.counted import counted
 from distbp.data.data_file import stamp
 from distbp.data.far_values import far_values
 from distbp.data.fingerprint import Fingerprint, fingerprint
@@ -231,7 +232,7 @@ def _open(
     started(stored.progress.step)
     for reason in skipped:
         note(f"skipped  {reason}")
-    note(f"resuming {path}: {stored.progress.epoch} epochs, {stored.progress.step} steps done")
+    note(f"resuming {path}: {counted(stored.progress.epoch, 'epoch')}, {counted(stored.progress.step, 'step')} done")
     return stored
 
 
