@@ -72,5 +72,5 @@ def read(out: Path) -> dict[str, Any]:
             for name, data in group.items():
                 found[f"{split}/{name}"] = data.asstr()[()] if data.dtype.kind == "O" else data[()]
                 for attribute, texts in data.attrs.items():
-                    found[f"{split}/{name} {attribute}"] = [text.decode() for text in texts]
+                    found[f"{split}/{name} {attribute}"] = np.char.decode(texts).tolist()
     return found

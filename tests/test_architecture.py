@@ -26,6 +26,7 @@ USERS = {
         "data.data_file",
         "data.dimension_names",
         "data.locate",
+        "data.names_beside",
         "data.not_data",
         "data.plain_array",
         "data.reader",

@@ -40,12 +40,12 @@ def surveyed(data: str, **options: Any) -> Survey:
 
 
 def imported(source: str, out: Path, **options: Any) -> tuple[Imported, Any, Any]:
-    """What was said, x and y of the first split."""
+    """What was said, x and y of the split "train", or of the first one."""
     for name in ("x", "y", "categorical"):
         options[name] = words(options.get(name, ""), f"--{name}")
     done = import_data([source], [], out, ImportOptions(**options))
     with h5py.File(out) as file:
-        group = file[next(iter(file))]
+        group = file["train"] if "train" in file else file[next(iter(file))]
         return done, group["x"][()], group["y"][()]
 
 
@@ -74,6 +74,30 @@ def test_names_that_share_numbers_in_an_archive(tmp_path: Path, x: str, y: str) 
     _, inputs, targets = imported(str(tmp_path / "a.npz"), tmp_path / "o.h5", x="a[:, 0:3]", y="a[:, 3]")
     np.testing.assert_array_equal(inputs, X[:, 0:3])
     np.testing.assert_array_equal(targets, X[:, 3:])
+
+
+@pytest.mark.parametrize(
+    "words", [("x_train", "y_train", "x_test", "y_test"), ("train_x", "train_y", "test_x", "test_y")]
+)
+def test_parts_by_the_names_of_arrays(tmp_path: Path, words: tuple[str, str, str, str]) -> None:
+    """As in NPZ files, and in HDF5 files that were made of these."""
+    labels = np.arange(N) % 2
+    arrays = dict(zip(words, (X, labels, X[:10] + 1, labels[:10]), strict=True))
+    data = write(tmp_path / "p.h5", **arrays, names=np.array([b"cat", b"dog"]))
+    imported(data, tmp_path / "o.h5")
+    with h5py.File(tmp_path / "o.h5") as file:
+        assert set(file) == {"train", "test"}
+        np.testing.assert_array_equal(file["train/x"], X)
+        np.testing.assert_array_equal(file["test/x"], X[:10] + 1)
+        np.testing.assert_array_equal(file["test/y"], labels[:10])
+    done, x, _ = imported(data, tmp_path / "o.h5", x="x[:, 1:3]", y="y", overwrite=True)
+    np.testing.assert_array_equal(x, X[:, 1:3])
+    assert list(done.splits) == ["train", "test"]
+    done, x, _ = imported(data, tmp_path / "o.h5", x=words[0], y=words[1], overwrite=True)  # as the file has them
+    np.testing.assert_array_equal(x, X)
+    assert list(done.splits) == ["train"]
+    with pytest.raises(UsageError, match="parts train, test, distbp import makes a split of each"):
+        surveyed(data)
 
 
 @pytest.mark.parametrize("chunks", [None, (2, 4)])
@@ -268,8 +292,8 @@ def test_a_coded_group_at_the_top_is_a_column_and_no_split(tmp_path: Path) -> No
 
 
 def test_why_no_column_is_left(tmp_path: Path) -> None:
-    data = write(tmp_path / "l.h5", train__x=X.astype(np.complex128), train__y=np.arange(N) % 2)
-    with pytest.raises(DataError, match=r"no column is left for the inputs beside y; there are x \(.*complex"):
+    data = write(tmp_path / "l.h5", train__signal=X.astype(np.complex128), train__y=np.arange(N) % 2)
+    with pytest.raises(DataError, match=r"no column is left for the inputs beside y; there are signal \(.*complex"):
         imported(data, tmp_path / "o.h5")
 
 
@@ -308,3 +332,139 @@ def test_x_is_never_left_out_for_its_length(tmp_path: Path) -> None:
         surveyed(data)
     with pytest.raises(DataError, match=rf"x has 4 rows and y has {N}"):
         imported(data, tmp_path / "o.h5")
+
+
+def test_classes_are_those_of_the_rows_that_stay(tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    source.write_text("a,kind\n1,u\n2,v\n3,u\n,w\n")
+    done, _, y = imported(str(source), tmp_path / "o.h5", y="kind", on_missing="drop")
+    assert done.y == "2 classes of kind"
+    assert y.tolist() == [b"u", b"v", b"u"]
+
+
+def test_one_hot_classes_of_the_test_part_alone(tmp_path: Path) -> None:
+    """As for labels in one column: the network never saw such a class."""
+    flags = np.eye(3)
+    arrays = {"x_train": X[:4], "y_train": flags[[0, 1, 0, 1]], "x_test": X[:2], "y_test": flags[[1, 2]]}
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError, match=r"row 1: the split test has labels that train never has: .*2"):
+        imported(str(tmp_path / "a.npz"), tmp_path / "o.h5", task="classes")
+
+
+def test_a_number_too_wide_for_its_field(tmp_path: Path) -> None:
+    """Fortran writes stars, which are no name of a column, in the first row and in others."""
+    for first, second in (("********", "3.0"), ("2.0", "********")):
+        source = tmp_path / "f.txt"
+        source.write_text(f"{first} 1.0 0\n 2.0 {second} 1\n 2.5 4.0 0\n 1.5 2.0 1\n")
+        with pytest.raises(DataError, match=r"line [12] .*'\*{8}', expected a number \(the field was too narrow"):
+            imported(str(source), tmp_path / "o.h5", y="2", overwrite=True)
+        _, x, _ = imported(
+            str(source), tmp_path / "o.h5", y="2", missing_words=("", "********"), on_missing="drop", overwrite=True
+        )
+        assert len(x) == 3
+
+
+def test_advice_on_missing_values_fits_the_options(tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    source.write_text("a,b,kind\n1,2,u\n2,,v\n3,4,u\n")
+    with pytest.raises(DataError, match="such a column with --drop NAME"):
+        imported(str(source), tmp_path / "o.h5", y="kind")
+    with pytest.raises(DataError, match="such a column by not naming it in --x"):
+        imported(str(source), tmp_path / "o.h5", x="a,b", y="kind")
+
+
+@pytest.mark.parametrize("ending", ["h5", "npz"])
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_x_and_y_of_no_number_are_refused(tmp_path: Path, ending: str, name: str) -> None:
+    """Another column is left out with a word; without these nothing would be what the user meant."""
+    arrays = {"x": X, "y": np.arange(N) % 2, "z": X[:, :2]} | {name: np.ones((N, 2) if name == "x" else N, complex)}
+    path = str(tmp_path / f"c.{ending}")
+    np.savez(path, **arrays) if ending == "npz" else write(Path(path), **arrays)
+    with pytest.raises(DataError, match="complex"):
+        imported(path, tmp_path / "o.h5")
+    if ending == "h5":
+        with pytest.raises(DataError, match=rf"{name} is complex"):
+            surveyed(path)
+
+
+def timed_table(path: Path) -> None:
+    """A table with a column of HDF5's own times, for which NumPy has no type, as PyTables writes it."""
+    table = h5py.h5t.create(h5py.h5t.COMPOUND, 28)
+    for name, at, kind in (
+        (b"a", 0, h5py.h5t.IEEE_F64LE),
+        (b"when", 8, h5py.h5t.UNIX_D64LE),
+        (b"b", 16, h5py.h5t.IEEE_F64LE),
+        (b"y", 24, h5py.h5t.STD_I32LE),
+    ):
+        table.insert(name, at, kind)
+    rows = np.zeros(N, [("a", "f8"), ("b", "f8"), ("y", "i4")])
+    rows["a"], rows["b"], rows["y"] = X[:, 0], X[:, 1], np.arange(N) % 2
+    with h5py.File(path, "w") as file:
+        how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        how.set_chunk((8,))
+        events = h5py.h5d.create(file.id, b"events", table, h5py.h5s.create_simple((N,)), how)
+        events.write(h5py.h5s.ALL, h5py.h5s.ALL, rows, h5py.h5t.py_create(rows.dtype))
+
+
+def test_a_column_of_times_beside_others(tmp_path: Path) -> None:
+    timed_table(tmp_path / "e.h5")
+    data = str(tmp_path / "e.h5")
+    survey = surveyed(data, split="events")
+    assert survey.training.x_name == "a,b"
+    assert "left out: when (of type H5T_TIME, which NumPy does not have)" in "\n".join(survey.notes)
+    for x_name, y_name, splits in (("a,b", "y", ("events",)), ("", "events.y", ())):
+        done, x, y = imported(data, tmp_path / "o.h5", overwrite=True, x=x_name, y=y_name, splits=splits)
+        np.testing.assert_array_equal(x, X[:, :2])
+        np.testing.assert_array_equal(y, np.arange(N) % 2)
+    assert "when (events.when is of type H5T_TIME" in "\n".join(done.notes)
+    with pytest.raises(DataError, match=r"events\.when is of type H5T_TIME"):
+        surveyed(data, split="events", x="a,when", y="y")
+
+
+@pytest.mark.parametrize("task", ["targets", "classes"])
+def test_the_data_set_keeps_what_y_is(tmp_path: Path, task: str) -> None:
+    """Told once, to import; train does not ask again, unless --loss says more."""
+    source, data = tmp_path / "w.csv", str(tmp_path / "o.h5")
+    source.write_text("a,quality\n" + "".join(f"{i},{i % 7 + 3}\n" for i in range(70)))
+    imported(str(source), Path(data), y="quality", task=task)
+    assert surveyed(data).config.task == task
+    told = surveyed(data, loss="mse").config
+    assert (told.task, told.loss) == ("auto", "mse")
+
+
+def anndata(path: Path, x: Any, genes: list[str], layout: str) -> None:
+    """Genes and cells as anndata writes them: X dense or sparse, var with the names of the genes."""
+    with h5py.File(path, "w") as file:
+        var = file.create_group("var")
+        var.attrs["_index"], var["names"] = "names", np.array(genes, object)
+        if layout == "csr":
+            rows, columns = np.nonzero(x)
+            group = file.create_group("X")
+            group.attrs["encoding-type"], group.attrs["shape"] = "csr_matrix", x.shape
+            group["data"], group["indices"] = x[rows, columns], columns
+            group["indptr"] = np.searchsorted(rows, np.arange(len(x) + 1))
+        else:
+            file["layers/counts" if layout == "layer" else "X"] = x
+        file["obs/kind"] = (np.arange(len(x)) % 2).astype(np.int64)
+
+
+@pytest.mark.parametrize("layout", ["dense", "layer", "csr"])
+def test_genes_are_the_names_of_columns(tmp_path: Path, layout: str) -> None:
+    genes, name = ["g0", "g1", "g2", "g3"], "layers/counts" if layout == "layer" else "X"
+    anndata(tmp_path / "a.h5ad", X, genes, layout)
+    assert surveyed(str(tmp_path / "a.h5ad"), x=name, y="obs/kind").training.names("x") == tuple(genes)
+    part = surveyed(str(tmp_path / "a.h5ad"), x=f"{name}[:, 1:4:2]", y="obs/kind").training
+    assert part.names("x") == ("g1", "g3")
+    imported(str(tmp_path / "a.h5ad"), tmp_path / "o.h5", x=name, y="obs/kind")
+    with h5py.File(tmp_path / "o.h5") as file:
+        assert [one.decode() for one in file["train/x"].attrs["columns"]] == genes
+    anndata(tmp_path / "b.h5ad", X, ["g0", "g1", "g1", "g3"], layout)  # not every file has names that differ
+    assert surveyed(str(tmp_path / "b.h5ad"), x=name, y="obs/kind").training.names("x") == ()
+
+
+def test_columns_of_a_frame_in_the_fixed_format(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["df/block0_values"], file["df/block0_items"] = X, np.array([b"p", b"q", b"r", b"s"])
+        file["df/block1_values"], file["df/block1_items"] = np.arange(N)[:, None] % 2, np.array([b"lab"])
+    found = surveyed(str(tmp_path / "f.h5"), split="df", x="block0_values", y="block1_values[:, 0]").training
+    assert (found.names("x"), found.names("y")) == (("p", "q", "r", "s"), ("lab",))

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 from distbp.counted import counted
 from distbp.data.names import quoted
+from distbp.data.parts_of_names import by_part
 from distbp.errors import UsageError
 
 LABEL_NAMES = ("y", "label", "labels", "target", "targets", "class")
@@ -59,6 +60,11 @@ def no_data_by_name(name: str) -> str:
     if INDEX.fullmatch(name):
         return "an index" if name.strip() else "a column without a name, an index"
     return "weights of the samples" if name.lower() in WEIGHTS else ""
+
+
+def is_meant(name: str) -> bool:
+    """Whether a column of this name is x or y, so that it is refused and not left out where it cannot be used."""
+    return name == "x" or name.lower() in LABEL_NAMES
 
 
 def choose(
@@ -151,8 +157,11 @@ def _target(where: str, data: Sequence[Candidate], names: Sequence[str]) -> str:
     found = [one.name for one in data if one.name == "y"]
     found = found or [one.name for one in data if one.name.lower() in LABEL_NAMES]
     if len(found) != 1:
+        of_parts = ", ".join(by_part(names))
+        advice = f"; if these are the parts {of_parts}, distbp import makes a split of each" if of_parts else ""
+        there = words(names) or "none"
         raise UsageError(
-            f"{where}: which column has the labels or targets? Name it with --y; there are {words(names) or 'none'}"
+            f"{where}: which column has the labels or targets? Name it with --y; there are {there}{advice}"
         )
     return found[0]
 

@@ -28,6 +28,7 @@ from distbp.data.turned_array import TurnedArray
 from distbp.data.undecodable import Undecodable
 from distbp.errors import DataError
 
+DEFAULT_FILL = "netCDF's default for what was never written"
 NETCDF_FILL = {  # what netCDF writes where nothing was written; bytes are left out, see `_default_fill`
     "i2": -(2**15) + 1,
     "u2": 2**16 - 1,
@@ -91,6 +92,7 @@ class DecodedArray:
     ) -> None:
         self._source, self._steps = source, tuple(steps)
         self._attributes, self._dimensions = attributes, dimensions
+        self.beside: Callable[[], tuple[str, ...]] = tuple  # names of columns that are stored beside it
         self.shape, self.chunks = source.shape, source.chunks
         self.dtype: np.dtype[Any] = steps[-1].dtype if steps else source.dtype
         self.notes = (*notes, *(note for step in steps for note in step.notes))
@@ -115,7 +117,8 @@ class DecodedArray:
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """See `Stored`."""
-        return self._of_columns("columns")
+        found = self._of_columns("columns")
+        return found or (self.beside() if len(self.shape) == 2 else ())
 
     def _texts(self, name: str) -> tuple[str, ...]:
         return self._attributes.texts(name) if self._attributes else ()
@@ -216,7 +219,7 @@ def _more_missing(attributes: Attributes, dataset: h5py.Dataset, dtype: np.dtype
     found: list[tuple[Any, str]] = []
     default = _default_fill(attributes, dataset, dtype)
     if default is not None:
-        found.append((default, "netCDF's default for what was never written"))
+        found.append((default, DEFAULT_FILL))
     found += missing_times(attributes, dtype)
     if dtype.kind == "i" and "rhdf5-NA.OK" in attributes.names:
         is_logical = attributes.text("storage.mode") == "logical"
@@ -225,6 +228,11 @@ def _more_missing(attributes: Attributes, dataset: h5py.Dataset, dtype: np.dtype
     elif dtype == np.int8 and attributes.text("storage.mode") == "logical":
         found.append((-128, "R's NA"))
     return found
+
+
+def is_default_fill(note: str) -> bool:
+    """Whether a note of a column is about netCDF's default, which all of its variables have."""
+    return DEFAULT_FILL in note
 
 
 def missing_times(attributes: Attributes, dtype: np.dtype[Any]) -> list[tuple[Any, str]]:

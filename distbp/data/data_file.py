@@ -214,11 +214,14 @@ def split_names(path: str) -> list[str]:
 
 
 def fields_of(dataset: h5py.Dataset) -> list[str]:
-    """Of a table its fields; none of another data set, also of one whose type NumPy does not have."""
+    """Of a table its fields, also where one has a type that NumPy does not have; none of another data set."""
     try:
         return list(dataset.dtype.names or ())
     except TypeError:
+        kind = dataset.id.get_type()
+    if not isinstance(kind, h5py.h5t.TypeCompoundID):
         return []
+    return [kind.get_member_name(i).decode(errors="replace") for i in range(kind.get_nmembers())]
 
 
 def follow(file: h5py.Group, path: str, name: str, trust_links: bool, source: tuple[int, int] | None = None) -> Any:

@@ -228,7 +228,7 @@ def _column(place: _Place, name: Name, option: str, *, alone: bool) -> Column:
         if isinstance(item, h5py.Dataset) or (isinstance(item, h5py.Group) and is_column(item)):
             where = f"{place.path}: {inside(place.split, text)}"
             if isinstance(item, h5py.Dataset):
-                _check_dataset(place, item, where)
+                _check_dataset(place, item, where, field)
             return _found(place, _Stored(item, path, field, where), index, brackets, (text, option, alone))
     constant = None if name.quoted else _constant(place, name)
     if constant is not None:
@@ -273,7 +273,8 @@ def _found(
     shape, width = selection.shape, prod(selection.shape)
     whole = selection.is_whole(stored.shape)
     dtype = _dtype(item, found.field, stored)
-    is_plain = whole and stored.is_plain and dtype.kind != "O" and isinstance(item, h5py.Dataset)
+    is_typed = isinstance(item, h5py.Dataset) and (found.field is None or not why_not_typed(item))
+    is_plain = whole and stored.is_plain and dtype.kind != "O" and is_typed
     offset, stride = plain_place(item, found.field) if is_plain and not _is_elsewhere(place, item) else (None, 0)
     return Column(
         place.path,
@@ -286,10 +287,10 @@ def _found(
         _chunk(stored, selection),
         offset,
         stride,
-        names=_names(stored, name, width, alone=alone, whole=whole),
-        units=_units(stored, width, whole=whole),
+        names=_names(stored, name, selection, alone=alone),
+        units=_units(stored, selection),
         selection=None if whole else selection,
-        is_decoded=not stored.is_plain,
+        is_decoded=not stored.is_plain or not is_typed,
         brackets=brackets,
         axis=" x ".join(stored.dimensions[axis] for axis in selection.samples if stored.dimensions[axis]),
         notes=stored.notes,
@@ -303,7 +304,8 @@ def _is_elsewhere(place: _Place, item: Any) -> bool:
 
 def _dtype(item: Any, field: str | None, stored: Stored) -> np.dtype[Any]:
     """Of plain values as they are in the file, byte order included."""
-    if not stored.is_plain or stored.dtype.kind == "O" or not isinstance(item, h5py.Dataset):
+    is_typed = isinstance(item, h5py.Dataset) and (field is None or not why_not_typed(item))
+    if not stored.is_plain or stored.dtype.kind == "O" or not is_typed:
         return stored.dtype
     dtype: np.dtype[Any] = (item.dtype if field is None else item.dtype[field]).base
     return dtype
@@ -321,19 +323,28 @@ def _chunk(stored: Stored, selection: Selection) -> int | None:
     return together if stored.chunks or together > 1 else None
 
 
-def _names(stored: Stored, name: str, width: int, *, alone: bool, whole: bool) -> tuple[str, ...]:
-    if whole and stored.columns:
-        return stored.columns
+def _names(stored: Stored, name: str, selection: Selection, *, alone: bool) -> tuple[str, ...]:
+    width = prod(selection.shape)
+    if found := _of_columns(stored.columns, stored, selection):
+        return found
     if width == 1:
         return () if alone and name in ANONYMOUS else (name,)
     return () if alone else tuple(f"{name}[{i}]" for i in range(width))
 
 
-def _units(stored: Stored, width: int, *, whole: bool) -> tuple[str, ...]:
+def _units(stored: Stored, selection: Selection) -> tuple[str, ...]:
     """Of each column, as a data set of distbp has them; or of all, as netCDF has it."""
-    if whole and len(stored.column_units) == width:
-        return stored.column_units
-    return (stored.units,) * width if stored.units else ()
+    if found := _of_columns(stored.column_units, stored, selection):
+        return found
+    return (stored.units,) * prod(selection.shape) if stored.units else ()
+
+
+def _of_columns(texts: tuple[str, ...], stored: Stored, selection: Selection) -> tuple[str, ...]:
+    """What is said of each number of a stored row, for those that are taken; () where it is of other numbers."""
+    if not texts or selection.samples != (0,) or len(texts) != prod(stored.shape[1:]):
+        return ()
+    places = np.arange(len(texts)).reshape(stored.shape[1:])[selection.index[1:]]
+    return tuple(texts[i] for i in places.reshape(-1))
 
 
 def _constant(place: _Place, name: Name) -> Column | None:
@@ -382,8 +393,8 @@ def _check_split(place: _Place) -> None:
     raise DataError(f"{place.path}: no split {place.split!r}; the splits (groups) of this file are: {there}{whole}")
 
 
-def _check_dataset(place: _Place, dataset: h5py.Dataset, where: str) -> None:
-    """Raises DataError where values are elsewhere, are not there, or are damaged."""
+def _check_dataset(place: _Place, dataset: h5py.Dataset, where: str, field: str | None) -> None:
+    """Raises DataError where values are elsewhere, are not there, or are damaged; of a table only the field counts."""
     if is_in_one_piece(dataset):
         return
     if not place.asked.trust_links and (dataset.is_virtual or dataset.external is not None):
@@ -391,7 +402,7 @@ def _check_dataset(place: _Place, dataset: h5py.Dataset, where: str) -> None:
             f"{where} keeps its values in other files; copy them into this one, or, if you know where "
             "the file comes from, add --trust-links"
         )
-    if why := why_not_typed(dataset) or why_not_decodable(dataset):
+    if why := (why_not_typed(dataset) if field is None else "") or why_not_decodable(dataset):
         raise DataError(f"{where} {why}")
     if not place.asked.trust_links:  # then it is in this file
         check_chunks(dataset, where, stamp(place.path)[0])

@@ -18,6 +18,11 @@ from distbp.errors import DataError
 
 Index = tuple[int | slice, ...]
 
+
+class NoNumbers(DataError):
+    """A data set, or a field, of a type that is neither numbers nor strings."""
+
+
 BLOCK_BYTES = 16 * 2**20  # of rows that are read only to be thinned out
 
 
@@ -204,19 +209,19 @@ def _numpy_type(kind: Any, name: str) -> np.dtype[Any]:
     """As h5py has it, with the shape of an array.  Raises DataError for what is neither numbers nor strings."""
     base = kind.get_super() if isinstance(kind, h5py.h5t.TypeArrayID) else kind
     if base.get_class() in MENDS:
-        raise DataError(f"{name} is {MENDS[base.get_class()]}")
+        raise NoNumbers(f"{name} is {MENDS[base.get_class()]}")
     try:
         dtype: np.dtype[Any] = kind.dtype
     except TypeError as error:
-        raise DataError(f"{name} is of a type that NumPy does not have ({error}); store it as a number") from None
+        raise NoNumbers(f"{name} is of a type that NumPy does not have ({error}); store it as a number") from None
     one = dtype.base
     if one.names:
         fields = ", ".join(f"{name}.{field}" for field in one.names)
-        raise DataError(f"{name} is a table; name a field of it: {fields}")
+        raise NoNumbers(f"{name} is a table; name a field of it: {fields}")
     if one.kind == "c":
-        raise DataError(f"{name} is complex ({one}); store the real and the imaginary part as two columns")
+        raise NoNumbers(f"{name} is complex ({one}); store the real and the imaginary part as two columns")
     if one.kind == "f" and one.itemsize > 8:
-        raise DataError(f"{name} is of type {one} (long double), which other machines do not have; store it as float64")
+        raise NoNumbers(f"{name} is of type {one} (long double), which other machines do not have; store it as float64")
     if one.kind not in "biuf" and h5py.check_string_dtype(one) is None:
-        raise DataError(f"{name} is of type {one}; expected integers, real numbers or strings")
+        raise NoNumbers(f"{name} is of type {one}; expected integers, real numbers or strings")
     return dtype

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from distbp.data.coded_groups import is_column, open_group
 from distbp.data.conventions import open_dataset
+from distbp.data.names_beside import names_beside
 from distbp.data.not_data import why_not_data
 
 __all__ = ["Stored", "is_column", "open_stored", "why_not_data"]
@@ -67,6 +68,12 @@ def open_stored(file: h5py.File, path: str, item: h5py.Dataset | h5py.Group, fie
 
     `path`: the file's name in messages.  Raises DataError where it is no array of numbers or strings.
     """
-    if isinstance(item, h5py.Group):
-        return open_group(path, item)
-    return open_dataset(path, item, field)
+    found = open_group(path, item) if isinstance(item, h5py.Group) else open_dataset(path, item, field)
+    if field is None:
+        found.beside = lambda: _fitting(names_beside(path, item), found.shape)
+    return found
+
+
+def _fitting(names: tuple[str, ...], shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Names of columns, if they are as many as these."""
+    return names if len(names) == shape[-1] else ()

@@ -16,12 +16,15 @@ import h5py
 import numpy as np
 
 from distbp.config import AUTO, Config
-from distbp.data.choice import Candidate, check_given, choose, words
+from distbp.data.attributes import Attributes
+from distbp.data.choice import Candidate, check_given, choose, is_meant, words
+from distbp.data.conventions import is_default_fill
 from distbp.data.data_file import fields_of, follow, member, names_in, opened
 from distbp.data.layout import CLASSES, TARGETS, Layout, few
 from distbp.data.locate import Asked, check_kinds, find_splits
 from distbp.data.names import parse, quoted
 from distbp.data.overlap import check_overlap
+from distbp.data.plain_array import NoNumbers
 from distbp.data.reader import Reader
 from distbp.data.row_numbers import FEWEST_ROWS, RowNumbers
 from distbp.data.stored import is_column, open_stored, why_not_data
@@ -54,6 +57,7 @@ def look(config: Config, files: Sequence[str]) -> Survey:
     """The same on this rank alone."""
     notes: list[str] = []
     config = _with_names(_with_split(config, files[0], notes), files[0], notes)
+    config = _with_task(config, files[0])
     validation = config.validation_split
     if validation == AUTO:
         there = _has_split(files[0], TEST) and config.split != TEST
@@ -77,7 +81,7 @@ def look(config: Config, files: Sequence[str]) -> Survey:
     if training.left_out:
         count = len(training.left_out)
         notes.append(f"note      {count} left out, for want of a column or of rows: {few(training.left_out)}")
-    notes += [f"read as   {note}" for note in training.notes]
+    notes += [f"read as   {note}" for note in training.notes if not is_default_fill(note)]
     notes += [f"warning   {note}" for note in turned_over(training)]
     notes += [
         f"warning   {column} {how}: a network can learn from it where in the file a sample was (--drop leaves it out)"
@@ -112,6 +116,18 @@ def _layouts(config: Config, files: Sequence[str], splits: Sequence[str]) -> dic
     for layout in found.values():
         check_overlap(layout)
     return {split: check_kinds(replace(layout, task=_task(config, layout))) for split, layout in found.items()}
+
+
+def _with_task(config: Config, path: str) -> Config:
+    """The configuration with the task that y itself names: distbp import was told, or has found out, what it is."""
+    names = parse(config.y, "--y")
+    if AUTO not in (config.task, config.loss) or config.task != config.loss or len(names) > 1:
+        return config
+    with opened(path) as file:
+        group = follow(file, path, config.split, config.trust_links)
+        item = follow(group, path, names[0].text, config.trust_links) if isinstance(group, h5py.Group) else None
+        task = Attributes(path, item).text("task") if isinstance(item, h5py.Dataset) else ""
+    return replace(config, task=task) if task in (CLASSES, TARGETS) else config
 
 
 def _task(config: Config, layout: Layout) -> str:
@@ -242,8 +258,10 @@ def _candidate(path: str, name: str, item: h5py.Dataset | h5py.Group, field: str
     why = why_not_data(item, name)
     try:
         shape = open_stored(item.file, path, item, field).shape
-    except DataError:
+    except DataError as error:  # it is said where the column is taken
         shape = (item.shape or ()) if isinstance(item, h5py.Dataset) else ()
+        if isinstance(error, NoNumbers) and not is_meant(name):
+            why = why or str(error).partition(" is ")[2].partition(";")[0]
     if each:
         return Candidate(name, "" if why == SINGLE else why, prod(shape) == 1)
     return Candidate(name, why or ("" if shape else SINGLE), prod(shape[1:]) == 1, shape[0] if shape else None)

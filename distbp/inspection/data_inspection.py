@@ -227,10 +227,10 @@ def _advice(file: h5py.File, column: Column) -> list[str]:
     item = file[column.dataset]
     if not isinstance(item, h5py.Dataset):
         return []
-    total = item.size * item.dtype.itemsize
+    total = item.size * item.id.get_type().get_size()
     if not item.chunks or total < SMALL_DATA:
         return []
-    chunk = prod(item.chunks) * item.dtype.itemsize
+    chunk = prod(item.chunks) * item.id.get_type().get_size()
     count = prod(ceil(size / part) for size, part in zip(item.shape, item.chunks, strict=True))
     if chunk < SMALL_CHUNK:
         return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from math import prod
@@ -11,11 +11,14 @@ from typing import Any
 import h5py
 import numpy as np
 
+from distbp.data.choice import is_meant
 from distbp.data.data_file import fields_of, follow, member, names_in, opened, split_names
 from distbp.data.layout import Column, Layout
 from distbp.data.locate import ANONYMOUS, find
-from distbp.data.names import quoted
+from distbp.data.names import Name, quoted
 from distbp.data.overlap import check_overlap
+from distbp.data.parts_of_names import by_part
+from distbp.data.plain_array import NoNumbers
 from distbp.data.reader import Reader
 from distbp.data.stored import is_column, open_stored, why_not_data
 from distbp.data.turned_over import turned_over
@@ -31,7 +34,16 @@ class HDF5Table:
 
     is_text = False
 
-    def __init__(self, path: str, split: str, *, trust_links: bool = False, each: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        split: str,
+        *,
+        trust_links: bool = False,
+        each: bool = False,
+        own: Mapping[str, str] | None = None,
+    ) -> None:
+        """`own`: the only columns, by what they are called here, and their names in the file; None: all of them."""
         self.name, self._path, self._split, self._trust_links, self._each = (
             f"{path}: {split}",
             path,
@@ -41,6 +53,10 @@ class HDF5Table:
         )
         with opened(path) as file:
             self._columns = list(_columns(path, follow(file, path, split, trust_links), trust_links, each))
+        self._own = own or {}
+        if own is not None:
+            names = {old: new for new, old in own.items()}
+            self._columns = [replace(one, name=names[one.name]) for one in self._columns if one.name in names]
         self._by_name = {column.name: column for column in self._columns}
 
     @property
@@ -84,11 +100,20 @@ class HDF5Table:
         return [f"warning: {note}" for note in turned_over(self._find(x, y))] if x and y else []
 
     def _find(self, x: Sequence[str], y: Sequence[str] = ()) -> Layout:
-        of_x, of_y = (",".join(quoted(name) if name in self._by_name else name for name in names) for names in (x, y))
+        of_x, of_y = (",".join(map(self._in_file, names)) for names in (x, y))
         try:
             return find([self._path], self._split, of_x, of_y or None, trust_links=self._trust_links, each=self._each)
         except DataError as error:  # which option has the name is not known here
             raise DataError(str(error).removesuffix(" (see --x)")) from None
+
+    def _in_file(self, name: str) -> str:
+        """A name as it stands for something in the file, in quotes where no more than a name is meant."""
+        if name in self._by_name:
+            return quoted(self._own.get(name, name))
+        path = Name(name).path
+        if self._own and path not in self._own:
+            raise DataError(f"{self.name}: no column {quoted(name)}; it has {', '.join(map(quoted, self._own))}")
+        return self._own[path] + name[len(path) :] if self._own else name
 
 
 def _together(columns: Sequence[Column]) -> list[tuple[int, int]]:
@@ -140,6 +165,10 @@ def hdf5_tables(
     file as a whole is one.
     """
     chosen = list(splits) or _splits(path, names, trust_links=trust_links, each=each)
+    if chosen == [WHOLE] and not splits and (parts := _parts(path, names, trust_links=trust_links, each=each)):
+        if split == "test" and "test" not in parts:
+            raise DataError(f"{path}: which split is for testing? It has {', '.join(parts)} by the names in it")
+        return {"test": parts["test"]} if split == "test" else parts
     there = split_names(path)
     if split == "test" and chosen != [WHOLE]:
         chosen = ["test"] if "test" in (there if splits else chosen) else chosen
@@ -154,6 +183,14 @@ def hdf5_tables(
         split if name == WHOLE or split == "test" else name: HDF5Table(path, name, trust_links=trust_links, each=each)
         for name in chosen
     }
+
+
+def _parts(path: str, names: Sequence[str], *, trust_links: bool, each: bool) -> dict[str, HDF5Table]:
+    """The parts of a file whose names tell them (x_train, x_test), if each of them has what is needed; or {}."""
+    whole = HDF5Table(path, WHOLE, trust_links=trust_links, each=each)
+    parts = by_part([column.name for column in whole.columns if not column.not_data])
+    found = {part: HDF5Table(path, WHOLE, trust_links=trust_links, each=each, own=own) for part, own in parts.items()}
+    return found if all(_has(table, name) for table in found.values() for name in names) else {}
 
 
 def _splits(path: str, names: Sequence[str], *, trust_links: bool, each: bool) -> list[str]:
@@ -216,6 +253,8 @@ def _column(path: str, name: str, item: Any, field: str | None, each: bool) -> T
     try:
         stored = open_stored(item.file, path, item, field)
     except DataError as error:
+        if isinstance(error, NoNumbers) and is_meant(name):
+            return TableColumn(name, not_data=why)
         return TableColumn(name, not_data=why or str(error).removeprefix(f"{path}: ").partition(";")[0])
     width = prod(stored.shape[1:])
     names = stored.columns or ((name,) if width == 1 and name not in ANONYMOUS else ())

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.data.data_file import matching
+from distbp.data.layout import CLASSES, TARGETS
 from distbp.data.same_files import check_once
 from distbp.errors import DataError, RunError, TooLargeError, UsageError
 from distbp.files.new_file import FAILURES, check_out, replace_synced, temporary_name
@@ -24,6 +25,7 @@ from distbp.files.write_failure import why_not_written
 from distbp.ranks.node_memory import free_bytes, in_units
 from distbp.tables.choice import Asked, Word
 from distbp.tables.import_plan import Plan, Policies, SplitTables, make_plan, split_to_cut
+from distbp.tables.import_targets import RealTargets
 from distbp.tables.like import names_of
 from distbp.tables.missing import POLICIES
 from distbp.tables.one_hot import OneHot
@@ -294,6 +296,7 @@ class _Writing:
             kind = h5py.string_dtype() if targets.dtype.kind == "O" else targets.dtype
             y = file.create_dataset(f"{split}/y", shape, kind, track_times=False)
             y.attrs.update(attributes(targets.names, targets.units))
+            y.attrs["task"] = np.bytes_(TARGETS if isinstance(targets, RealTargets) else CLASSES)
         return rows
 
     def _write_source(self, file: h5py.File, source: str) -> None:

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp.data.conventions import is_default_fill
 from distbp.data.names import quoted
 from distbp.errors import DataError, UsageError
 from distbp.tables.choice import Asked, Choice, choose, few
@@ -153,7 +154,7 @@ class _Planner:
         x, y, tests = self._all(self._x), self._all(self._y, of_y=True), self._all(self._choice.tests)
         check_finite([*x, *y])
         kept = self._kept()
-        check_missing(x, [*y, *tests], self._policies.on_missing)
+        check_missing(x, [*y, *tests], self._policies.on_missing, is_named=bool(self._asked.x))
         notes = [dropped({s: int(np.count_nonzero(~rows)) for s, rows in kept.items()}, [*x, *y, *tests])]
         inputs = self._encoders()
         self._check_widths(inputs)
@@ -240,9 +241,10 @@ class _Planner:
                 rows &= ~(x.gaps | y.gaps)
             if not rows.any():
                 names = [quoted(one.name) for one in (*x.columns.values(), *y.columns.values()) if one.missing]
+                option = "" if self._asked.x else " with --drop"
                 raise DataError(
                     f"{self._sources[split].names}: each row of the split {split} has a missing value (in "
-                    f"{few(list(dict.fromkeys(names)))}); leave out such columns with --drop"
+                    f"{few(list(dict.fromkeys(names)))}); leave out such columns{option}"
                 )
             kept[split] = rows
         return kept
@@ -321,11 +323,12 @@ class _Planner:
         codes: Mapping[str, NDArray[np.int32] | None],
         targets: Targets,
     ) -> None:
-        """Raises DataError where a split has labels that the training rows never have."""
+        """Raises DataError where a split has labels that the training rows never have; counts the classes."""
         of_learnt = codes[parts[learnt].source]
-        if of_learnt is None or not isinstance(targets, ClassLabels):
+        if of_learnt is None or not isinstance(targets, ClassLabels | OneHotClasses):
             return
         known = np.unique(of_learnt[parts[learnt].rows])
+        targets.classes = len(known)
         for name, part in parts.items():
             own = codes[part.source]
             assert own is not None
@@ -360,8 +363,12 @@ class _Planner:
 
     def _told(self) -> list[str]:
         """What the readers have decided."""
+        gaps = {one.name for one in (*self._all(self._x), *self._all(self._y, of_y=True)) if one.missing}
         notes = [
-            f"{quoted(column.name)}: {note}" for column in (*self._choice.x, *self._choice.y) for note in column.notes
+            f"{quoted(column.name)}: {note}"
+            for column in (*self._choice.x, *self._choice.y)
+            for note in column.notes
+            if column.name in gaps or not is_default_fill(note)
         ]
         tables = [table for one in self._sources.values() for table in (*one.inputs, *(one.labels or ()))]
         for table in tables:

@@ -80,6 +80,7 @@ class ClassLabels:
         for value in values:
             self._numbers.setdefault(self.label(value), len(self._numbers))
         self.labels = list(self._numbers)
+        self.classes = len(self.labels)  # that some row has which is not left out
 
     def number(self, value: Value) -> int:
         """Which of `labels` a value is."""
@@ -122,7 +123,7 @@ class ClassLabels:
 
     def describe(self) -> str:
         """See `Targets`."""
-        return f"{counted(len(self.labels), 'class', 'classes')} of {quoted(self.about.name)}"
+        return f"{counted(self.classes, 'class', 'classes')} of {quoted(self.about.name)}"
 
 
 class OneHotClasses:
@@ -132,7 +133,8 @@ class OneHotClasses:
 
     def __init__(self, columns: Sequence[Encoder]) -> None:
         self._columns = columns
-        self._classes = np.array([name for column in columns for name in column.names], object)
+        self.labels = [name for column in columns for name in column.names]
+        self.classes = len(self.labels)  # that some row has which is not left out
         self.as_text = frozenset(column.about.name for column in columns if column.as_text)
         self.names: tuple[str, ...] = ()
         self.units: tuple[str, ...] = ()
@@ -148,18 +150,18 @@ class OneHotClasses:
         if wrong.any():
             row = int(wrong.argmax())
             raise DataError(
-                f"{first + row}: {few([quoted(name) for name in self._classes.tolist()])} are "
+                f"{first + row}: {few([quoted(name) for name in self.labels])} are "
                 f"{shown(str(flags[row].tolist()))}; for --task classes one of them is 1 in each row, all others 0"
             )
         return np.where(missing, -1, (flags == 1).argmax(axis=1)).astype(np.int32)
 
     def encode(self, first: Place, values: Sequence[Values]) -> NDArray[Any]:
         """See `Targets`."""
-        return np.asarray(self._classes[self.codes(first, values)])
+        return np.array(self.labels, object)[self.codes(first, values)]
 
     def describe(self) -> str:
         """See `Targets`."""
-        return f"{counted(len(self._classes), 'class', 'classes')}, named by the columns"
+        return f"{counted(self.classes, 'class', 'classes')}, named by the columns"
 
 
 class RealTargets:

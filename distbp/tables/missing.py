@@ -23,17 +23,21 @@ def check_finite(surveys: Sequence[ColumnSurvey]) -> None:
             )
 
 
-def check_missing(inputs: Sequence[ColumnSurvey], others: Sequence[ColumnSurvey], policy: str) -> None:
+def check_missing(
+    inputs: Sequence[ColumnSurvey], others: Sequence[ColumnSurvey], policy: str, *, is_named: bool
+) -> None:
     """Raises DataError where values are missing that the policy does not allow to be.
 
-    inputs: of all splits; `others`: of labels, targets, and columns that say which rows are for testing.
+    inputs: of all splits; `others`: of labels, targets, and columns that say which rows are for testing.  `is_named`:
+    whether the user has named the inputs.
     """
     if policy == "drop":
         return
     found = [survey for survey in ([*inputs, *others] if policy == "refuse" else others) if survey.missing]
     ways = "leave out such rows with --on-missing drop"
     if any(survey in inputs for survey in found):
-        ways += ", or such a column with --drop NAME, or take the mean of the column with --on-missing mean"
+        column = "such a column by not naming it in --x" if is_named else "such a column with --drop NAME"
+        ways += f", or {column}, or take the mean of the column with --on-missing mean"
     elif policy == "mean":
         ways = f"a label, a target or a mark of a test row has no mean: {ways}"
     if found:

@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.data.conventions import NETCDF_FILL, TIME, DecodedArray, missing_times, number_steps
+from distbp.data.conventions import DEFAULT_FILL, NETCDF_FILL, TIME, DecodedArray, missing_times, number_steps
 from distbp.errors import DataError
 from distbp.tables.given_attributes import GivenAttributes
 from distbp.tables.row_table import RowColumn, RowTable
@@ -40,7 +40,7 @@ def _column(path: str, placed: Placed) -> RowColumn:
     more = missing_times(attributes, variable.dtype)
     default = NETCDF_FILL.get(variable.dtype.str[1:])
     if default is not None and "_FillValue" not in attributes.names:
-        more.append((variable.dtype.type(default), "netCDF's default for what was never written"))
+        more.append((variable.dtype.type(default), DEFAULT_FILL))
     steps = [] if variable.dtype.kind == "O" else number_steps(attributes, variable.dtype, more)
     not_data = ""
     if placed.dimensions == (placed.name,):

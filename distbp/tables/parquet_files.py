@@ -11,10 +11,10 @@ from urllib.parse import unquote
 
 import numpy as np
 
+from distbp.data.parts_of_names import PARTS, part_of_path
 from distbp.errors import DataError
 from distbp.tables.arrow_table import ArrowSource, arrow_columns, needed
 from distbp.tables.row_table import STRING_BYTES, Part, RowColumn, RowTable
-from distbp.tables.split_names import PARTS, part_of_path
 from distbp.tables.table import TableColumn
 
 MAGIC = b"PAR1"

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.counted import counted
+from distbp.data.choice import is_meant
 from distbp.data.names import Index, Name, quoted
 from distbp.data.overlap import Taken, check_taken
 from distbp.data.selection import select
@@ -71,7 +72,7 @@ class RowTable:
 
     def __init__(self, name: str, columns: Sequence[RowColumn]) -> None:
         self.name = name
-        self._columns = {column.about.name: column for column in _fitting(columns)}
+        self._columns = {column.about.name: _meant(column) for column in _fitting(columns)}
         if not self._columns:
             raise DataError(f"{name}: there is nothing in it that could be a column")
 
@@ -283,6 +284,13 @@ def _fitting(columns: Sequence[RowColumn]) -> list[RowColumn]:
         )
         for column in columns
     ]
+
+
+def _meant(column: RowColumn) -> RowColumn:
+    """The column; x or y that cannot be read is refused when it is read, and not left out."""
+    if column.problem and column.about.not_data == column.problem and is_meant(column.about.name):
+        return replace(column, about=replace(column.about, not_data=""))
+    return column
 
 
 def few(names: Sequence[str]) -> str:

@@ -19,9 +19,10 @@ _PANDAS_INDEX = re.compile(r"Unnamed: 0(_level_0)?(\.[0-9]+)?")
 def names_come_first(first: Sequence[str], rows: Sequence[Sequence[str]], numbers: TextNumbers) -> bool | None:
     """Whether a row, the first of a file, has names and no values; None: it cannot be said.  `rows`: those below it.
 
-    Numbers are no names, and numbers with words above them are values with names above them.
+    Numbers are no names, and numbers with words above them are values with names above them.  Stars are what Fortran
+    writes for a number that its field is too narrow for.
     """
-    is_number = [numbers.number(cell) is not None for cell in first]
+    is_number = [_stands_for_number(cell, numbers) for cell in first]
     words = [i for i, cell in enumerate(first) if not is_number[i] and cell not in numbers.words]
     if not any(is_number):
         if not words:
@@ -41,12 +42,16 @@ def names_come_first(first: Sequence[str], rows: Sequence[Sequence[str]], number
 def _stands_out(word: str, cells: Sequence[str], numbers: TextNumbers) -> bool:
     """Whether a word stands above numbers, at least half of all that is not missing, and not among them."""
     there = [cell for cell in cells if cell not in numbers.words]
-    count = sum(numbers.number(cell) is not None for cell in there)
+    count = sum(_stands_for_number(cell, numbers) for cell in there)
     return count > 0 and 2 * count >= len(there) and word not in there
 
 
 def _has_words(cells: Sequence[str], numbers: TextNumbers) -> bool:
-    return any(cell not in numbers.words and numbers.number(cell) is None for cell in cells)
+    return any(cell not in numbers.words and not _stands_for_number(cell, numbers) for cell in cells)
+
+
+def _stands_for_number(cell: str, numbers: TextNumbers) -> bool:
+    return numbers.number(cell) is not None or set(cell) == {"*"}
 
 
 def _counts(first: Sequence[str]) -> bool:
