@@ -64,6 +64,7 @@ def test_train_evaluate_predict_inspect(runner: Runner, data_file: str) -> None:
     for words in ("checksum good", "4-6-3", "epoch 2", "classes    0 … 2", "learning_rate = 0.001"):
         assert words in described
     described = runner.distbp("inspect", data_file).stdout
+    assert runner.distbp("inspect", data_file[:-1] + "?").stdout == described
     assert "train/x  (23, 4) float64, contiguous" in described
     assert "train/y  (23,) int64, contiguous\n    3 labels, samples of each: 0: " in described
     assert f"distbp train {data_file}\n  4-128-3, relu, softmax, cross_entropy; 1027 parameters" in described
@@ -181,6 +182,7 @@ def test_mistakes_with_checkpoints(runner: Runner, data_file: str) -> None:
     check_error(runner.distbp("evaluate", "run", "--split", "other"), 1, "no split 'other'", "test, train")
     check_error(runner.distbp("predict", "run", "--out", "no/such/p.h5"), 1, "directory no/such does not exist")
     check_error(runner.distbp("inspect", "nothing.h5"), 1, "nothing.h5: no such file")
+    check_error(runner.distbp("inspect", "nothing-*.h5"), 1, "nothing-*.h5: no file matches")
 
 
 @pytest.mark.parametrize(

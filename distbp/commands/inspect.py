@@ -35,7 +35,7 @@ from distbp.ranks.launch import Launch, printable
 @trust_links_option
 @click.pass_obj
 def inspect(launch: Launch, /, file: tuple[str, ...], digest: bool, diff: bool, rank: str | None, **look: Any) -> None:
-    """Says what is in each FILE: a data set, a checkpoint, or a run directory (then its best.h5).
+    """Says what is in each FILE: a data set, a checkpoint, or a run directory (then its best.h5); also by patterns.
 
     Of a data set: layout, statistics, what distbp train makes of it, and advice where its layout is slow to read.
     """
@@ -45,13 +45,14 @@ def inspect(launch: Launch, /, file: tuple[str, ...], digest: bool, diff: bool, 
         raise click.UsageError(f"--diff: expected two checkpoints, got {len(file)}")
     if not launch.only_first():
         return
+    from distbp.data.data_file import matching
     from distbp.inspection.data_inspection import View
     from distbp.inspection.file_inspection import describe, describe_difference, describe_digest
     from distbp.inspection.ranking import rank as ranked
     from distbp.progress import RowProgress
 
     if rank:
-        for line in ranked(file, rank):
+        for line in ranked(matching(file), rank):
             click.echo(printable(line))
         return
     if diff:
@@ -64,7 +65,7 @@ def inspect(launch: Launch, /, file: tuple[str, ...], digest: bool, diff: bool, 
         return
     progress = RowProgress()
     try:
-        for name in file:
+        for name in matching(file):
             for line in describe_digest(name) if digest else describe(name, View(**look, progress=progress)):
                 click.echo(printable(line))
     finally:
