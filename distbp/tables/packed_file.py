@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,21 +23,28 @@ def is_packed(path: str) -> bool:
 
 
 @contextmanager
-def unpacked(path: str) -> Iterator[IO[bytes]]:
-    """The content of a file.  What goes wrong becomes a DataError."""
+def open_file(path: str) -> Iterator[IO[bytes]]:
+    """The file as it is.  What goes wrong, in unpacking too, becomes a DataError."""
     try:
         with open(path, "rb") as file:
-            opener = _opener(file.read(6))
-            file.seek(0)
-            if opener is None:
-                yield file
-            else:
-                with opener(file, "rb") as content:
-                    yield content
+            yield file
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
+
+
+@contextmanager
+def unpacked(path: str) -> Iterator[IO[bytes]]:
+    """The content of a file.  What goes wrong becomes a DataError."""
+    with open_file(path) as file:
+        opener = _opener(file.read(6))
+        file.seek(0)
+        if opener is None:
+            yield file
+        else:
+            with opener(file, "rb") as content:
+                yield content
 
 
 def _opener(begin: bytes) -> Any:

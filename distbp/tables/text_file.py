@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import bz2
 import codecs
-import gzip
-import lzma
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from distbp.errors import DataError
+from distbp.tables import packed_file
+from distbp.tables.packed_file import open_file
 
 CHUNK_BYTES = 2**20
 LOOK_BYTES = 2**16
@@ -64,40 +62,18 @@ def _wide(start: bytes) -> str:
 
 
 @contextmanager
-def open_file(path: str) -> Iterator[IO[bytes]]:
-    """The file as it is.  What goes wrong becomes a DataError."""
-    try:
-        with open(path, "rb") as file:
-            yield file
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
-
-
-@contextmanager
 def unpacked(path: str) -> Iterator[IO[bytes]]:
     """The content of a file: unpacked, where its first bytes are those of gzip, bzip2, xz or a zip archive of one file.
 
     What goes wrong becomes a DataError.
     """
     with open_file(path) as file:
-        magic = file.read(6)
-        file.seek(0)
-        if magic[:2] == b"\x1f\x8b":
-            with gzip.GzipFile(fileobj=file) as content:
-                yield content  # type: ignore[misc]
-        elif magic[:3] == b"BZh":
-            with bz2.BZ2File(file) as content:
-                yield content
-        elif magic == b"\xfd7zXZ\x00":
-            with lzma.LZMAFile(file) as content:
-                yield content
-        elif _is_zip(file):
+        if _is_zip(file):
             with _only_member(path, zipfile.ZipFile(file)) as content:
                 yield content
-        else:
-            yield file
+            return
+    with packed_file.unpacked(path) as content:
+        yield content
 
 
 def _is_zip(file: IO[bytes]) -> bool:
