@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from distbp.errors import UsageError
+from distbp.files.output import check_is_name
 
 AUTO = "auto"
 STOP_SIGNALS = ("INT", "TERM", "USR1", "USR2", "HUP", "QUIT", "ALRM", "XCPU")
@@ -255,7 +256,9 @@ class Config:
         may_change=True,
         group=RUN,
     )
-    trace: str = option("", "file for a trace of some steps of all ranks, for Perfetto", may_change=True, group=RUN)
+    trace: str = option(
+        "", "file for a trace of some steps of all ranks, for Perfetto; ends in .json", may_change=True, group=RUN
+    )
     trace_steps: str = option("11-20", "steps that --trace records, FIRST-LAST", may_change=True, group=RUN)
     stall_minutes: float = option(
         60.0,
@@ -479,6 +482,8 @@ def with_paths(values: Mapping[str, Any], origin: str, directory: str = "") -> d
 
     def path(name: str, value: str) -> str:
         where = f"{origin}: {name}" if origin.endswith(".toml") else flag(name)
+        if name != "data":
+            check_is_name(value, where)
         if re.search(r"\$[A-Za-z_{]", value) and not os.path.lexists(os.path.join(directory, value)):
             raise UsageError(
                 f"{where}: {shown(value)}: a variable of the shell is not replaced here; write the path itself, or "

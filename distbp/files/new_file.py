@@ -4,28 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
-from distbp.errors import RunError
-
 UNKNOWN = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # a file system that knows of no fsync
-
-
-def check_out(out: Path, inputs: Sequence[str], *, overwrite: bool) -> None:
-    """Raises RunError where a command cannot write its `--out`; `inputs` are what it reads."""
-    if len(os.fsencode(out.name)) > 255:
-        raise RunError(f"--out: a name of {len(out.name)} characters is too long for a file")
-    if not out.name or out.is_dir():
-        raise RunError(f"--out {out}: expected the name of a file to write")
-    if out.is_symlink() or (out.exists() and not out.is_file()):
-        raise RunError(f"--out {out}: is a link, a device or a pipe; expected the name of a file to write")
-    if any(out.resolve() == Path(name).resolve() for name in inputs):
-        raise RunError(f"{out}: is read by this command; choose another --out")
-    if out.exists() and not overwrite:
-        raise RunError(f"{out}: exists already; choose another --out, or add --overwrite")
-    if not out.parent.is_dir():
-        raise RunError(f"{out}: the directory {out.parent} does not exist")
 
 
 FAILURES = (OSError, RuntimeError, ValueError)  # of a file that is written: the system's, and h5py's

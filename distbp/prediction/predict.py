@@ -16,7 +16,8 @@ from distbp.data.problem import unscaled_output
 from distbp.data.scaling import Scaling
 from distbp.data.split import Split
 from distbp.errors import DataError, RunError
-from distbp.files.new_file import FAILURES, NewFile, check_out
+from distbp.files.new_file import FAILURES, NewFile
+from distbp.files.output import check_out
 from distbp.files.write_failure import why_not_written
 from distbp.gradient.diagnosis import row_in_words
 from distbp.gradient.feed import Feed, feed_bytes

@@ -20,7 +20,8 @@ from distbp.data.data_file import matching
 from distbp.data.layout import CLASSES, TARGETS
 from distbp.data.same_files import check_once
 from distbp.errors import DataError, RunError, TooLargeError, UsageError
-from distbp.files.new_file import FAILURES, check_out, replace_synced, temporary_name
+from distbp.files.new_file import FAILURES, replace_synced, temporary_name
+from distbp.files.output import check_out
 from distbp.files.write_failure import why_not_written
 from distbp.ranks.node_memory import free_bytes, in_units
 from distbp.tables.choice import Asked, Word
@@ -124,7 +125,9 @@ def import_data(
 ) -> Imported:
     """Writes `out`.  `test`: sources of a split "test".  Raises DataError, UsageError, RunError or TooLargeError."""
     train, test, y_from = matching(train), matching(test), matching(options.y_from)
-    check_out(out, [*train, *test, *y_from], overwrite=options.overwrite)
+    network = Path(options.like)
+    like = sorted(network.glob("*.h5")) if network.is_dir() else [network]
+    check_out(out, [*train, *test, *y_from, *(like if options.like else ())], overwrite=options.overwrite)
     check_ending(str(out))
     _check_options(test, options)
     check_once(train)

@@ -9,6 +9,7 @@ from distbp.data.same_files import identity
 from distbp.errors import UsageError
 from distbp.tables.table import Table
 
+HDF5 = (".h5", ".hdf5", ".hdf", ".he5")
 ENDINGS = {
     **dict.fromkeys((".csv", ".tsv", ".txt", ".dat", ".data", ".arff", ".svm", ".libsvm"), "text"),
     **dict.fromkeys((".npy", ".npz"), "of NumPy"),
@@ -21,13 +22,11 @@ ENDINGS = {
 
 
 def check_ending(out: str) -> None:
-    """Raises UsageError where the name of the file to write promises another format than HDF5."""
+    """Raises UsageError where the name of the file to write has an ending, and one of another format than HDF5."""
     ending = os.path.splitext(out.lower())[1]
-    if ending in ENDINGS:
-        raise UsageError(
-            f"--out {out}: is written in HDF5, and {ending} files are {ENDINGS[ending]}; expected a name that ends in "
-            ".h5 or .hdf5"
-        )
+    if ending and ending not in HDF5:
+        other = f", and {ending} files are {ENDINGS[ending]}" if ending in ENDINGS else ""
+        raise UsageError(f"--out {out}: is written in HDF5{other}; expected a name that ends in .h5 or .hdf5")
 
 
 def check_apart(train: Sequence[str], test: Sequence[str], tables: Mapping[str, Sequence[Table]]) -> None:

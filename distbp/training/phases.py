@@ -6,17 +6,18 @@ A phase ends where the next one is named, so that all time between two steps is 
 from __future__ import annotations
 
 import json
-import os
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from distbp.errors import RunError
+from distbp.errors import RunError, UsageError
 from distbp.files.new_file import write_synced
+from distbp.files.output import check_out
 from distbp.files.write_failure import why_not_written
 from distbp.ranks.communicator import Communicator, on_first
 
@@ -24,6 +25,7 @@ PHASES = ("data", "forward", "backward", "reduction", "update", "validation", "c
 OVER_RANKS: dict[str, Any] = {"": np.mean, "_min": np.min, "_max": np.max}
 MICROSECOND = 1e-6
 SHOWN, UNEQUAL = 0.5, 5.0  # percent
+BEGIN = '{"otherData": {"producer": "distbp"}'  # of a trace
 
 
 class Phases:
@@ -85,15 +87,26 @@ def columns() -> list[str]:
     return [f"{phase}_seconds{of}" for of in OVER_RANKS for phase in PHASES]
 
 
-def check_trace(comm: Communicator, path: str) -> None:
-    """Raises RunError, agreed, where a trace cannot be written; before there is anything to write."""
-    parent = Path(path).parent
+def check_trace(comm: Communicator, path: str, inputs: Sequence[str] = ()) -> None:
+    """Raises RunError or UsageError, agreed, where a trace cannot be written; before there is anything to write.
 
-    def check() -> None:
-        if path and not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
-            raise RunError(f"--trace {path}: {parent} is not a directory that can be written to")
+    A trace that distbp has written is replaced; no other file is.  `inputs`: files that the run reads.
+    """
 
-    on_first(comm, check)
+    on_first(comm, lambda: _check(path, inputs) if path else None)
+
+
+def _check(path: str, inputs: Sequence[str] = ()) -> None:
+    if not path.lower().endswith(".json"):
+        raise UsageError(f"--trace {path}: expected a name that ends in .json (see --trace-steps for which steps)")
+    check_out(Path(path), inputs, overwrite=False, option="--trace", is_own=_is_trace)
+
+
+def _is_trace(path: Path) -> bool:
+    """Whether distbp has written it."""
+    with suppress(OSError), open(path, "rb") as file:
+        return file.read(len(BEGIN)) == BEGIN.encode()
+    return False
 
 
 class Trace:
@@ -141,7 +154,9 @@ def _write(path: str, everything: Sequence[tuple[int, str, list[tuple[str, float
         for phase, start, seconds in events:
             times = {"ts": round(start / MICROSECOND, 3), "dur": round(seconds / MICROSECOND, 3)}
             found.append({"name": phase, "ph": "X", **place, **times})
+    _check(path)  # a file may have come there meanwhile
     try:
-        write_synced(Path(path), json.dumps({"traceEvents": found, "displayTimeUnit": "ms"}))
+        whole = {"otherData": {"producer": "distbp"}, "displayTimeUnit": "ms", "traceEvents": found}
+        write_synced(Path(path), json.dumps(whole))
     except OSError as error:
         raise RunError(f"{path}: cannot write the trace: {why_not_written(error)}") from None

@@ -107,10 +107,10 @@ def prepare(
         config = agree(comm, lambda: resume(stored.config, given, "command line"))
         agree(comm, lambda: _check_known(stored, config))
 
-    check_trace(comm, config.trace)
     threads = set_threads(comm, config.threads, reproducible=config.reproducible)
     files, allow_changed = from_first(comm, partial(_files, config, is_resumed=bool(stored))), config.allow_changed_data
     config = replace(config, data=files if config.data else [])
+    check_trace(comm, config.trace, files)
     config = replace(config, stage_to="", time_limit=0.0, allow_changed_data=False)  # those are of this start
     if staging and config.data and not dry_run:
         files = staging.stage(files, note, pulse)
