@@ -80,21 +80,6 @@ def test_a_damaged_chunk_that_one_rank_reads(runner: Runner) -> None:
     check_refused(runner, result, "error: rank 2 (", "d.h5: train/x, row 200 to 299: cannot be read")
 
 
-def test_a_chunk_that_has_no_bytes(runner: Runner) -> None:
-    """HDF5 2.0 takes the checksum off it, and crashes; found by scripts/fuzz."""
-    x = np.random.default_rng(0).standard_normal((300, 4))
-    path = write(runner.directory / "d.h5", x, np.arange(300) % 3, chunks=(10, 4), compression="gzip", fletcher32=True)
-    with h5py.File(path) as file:
-        chunk = file["train/x"].id.get_chunk_info(7)
-    content = Path(path).read_bytes()
-    key = chunk.size.to_bytes(4, "little") + bytes(4) + (70).to_bytes(8, "little")  # in the B-tree: size, mask, row
-    assert content.count(key) == 1
-    Path(path).write_bytes(content.replace(key, bytes(8) + key[8:]))
-    check_refused(
-        runner, train(runner, path, *QUICK), "d.h5: train/x: a chunk of 0 bytes at (70, 0); the file is damaged"
-    )
-
-
 LONG = ("--hidden", "4", "--epochs", "1000000", "--batch-size", "1024", "--memory", "0.03", "--shuffle-window", "1024")
 
 

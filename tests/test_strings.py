@@ -1,14 +1,12 @@
 """Strings of any length in HDF5 files: read as h5py reads them, and refused in words where a heap is damaged.
 
-The library itself goes in circles for ever in some of these files; so what reads them is a process with a time limit.
+The library itself does not end in some damaged files; so what reads them is a process with a time limit.
 """
 
 from __future__ import annotations
 
-import struct
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -130,30 +128,14 @@ def test_addresses_of_four_bytes(tmp_path: Path) -> None:
 
 
 class Damaged:
-    """A file with 200 strings as labels, and where what can be damaged in it is."""
+    """A file with 200 strings as labels, to be damaged."""
 
-    def __init__(self, path: Path, **how: Any) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         with h5py.File(path, "w") as file:
             file["train/x"] = np.arange(400.0).reshape(200, 2)
-            file.create_dataset("train/y", data=np.array(["cat", "dog"] * 100, TEXT), **how)
-            self.row = file["train/y"].id.get_offset()
-        self.content = bytearray(path.read_bytes())
-        self.heap = self.content.index(b"GCOL")
-
-    def free(self) -> int:
-        """Where the free space of the first heap begins."""
-        at = self.heap + 16
-        while number := self.number(at, "<H"):
-            assert number
-            at += 16 + (self.number(at + 8) + 7 & ~7)
-        return at
-
-    def number(self, at: int, size: str = "<Q") -> int:
-        return int(struct.unpack_from(size, self.content, at)[0])
-
-    def put(self, at: int, number: int, size: str = "<Q") -> None:
-        struct.pack_into(size, self.content, at, number)
+            file.create_dataset("train/y", data=np.array(["cat", "dog"] * 100, TEXT))
+        self.content = path.read_bytes()
 
 
 READ = """
@@ -189,64 +171,12 @@ def check_refused(path: Path, *words: str, by_all: bool = False) -> None:
             assert word in done.stderr, (command, done.stderr)
 
 
-DAMAGE: dict[str, tuple[Callable[[Damaged], None], str]] = {
-    "free space of no length": (lambda d: d.put(d.free() + 8, 0), "row 0: refers to a heap whose object 0 has 0 bytes"),
-    "free space of 8 bytes": (lambda d: d.put(d.free() + 8, 8), "row 0: refers to a heap whose object 0 has 8 bytes"),
-    "free space beyond the end": (
-        lambda d: d.put(d.free() + 8, 2**40),
-        "a heap whose object 0 has 1099511627776 bytes",
-    ),
-    "an object of no length": (lambda d: d.put(d.heap + 24, 0), "refers to a heap that has an object"),
-    "an object beyond the end": (lambda d: d.put(d.heap + 24, 5000), "row 0: refers to a heap whose object"),
-    "an object longer than any": (lambda d: d.put(d.heap + 24, 2**64 - 17), "row 0: refers to a heap whose object"),
-    "an object of nearly 2**63": (lambda d: d.put(d.heap + 24, 2**63 - 1), "row 0: refers to a heap whose object"),
-    "a number twice": (lambda d: d.put(d.heap + 40, d.number(d.heap + 16, "<H"), "<H"), "twice"),
-    "no heap": (lambda d: d.put(d.heap, 0, "<I"), "row 0: refers to the heap at byte"),
-    "another version": (lambda d: d.put(d.heap + 4, 2, "<B"), "row 0: refers to the heap at byte"),
-    "a heap of no length": (lambda d: d.put(d.heap + 8, 0), "of 0 bytes; expected 4096 to"),
-    "a heap longer than the file": (lambda d: d.put(d.heap + 8, 2**20), "which ends after the file"),
-    "a heap longer than memory": (lambda d: d.put(d.heap + 8, 2**60), "bytes; expected 4096 to"),
-    "a number that is not there": (
-        lambda d: d.put(d.row + 16 * 3 + 12, 60000, "<I"),
-        "row 3: refers to string 60000, of",
-    ),
-    "a number of the next heap": (
-        lambda d: d.put(d.row + 16 * 3 + 12, 2**32 - 1, "<I"),
-        "row 3: refers to string 4294",
-    ),
-    "number 0": (lambda d: d.put(d.row + 16 * 3 + 12, 0, "<I"), "row 3: refers to string 0"),
-    "a string longer than its object": (lambda d: d.put(d.row + 16 * 3, 4, "<I"), "of 4 bytes, of the heap at byte"),
-    "a string longer than memory": (lambda d: d.put(d.row + 16 * 3, 2**32 - 1, "<I"), "row 3: refers to string"),
-    "an address beyond the end": (lambda d: d.put(d.row + 16 * 3 + 4, 2**50), "row 3: refers to the heap at byte 112"),
-    "an address of nearly 2**64": (
-        lambda d: d.put(d.row + 16 * 3 + 4, 2**64 - 2),
-        "row 3: refers to the heap at byte 18",
-    ),
-    "an address of the row itself": (lambda d: d.put(d.row + 16 * 3 + 4, d.row), "row 3: refers to the heap at byte"),
-    "an address of nothing": (
-        lambda d: d.put(d.row + 16 * 3 + 4, 0),
-        "row 3: refers to a string of 3 bytes that is now",
-    ),
-}
-
-
-@pytest.mark.parametrize(("damage", "words"), DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_heap(tmp_path: Path, damage: Callable[[Damaged], None], words: str) -> None:
+def test_a_damaged_heap(tmp_path: Path) -> None:
+    """Every command names file, data set and row.  All that is refused is in `test_string_heap`."""
     file = Damaged(tmp_path / "d.h5")
-    damage(file)
-    file.path.write_bytes(file.content)
-    by_all = words.startswith("row 0: refers to a heap whose object 0 has 0")
-    check_refused(file.path, "d.h5: train/y", words, "write or copy it again", by_all=by_all)
-
-
-def test_a_heap_inside_another(tmp_path: Path) -> None:
-    """Many of them, each of which leads through all that follow, would take a time that is the square of the file's."""
-    file = Damaged(tmp_path / "d.h5")
-    inner = file.heap + 16 + 16
-    file.content[inner : inner + 16] = struct.pack("<4sB3xQ", b"GCOL", 1, 4096)
-    file.put(file.row + 16 + 4, inner)
-    file.path.write_bytes(file.content)
-    check_refused(file.path, "d.h5: train/y, row", "with another one inside it")
+    file.path.write_bytes(file.content.replace(b"GCOL", b"LOCG"))
+    words = ("d.h5: train/y", "row 0: refers to the heap at byte", "write or copy it again")
+    check_refused(file.path, *words, by_all=True)
 
 
 @pytest.mark.parametrize("libver", ["earliest", "latest"])
@@ -256,11 +186,8 @@ def test_damage_where_hdf5_looks_as_it_opens_a_data_set(tmp_path: Path, libver: 
     with h5py.File(path, "w", libver=libver) as file:
         file["train/x"] = np.ones((4, 2))
         file.create_dataset("train/y", (4,), TEXT, fillvalue="none")
-    content = bytearray(path.read_bytes())
-    heap = content.index(b"GCOL")
-    content[heap + 48 : heap + 56] = bytes(8)  # the length of the free space after one string
-    path.write_bytes(content)
-    check_refused(path, "d.h5: train/y: a heap whose object 0 has 0 bytes", by_all=True)
+    path.write_bytes(path.read_bytes().replace(b"GCOL", b"LOCG"))
+    check_refused(path, "d.h5: train/y: the heap at byte", "where there is none", by_all=True)
 
 
 def test_a_damaged_virtual_data_set(tmp_path: Path) -> None:
@@ -269,12 +196,8 @@ def test_a_damaged_virtual_data_set(tmp_path: Path) -> None:
     with h5py.File(path, "w", libver="latest") as file:
         file.create_virtual_dataset("train/x", layout)
         file["train/y"] = np.arange(4)
-    content = bytearray(path.read_bytes())
-    heap = content.index(b"GCOL")
-    free = heap + 32 + (int.from_bytes(content[heap + 24 : heap + 32], "little") + 7 & ~7)
-    content[free + 8 : free + 16] = bytes(8)
-    path.write_bytes(content)
-    check_refused(path, "d.h5: train/x: a heap whose object 0 has 0 bytes", by_all=True)
+    path.write_bytes(path.read_bytes().replace(b"GCOL", b"LOCG"))
+    check_refused(path, "d.h5: train/x: the heap at byte", "where there is none", by_all=True)
 
 
 def test_other_fields_of_a_table_are_read_past_a_damaged_heap(tmp_path: Path) -> None:
@@ -297,18 +220,3 @@ def test_tables_for_import_open_no_damaged_member(tmp_path: Path) -> None:
     file.path.write_bytes(file.content)
     (table,) = hdf5_tables(str(file.path), "train", (), trust_links=False).values()
     assert sorted(column.name for column in table.columns) == ["x", "y"]
-
-
-@pytest.mark.parametrize("kind", ["strings", "numbers"])
-def test_a_chunk_longer_than_a_chunk(tmp_path: Path, kind: str) -> None:
-    """Asked for the bytes of such a chunk, HDF5 2.0 writes past the end of its memory; found by mutated files."""
-    path = tmp_path / "d.h5"
-    with h5py.File(path, "w", libver="earliest") as file:
-        values = np.array(["cat", "dog"] * 10, TEXT) if kind == "strings" else np.arange(40) % 2
-        file["train/x"] = np.zeros((len(values), 2))
-        file.create_dataset("train/y", data=values, chunks=(10,) if kind == "strings" else (20,))
-    key = (160).to_bytes(8, "little")  # in the B-tree: size, and a mask of filters
-    content = path.read_bytes()
-    assert content.count(key + bytes(8)) == 1
-    path.write_bytes(content.replace(key + bytes(8), (1600).to_bytes(8, "little") + bytes(8)))
-    check_refused(path, "d.h5: train/y: a chunk of 1600 bytes at (0,)")
