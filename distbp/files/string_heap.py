@@ -2,8 +2,8 @@
 
 A row has 16 bytes: the length of its string, the address of a "global heap collection", and the string's number in it.
 A collection has objects one after another, each with its number and its length.  The HDF5 library (2.0) believes what
-it finds there: free space of length 0 keeps it going for ever, other lengths make it read elsewhere.  So strings are
-read here, and no slower: each collection once, and none that lies inside another, in a time that ends with the file.
+it finds there, and in some damaged files it does not end.  So strings are read here, and no slower: each collection
+once, and none that lies inside another, in a time that ends with the file.
 """
 
 from __future__ import annotations
