@@ -33,7 +33,8 @@ from distbp.ranks.memory_plan import MemoryPlan
 from distbp.ranks.same_everywhere import check_alike, compare_files
 from distbp.ranks.stop import Pulse
 from distbp.ranks.threads import set_threads
-from distbp.training.checkpoint import Checkpoint, Progress, history_columns
+from distbp.training.checkpoint import Checkpoint, Progress
+from distbp.training.invariants import history_columns
 from distbp.training.memory_plan import MemoryPlanner, Needs
 from distbp.training.phases import Phases, check_trace
 from distbp.training.run_directory import RunDirectory
