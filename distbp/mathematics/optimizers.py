@@ -99,7 +99,8 @@ class SGD:
         if self.momentum:
             after["v"] = v = (self.momentum * largest["v"] + step) * ROUNDED
             step = step + self.momentum * v if self.nesterov else v
-        return {"w": (w + learning_rate * step) * ROUNDED, **after, "": step}
+        factors = max(learning_rate, self.weight_decay)  # infinite in float32, they make NaN of 0
+        return {"w": (w + learning_rate * step) * ROUNDED, **after, "": max(step, factors)}
 
 
 @dataclass
@@ -151,16 +152,17 @@ class Adam:
 
     def reach(self, largest: Mapping[str, float], g: float, learning_rate: float, t: int) -> dict[str, float]:
         """The same formulas with |w|, |m|, v, |g|, and no sign; √v̂ + ε is at least ε."""
-        w = largest["w"]
+        w, shrunk, rate = largest["w"], 1.0, learning_rate / (1.0 - self.beta1**t)
         if self.weight_decay and self.decoupled:
-            w *= abs(1.0 - learning_rate * self.weight_decay)
+            shrunk = abs(1.0 - learning_rate * self.weight_decay)
+            w *= shrunk
         elif self.weight_decay:
             g += self.weight_decay * w
         m = (self.beta1 * largest["m"] + (1.0 - self.beta1) * g) * ROUNDED
         v = (self.beta2 * largest["v"] + (1.0 - self.beta2) * g * g) * ROUNDED
         ratio = m / self.epsilon if self.epsilon >= LEAST else inf
-        step = ratio * learning_rate / (1.0 - self.beta1**t)
-        return {"w": (w + step) * ROUNDED, "m": m, "v": v, "": max(g * g, ratio)}
+        factors = max(rate, shrunk, self.weight_decay)  # infinite in float32, they make NaN of 0
+        return {"w": (w + rate * ratio) * ROUNDED, "m": m, "v": v, "": max(g * g, ratio, factors)}
 
 
 def make_optimizer(
