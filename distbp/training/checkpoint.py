@@ -39,6 +39,7 @@ from distbp.data.scaling import Scaling
 from distbp.errors import CheckpointError, DistbpError
 from distbp.files.forgiving_file import ForgivingFile
 from distbp.files.new_file import replace_synced, temporary_name
+from distbp.files.patience import UnreadError
 from distbp.files.plain_hdf5 import ATTRIBUTE_BYTES, PlainFile, open_plain, short
 from distbp.mathematics.activations import Array
 from distbp.mathematics.network import Network, Parameters, largest_weights, parameter_bytes
@@ -130,7 +131,33 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def read(path: Path) -> Checkpoint:
-    """The checkpoint in a file.  Raises CheckpointError that names what is wrong."""
+    """The checkpoint in a file.
+
+    Raises CheckpointError that names what is wrong; UnreadError where it cannot be read, or not by this distbp.
+    """
+    before = _stamp(path)
+    try:
+        return _read(path)
+    except UnreadError:
+        raise
+    except CheckpointError as error:
+        if _stamp(path) == before:
+            raise
+        changing = UnreadError(f"{path}: was written to while it was read ({error})")
+        changing.may_pass = True
+        raise changing from None
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Which file it is, how large, and when it was changed."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _read(path: Path) -> Checkpoint:
     with open_plain(path, free_bytes()) as file:
         attributes = _read_attributes(path, file)
         config, machines, fingerprints = _read_json(path, attributes)
@@ -192,9 +219,9 @@ def _read_attributes(path: Path, file: PlainFile) -> dict[str, Any]:
         raise CheckpointError(f"{path}: format {short(attributes['format'])}, expected {FORMAT!r}")
     if attributes["format_version"] not in READABLE:
         writer = short(ascii(attributes["distbp_version"].decode(errors="replace")))
-        raise CheckpointError(
+        raise UnreadError(
             f"{path}: format version {attributes['format_version']}, this distbp ({__version__}) reads "
-            f"{' and '.join(map(str, READABLE))}; written by distbp {writer}"
+            f"{' and '.join(map(str, READABLE))}; written by distbp {writer}, which can read it"
         )
     if [name for name in names if name not in OPTIONAL] != sorted(ATTRIBUTES):
         raise CheckpointError(f"{path}: the attributes are {short(ascii(names))}, expected {sorted(ATTRIBUTES)}")

@@ -170,7 +170,8 @@ def prepare(
     if stored:
         history = {name: list(values) for name, values in _columns(problem, stored.history).items()}
         state = Checkpoint(config, problem, w, vectors, replace(stored.progress), history, stored.machines, prints)
-        to_beat = from_first(comm, lambda: directory.reopen(state, note))
+        reopen = partial(directory.reopen, state, note)
+        to_beat = comm.broadcast(on_first_patiently(comm, reopen, partial(pulse, "reading best.h5"))) or 0.0
     else:
         state = Checkpoint(config, problem, w, vectors, Progress(), _columns(problem, {}), [], prints)
         to_beat = math.inf
@@ -228,7 +229,7 @@ def _open(
         started(0)
         return None
     directory.lock(note, beat)
-    stored, path, skipped = directory.newest()
+    stored, path, skipped = directory.newest(beat)
     started(stored.progress.step)
     for reason in skipped:
         note(f"skipped  {reason}")
