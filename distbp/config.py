@@ -187,7 +187,7 @@ class Config:
     )
     on_nan: str = option(
         "stop",
-        "when the loss or the gradient of a batch is not finite: stop, or skip its update",
+        "when the loss or the gradient of a batch is not finite, or what its update would leave: stop, or skip it",
         choices=("stop", "skip"),
         may_change=True,
         group=TRAINING,

@@ -35,6 +35,12 @@ def comm() -> Communicator:
     return LAUNCH.connect()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--configurations", type=int, default=20, help="random ones whose checkpoints are read: test_written_is_read.py"
+    )
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     if LAUNCH.launched:  # ranks that tidy up one directory of old runs at once trip over each other

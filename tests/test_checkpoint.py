@@ -208,7 +208,7 @@ def test_wrong_content_with_a_right_checksum_is_refused(path: Path) -> None:
         (lambda tree, _: tree.pop("/history/seconds") is None, "/history has the columns"),
         (lambda tree, _: tree["/history/epoch"].__setitem__(0, np.inf), "/history/epoch does not count"),
         (lambda tree, _: tree["/history/step"].__setitem__(0, 99), "/history/step does not count"),
-        (lambda tree, _: tree["/history/train_loss"].__setitem__(0, np.inf), "/history/train_loss holds values"),
+        (lambda tree, _: tree["/history/learning_rate"].__setitem__(0, np.inf), "/history/learning_rate holds"),
         (lambda tree, _: tree.update({"/history/step": np.zeros(3)}), "/history does not have 2 rows"),
         (lambda tree, _: tree.update({"/target/classes": np.arange(2)}), "/target/classes holds 2 labels"),
         (lambda tree, _: tree.update({"/target/classes": np.array([2, 1, 0])}), "/target/classes: labels are sorted"),

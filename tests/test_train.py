@@ -204,12 +204,12 @@ def test_a_diverged_network_never_takes_the_place_of_a_good_one(data_file: str, 
     assert np.isfinite(state.vector).all()
 
 
-def test_resume_keeps_what_it_could_not_read(data_file: str, tmp_path: Path) -> None:
+def test_resume_keeps_what_is_damaged(data_file: str, tmp_path: Path) -> None:
     config = configuration(data_file, tmp_path / "run", epochs=2)
     train_on(1, config)
     newest = tmp_path / "run" / "checkpoint-0000000008.h5"
     with h5py.File(newest, "r+") as file:
-        file.attrs["format_version"] = 99
+        file.attrs["distbp_version"] = np.bytes_(b"damaged")
     content = newest.read_bytes()
     resumed(1, config, epochs=3)
     assert (tmp_path / "run" / "checkpoint-0000000008.h5.skipped").read_bytes() == content

@@ -7,6 +7,8 @@ no more memory than it has bytes, whatever it declares and however often it name
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
@@ -19,18 +21,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.errors import CheckpointError
+from distbp.files.patience import SECONDS, UnreadError, is_system_error, why_not_read
 
 NUMBERS = [h5py.h5t.py_create(np.dtype(name)) for name in ("float32", "float64", "int64")]
 ATTRIBUTE_BYTES = 2**24  # a longer attribute is refused
 MOST_ATTRIBUTES = 16
 DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError)  # h5py's ways to tell of it
 
+POINTERS = {b"version https://git-lfs": "git lfs pull", b"/annex/objects/": "git annex get"}
+
 
 @contextmanager
 def open_plain(path: Path, most: int) -> Iterator[PlainFile]:
     """The file, open for reading; its arrays may take `most` bytes of memory.
 
-    Raises CheckpointError, also for what h5py finds while it is open.
+    Raises CheckpointError, also for what h5py finds while it is open; UnreadError where that says nothing about it.
     """
     try:
         status = path.stat()
@@ -40,12 +45,38 @@ def open_plain(path: Path, most: int) -> Iterator[PlainFile]:
             if file.userblock_size:
                 raise CheckpointError(f"{path}: has a user block; a checkpoint has none")
             yield PlainFile(path, file, status.st_size, most)
-    except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointError(f"{path}: no such checkpoint") from None
-    except PermissionError:
-        raise CheckpointError(f"{path}: permission denied") from None
     except DAMAGE as error:
-        raise CheckpointError(f"{path}: not a readable HDF5 file ({short(error)})") from None
+        raise _why_not(path, error) from None
+
+
+def _why_not(path: Path, error: Exception) -> CheckpointError:
+    """Why a file was not read: whether it is not there, cannot be read now, or is damaged."""
+    if is_system_error(error):
+        unread = UnreadError(
+            f"{path}: cannot be read: {why_not_read(error)}; it was tried again for {SECONDS:g} s, and left as it is"
+        )
+        unread.may_pass = True
+        return unread
+    if path.is_symlink() and isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        return UnreadError(
+            f"{path}: is a link to {os.readlink(path)}, which is not there; put that back (git annex get, dvc checkout)"
+        )
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return CheckpointError(f"{path}: no such checkpoint")
+    fetch = _stands_for(path)
+    if fetch:
+        return UnreadError(f"{path}: stands for a file whose content is not here; get it with: {fetch}")
+    return CheckpointError(f"{path}: not a readable HDF5 file ({short(error)})")
+
+
+def _stands_for(path: Path) -> str:
+    """The command that gets the content of a file which only says where that is; or ""."""
+    try:
+        with open(path, "rb") as file:
+            begin = file.read(64)
+    except OSError:
+        return ""
+    return next((command for start, command in POINTERS.items() if begin.startswith(start)), "")
 
 
 def short(text: object) -> str:
@@ -141,7 +172,7 @@ class PlainFile:
                 raise MemoryError
             return np.asarray(item[()])
         except MemoryError:
-            raise CheckpointError(
+            raise UnreadError(
                 f"{self.path}: {where}: {count} values do not fit into the memory that is free on this node"
             ) from None
 

@@ -12,6 +12,7 @@ from distbp.config import as_dict
 from distbp.counted import counted
 from distbp.data.data_file import opened
 from distbp.data.labels import in_words
+from distbp.files.patience import patiently
 from distbp.inspection.data_inspection import View, describe_data
 from distbp.training import checkpoint
 from distbp.training.comparison import differences, digest
@@ -33,12 +34,16 @@ def describe(name: str, view: View | None = None) -> Iterator[str]:
 def describe_digest(name: str) -> Iterator[str]:
     """The digest of a checkpoint, and which file it is of, as sha256sum prints them."""
     path = find_checkpoint(name)
-    yield f"{digest(checkpoint.read(path).parameters)}  {path}"
+    yield f"{digest(_read(path).parameters)}  {path}"
 
 
 def describe_difference(first: str, second: str) -> Iterator[str]:
     """A line for each difference of two checkpoints; none where they hold the same."""
-    return differences(checkpoint.read(find_checkpoint(first)), checkpoint.read(find_checkpoint(second)))
+    return differences(_read(find_checkpoint(first)), _read(find_checkpoint(second)))
+
+
+def _read(path: Path) -> checkpoint.Checkpoint:
+    return patiently(lambda: checkpoint.read(path))
 
 
 def _is_checkpoint(path: Path) -> bool:
@@ -47,7 +52,7 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 def _describe_checkpoint(path: Path) -> Iterator[str]:
-    state = checkpoint.read(path)
+    state = _read(path)
     network, progress = state.problem.network, state.progress
     yield f"{path}: distbp checkpoint, checksum good"
     yield f"progress   epoch {progress.epoch}, step {progress.step}, {counted(progress.samples, 'sample')} seen"

@@ -5,13 +5,17 @@
 
 g = ∂L_B/∂w is overwritten.  Every element is updated by itself, so an update of a slice is the slice of the update.
 The work is done in blocks that stay in the cache, with `scratch` as the only extra memory.
+
+    after = optimizer.reach(largest, g, learning_rate, t)
+
+says beforehand, from numbers alone, how large w and the state may become: see `distbp.training.finite_update`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from math import sqrt
+from math import inf, sqrt
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +23,9 @@ import numpy as np
 from distbp.mathematics.activations import Array
 
 BLOCK = 32768  # elements: a few of these fit the L2 cache of most CPUs
+
+ROUNDED = 1.0 + 1e-6  # more than rounding adds to any number in one update, in float32 too
+LEAST = 2.0**-126  # what is less may be 0 in float32
 
 State = dict[str, Array]
 
@@ -35,6 +42,12 @@ class Optimizer(Protocol):
 
     def update(self, w: Array, g: Array, state: State, learning_rate: float, t: int) -> None:
         """One update of w, in place."""
+
+    def reach(self, largest: Mapping[str, float], g: float, learning_rate: float, t: int) -> dict[str, float]:
+        """Bounds of |w| ("w"), of |vector| of the state, and of what is computed on the way (""), after an update.
+
+        `largest`: the same before it, and `g`: a bound of the gradient.
+        """
 
 
 @dataclass
@@ -78,6 +91,16 @@ class SGD:
                     g_ = v
             np.multiply(g_, learning_rate, out=s)
             w_ -= s
+
+    def reach(self, largest: Mapping[str, float], g: float, learning_rate: float, t: int) -> dict[str, float]:
+        """The same formulas with |w|, |v|, |g|, and no sign."""
+        w, after = largest["w"], {}
+        step = g + self.weight_decay * w
+        if self.momentum:
+            after["v"] = v = (self.momentum * largest["v"] + step) * ROUNDED
+            step = step + self.momentum * v if self.nesterov else v
+        factors = max(learning_rate, self.weight_decay)  # infinite in float32, they make NaN of 0
+        return {"w": (w + learning_rate * step) * ROUNDED, **after, "": max(step, factors)}
 
 
 @dataclass
@@ -126,6 +149,20 @@ class Adam:
             np.divide(m, s, out=s)
             s *= step_size
             w_ -= s
+
+    def reach(self, largest: Mapping[str, float], g: float, learning_rate: float, t: int) -> dict[str, float]:
+        """The same formulas with |w|, |m|, v, |g|, and no sign; √v̂ + ε is at least ε."""
+        w, shrunk, rate = largest["w"], 1.0, learning_rate / (1.0 - self.beta1**t)
+        if self.weight_decay and self.decoupled:
+            shrunk = abs(1.0 - learning_rate * self.weight_decay)
+            w *= shrunk
+        elif self.weight_decay:
+            g += self.weight_decay * w
+        m = (self.beta1 * largest["m"] + (1.0 - self.beta1) * g) * ROUNDED
+        v = (self.beta2 * largest["v"] + (1.0 - self.beta2) * g * g) * ROUNDED
+        ratio = m / self.epsilon if self.epsilon >= LEAST else inf
+        factors = max(rate, shrunk, self.weight_decay)  # infinite in float32, they make NaN of 0
+        return {"w": (w + rate * ratio) * ROUNDED, "m": m, "v": v, "": max(g * g, ratio, factors)}
 
 
 def make_optimizer(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import cos, pi
 
+LARGEST = 1.7976931348623157e308  # float64
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -25,7 +27,13 @@ class Schedule:
     minimum: float
 
     def __call__(self, step: int) -> float:
-        """The learning rate of the update that follows `step` others."""
+        """The learning rate of the update that follows `step` others; the largest number there is, where it is more."""
+        try:
+            return min(self._rate(step), LARGEST)
+        except OverflowError:
+            return LARGEST
+
+    def _rate(self, step: int) -> float:
         if step < self.warmup:
             return self.base * (step + 1) / self.warmup
         if self.name == "step":

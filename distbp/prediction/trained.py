@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 from distbp.data.layout import CLASSES, TARGETS, Layout
 from distbp.data.loading import node_budget
@@ -11,8 +13,9 @@ from distbp.data.locate import Asked, check_kinds, find_splits
 from distbp.data.names import quoted
 from distbp.data.split import Split, data_files, foresee_split, read_layout
 from distbp.errors import DataError
+from distbp.files.patience import patiently
 from distbp.prediction.memory_plan import plan_use
-from distbp.ranks.communicator import Communicator, agree, from_first
+from distbp.ranks.communicator import Communicator, agree, from_first, on_first_patiently
 from distbp.ranks.memory_plan import Measured, MemoryPlan, Term
 from distbp.ranks.same_everywhere import check_options, compare_files
 from distbp.ranks.stop import Pulse
@@ -76,7 +79,9 @@ def load(
     measured = Measured(comm)
     agree(comm, lambda: pulse("reading the checkpoint"))
     path = from_first(comm, lambda: find_checkpoint(checkpoint))
-    found = from_first(comm, lambda: outline(path))
+    reading = partial(pulse, "reading the checkpoint")
+    found = comm.broadcast(on_first_patiently(comm, partial(patiently, lambda: outline(path)), reading))
+    assert found is not None
     config = found.config
     set_threads(comm, 0, reproducible=config.reproducible)
     files = from_first(comm, lambda: data_files(data or config.data))
@@ -91,11 +96,17 @@ def load(
     foreseen = foresee_split(comm, layout, memory=budget)
     plan = plan_use(comm, measured, found, foreseen, work(comm, found, foreseen))
     plan.check()
-    state = from_first(comm, lambda: replace(read(path), optimizer={}, history={}))
+    whole = comm.broadcast(on_first_patiently(comm, partial(patiently, lambda: _for_use(path)), reading))
+    assert whole is not None
+    state = whole
     ordered = agree(comm, lambda: state.problem.in_order(layout))
     samples = read_layout(comm, ordered, labels=state.problem.labels, memory=budget, pulse=pulse)
     state.problem.check(comm, samples, pulse)
     return Trained(state, samples, [str(path), *files], plan)
+
+
+def _for_use(path: Path) -> Checkpoint:
+    return replace(read(path), optimizer={}, history={})
 
 
 def _candidates(given: str, trained_with: str, names: tuple[str, ...], usual: str) -> list[str]:

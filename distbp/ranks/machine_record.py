@@ -33,7 +33,8 @@ def _cpu() -> str:
     except OSError:
         lines = []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
+    name = models[0] if models else platform.processor() or platform.machine()
+    return "".join(letter if letter.isprintable() else "?" for letter in name)  # a checkpoint holds nothing else
 
 
 def _instruction_sets() -> list[str]:

@@ -99,11 +99,12 @@ def _few(names: Sequence[str]) -> str:
 
 def names_of(checkpoint: str) -> Like:
     """The names that a checkpoint, or that of a run directory, has kept.  Raises CheckpointError, UsageError."""
+    from distbp.files.patience import patiently
     from distbp.training.checkpoint import read
     from distbp.training.run_directory import find_checkpoint
 
     path = find_checkpoint(checkpoint)
-    problem = read(path).problem
+    problem = patiently(lambda: read(path)).problem
     if not problem.columns.x:
         raise UsageError(
             f"--like {checkpoint}: the network was trained on inputs without names; name the columns with --x"

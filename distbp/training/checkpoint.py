@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,21 +30,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp import __version__
-from distbp.config import AUTO, LARGEST, Config, as_dict, merge
+from distbp.config import AUTO, Config, as_dict, merge
 from distbp.data.column_texts import decoded, encoded
 from distbp.data.fingerprint import Fingerprint, from_json, to_json
-from distbp.data.labels import Labels, from_array, to_array
+from distbp.data.labels import from_array, to_array
 from distbp.data.problem import Names, Problem
 from distbp.data.scaling import Scaling
 from distbp.errors import CheckpointError, DistbpError
 from distbp.files.forgiving_file import ForgivingFile
 from distbp.files.new_file import replace_synced, temporary_name
+from distbp.files.patience import UnreadError
 from distbp.files.plain_hdf5 import ATTRIBUTE_BYTES, PlainFile, open_plain, short
 from distbp.mathematics.activations import Array
 from distbp.mathematics.network import Network, Parameters, largest_weights, parameter_bytes
 from distbp.ranks.machine_record import Machine
 from distbp.ranks.node_memory import free_bytes
-from distbp.training.phases import columns
+from distbp.training.invariants import check, history_columns
 
 FORMAT = "distbp-checkpoint"
 FORMAT_VERSION = 5  # 2: machines; 3: skipped batches; 4: seconds of phases; 5: names of columns
@@ -99,8 +99,10 @@ class Checkpoint:
 def write(path: Path, checkpoint: Checkpoint) -> None:
     """Writes a checkpoint so that `path` is, at any moment, whole or absent.
 
-    Raises OSError, or what else h5py may raise about a disk: RuntimeError, ValueError.
+    Raises OSError, or what else h5py may raise about a disk: RuntimeError, ValueError; and ValueError or
+    CheckpointError for what `read` would refuse.
     """
+    check(checkpoint)
     tree = _to_tree(checkpoint)
     attributes: dict[str, Any] = {
         "format": np.bytes_(FORMAT),
@@ -115,6 +117,7 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
     for name, value in attributes.items():
         if np.asarray(value).nbytes > ATTRIBUTE_BYTES:
             raise ValueError(f"attribute {name} is longer than {ATTRIBUTE_BYTES} bytes: name fewer files")
+    _read_json(path, attributes)
     temporary = temporary_name(path)
     try:
         with ForgivingFile(temporary) as disk, h5py.File(disk, "w", libver=("v108", "v110")) as file:
@@ -128,15 +131,41 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def read(path: Path) -> Checkpoint:
-    """The checkpoint in a file.  Raises CheckpointError that names what is wrong."""
+    """The checkpoint in a file.
+
+    Raises CheckpointError that names what is wrong; UnreadError where it cannot be read, or not by this distbp.
+    """
+    before = _stamp(path)
+    try:
+        return _read(path)
+    except UnreadError:
+        raise
+    except CheckpointError as error:
+        if _stamp(path) == before:
+            raise
+        changing = UnreadError(f"{path}: was written to while it was read ({error})")
+        changing.may_pass = True
+        raise changing from None
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Which file it is, how large, and when it was changed."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _read(path: Path) -> Checkpoint:
     with open_plain(path, free_bytes()) as file:
         attributes = _read_attributes(path, file)
-        config = _config(path, attributes["config"])
+        config, machines, fingerprints = _read_json(path, attributes)
         tree = file.arrays(*_names(config), TEXTS)
     if attributes["checksum"] != _checksum(tree, {k: v for k, v in attributes.items() if k != "checksum"}).encode():
         raise CheckpointError(f"{path}: the checksum does not match; the file is damaged or was changed")
-    state = _from_tree(path, tree, config, _machines(path, attributes["machines"]))
-    state.fingerprints = _fingerprints(path, attributes.get("fingerprint"))
+    state = _from_tree(path, tree, config, machines)
+    state.fingerprints = fingerprints
     return state
 
 
@@ -190,9 +219,9 @@ def _read_attributes(path: Path, file: PlainFile) -> dict[str, Any]:
         raise CheckpointError(f"{path}: format {short(attributes['format'])}, expected {FORMAT!r}")
     if attributes["format_version"] not in READABLE:
         writer = short(ascii(attributes["distbp_version"].decode(errors="replace")))
-        raise CheckpointError(
+        raise UnreadError(
             f"{path}: format version {attributes['format_version']}, this distbp ({__version__}) reads "
-            f"{' and '.join(map(str, READABLE))}; written by distbp {writer}"
+            f"{' and '.join(map(str, READABLE))}; written by distbp {writer}, which can read it"
         )
     if [name for name in names if name not in OPTIONAL] != sorted(ATTRIBUTES):
         raise CheckpointError(f"{path}: the attributes are {short(ascii(names))}, expected {sorted(ATTRIBUTES)}")
@@ -279,12 +308,6 @@ def _optimizer_names(config: Config) -> tuple[str, ...]:
     return ("m", "v")
 
 
-def history_columns(metric: str) -> list[str]:
-    """The columns of metrics.csv, where the metric is "accuracy" or "rmse"."""
-    names = ["epoch", "step", "train_loss", "validation_loss", f"train_{metric}", f"validation_{metric}"]
-    return [*names, "learning_rate", "samples_per_second", "seconds", *columns()]
-
-
 def _json(path: Path, name: str, text: bytes) -> Any:
     """JSON as it is written here: each name once, and no number that is none."""
 
@@ -303,6 +326,15 @@ def _json(path: Path, name: str, text: bytes) -> Any:
         return json.loads(text, object_pairs_hook=each_once, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: attribute {name}: {short(error)}") from None
+
+
+def _read_json(path: Path, attributes: dict[str, Any]) -> tuple[Config, list[Machine], dict[str, Fingerprint]]:
+    """What the attributes in JSON say.  Raises CheckpointError."""
+    return (
+        _config(path, attributes["config"]),
+        _machines(path, attributes["machines"]),
+        _fingerprints(path, attributes.get("fingerprint")),
+    )
 
 
 def _machines(path: Path, text: bytes) -> list[Machine]:
@@ -354,9 +386,6 @@ def _from_tree(path: Path, tree: Tree, config: Config, machines: list[Machine]) 
             raise CheckpointError(
                 f"{path}: {name} is {array.dtype} {array.shape}, expected {dtype} {shape if shape is not None else ''}"
             )
-        finite = name != "/progress/epoch_metric" and not name.startswith("/history")
-        if array.dtype.kind == "f" and finite and not np.isfinite(array).all():
-            raise CheckpointError(f"{path}: {name} holds values that are not finite")
         return array
 
     F = 2 + len(config.hidden)
@@ -378,14 +407,11 @@ def _from_tree(path: Path, tree: Tree, config: Config, machines: list[Machine]) 
         group: Scaling(take(f"/{group}/shift", (count,), "float64"), take(f"/{group}/spread", (count,), "float64"))
         for group, count in widths.items()
     }
-    if any((part.spread <= 0.0).any() for part in scaling.values()):
-        raise CheckpointError(f"{path}: /input/spread or /target/spread holds values that are not above 0")
     columns_of_data = _columns(path, rest, network)
     try:
         labels = from_array(rest.pop("/target/classes")) if "/target/classes" in rest else None
     except ValueError as error:
         raise CheckpointError(f"{path}: /target/classes: {short(error)}") from None
-    _check_labels(path, labels, network)
     optimizer = {
         name.removeprefix("/optimizer/"): take(name, vector.shape, config.dtype)
         for name in tree
@@ -393,10 +419,7 @@ def _from_tree(path: Path, tree: Tree, config: Config, machines: list[Machine]) 
     }
     progress = Progress()
     for name, value in vars(progress).items():
-        number = take(f"/progress/{name}", (), "int64" if isinstance(value, int) else "float64").item()
-        if (number < 0 and name != "epoch_loss") or (isinstance(value, int) and number > LARGEST):
-            raise CheckpointError(f"{path}: /progress/{name} is {number}")
-        setattr(progress, name, number)
+        setattr(progress, name, take(f"/progress/{name}", (), "int64" if isinstance(value, int) else "float64").item())
     history: dict[str, list[float]] = {
         name.removeprefix("/history/"): take(name, None, "float64").tolist()
         for name in tree
@@ -404,36 +427,10 @@ def _from_tree(path: Path, tree: Tree, config: Config, machines: list[Machine]) 
     }
     if rest:
         raise CheckpointError(f"{path}: {next(iter(rest))} does not belong into a checkpoint")
-    if config.optimizer != "sgd" and (optimizer["v"] < 0).any():
-        raise CheckpointError(f"{path}: /optimizer/v holds values below 0; they are means of squares")
     problem = Problem(network, scaling["input"], scaling["target"], labels, columns_of_data)
-    _check_history(path, history, progress, history_columns(problem.metric))
-    return Checkpoint(config, problem, vector, optimizer, progress, history, machines)
-
-
-def _check_labels(path: Path, labels: Labels | None, network: Network) -> None:
-    """Raises CheckpointError where the outputs of the network are not those of its classes."""
-    outputs, loss = network.sizes[network.F], network.loss.name
-    if labels is None and loss == "cross_entropy":
-        raise CheckpointError(f"{path}: /target/classes is missing; the loss is {loss}")
-    expected = 2 if loss == "binary_cross_entropy" else outputs
-    if labels is not None and len(labels) != expected:
-        raise CheckpointError(f"{path}: /target/classes holds {len(labels)} labels, expected {expected}")
-
-
-def _check_history(path: Path, history: dict[str, list[float]], progress: Progress, expected: Iterable[str]) -> None:
-    """Raises CheckpointError where the rows are not those of the epochs that are done."""
-    if any(len(values) != progress.epoch for values in history.values()) or (progress.epoch and not history):
-        raise CheckpointError(f"{path}: /history does not have {progress.epoch} rows")
-    if history and history.keys() != set(expected):
-        raise CheckpointError(f"{path}: /history has the columns {sorted(history)}, expected {sorted(expected)}")
-    if not progress.epoch:
-        return
-    if history["epoch"] != list(range(1, progress.epoch + 1)):
-        raise CheckpointError(f"{path}: /history/epoch does not count from 1 to {progress.epoch}")
-    steps = np.asarray(history["step"])
-    if not ((steps == np.floor(steps)) & (steps > 0) & (steps <= progress.step)).all() or (np.diff(steps) <= 0).any():
-        raise CheckpointError(f"{path}: /history/step does not count up to {progress.step}")
-    for name in ("train_loss", "learning_rate", "samples_per_second", "seconds", *columns()):
-        if not np.isfinite(history[name]).all():
-            raise CheckpointError(f"{path}: /history/{name} holds values that are not finite")
+    state = Checkpoint(config, problem, vector, optimizer, progress, history, machines)
+    try:
+        check(state)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {short(error)}") from None
+    return state

@@ -34,7 +34,8 @@ from distbp.ranks.memory_plan import MemoryPlan
 from distbp.ranks.same_everywhere import check_alike, compare_files
 from distbp.ranks.stop import Pulse
 from distbp.ranks.threads import set_threads
-from distbp.training.checkpoint import Checkpoint, Progress, history_columns
+from distbp.training.checkpoint import Checkpoint, Progress
+from distbp.training.invariants import history_columns
 from distbp.training.memory_plan import MemoryPlanner, Needs
 from distbp.training.phases import Phases, check_trace
 from distbp.training.run_directory import RunDirectory
@@ -170,7 +171,8 @@ def prepare(
     if stored:
         history = {name: list(values) for name, values in _columns(problem, stored.history).items()}
         state = Checkpoint(config, problem, w, vectors, replace(stored.progress), history, stored.machines, prints)
-        to_beat = from_first(comm, lambda: directory.reopen(state, note))
+        reopen = partial(directory.reopen, state, note)
+        to_beat = comm.broadcast(on_first_patiently(comm, reopen, partial(pulse, "reading best.h5"))) or 0.0
     else:
         state = Checkpoint(config, problem, w, vectors, Progress(), _columns(problem, {}), [], prints)
         to_beat = math.inf
@@ -228,7 +230,7 @@ def _open(
         started(0)
         return None
     directory.lock(note, beat)
-    stored, path, skipped = directory.newest()
+    stored, path, skipped = directory.newest(beat)
     started(stored.progress.step)
     for reason in skipped:
         note(f"skipped  {reason}")

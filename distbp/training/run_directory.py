@@ -11,6 +11,7 @@ import errno
 import math
 import os
 import re
+import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,10 +24,12 @@ from distbp import __version__
 from distbp.config import Config, as_dict, with_absolute_paths
 from distbp.errors import CheckpointError, RunError
 from distbp.files.new_file import sync, write_synced
+from distbp.files.patience import SECONDS, UnreadError, is_system_error, patiently, why_not_read
 from distbp.files.write_failure import why_not_written
 from distbp.ranks.job import Job
 from distbp.training import checkpoint, starts
 from distbp.training.checkpoint import Checkpoint
+from distbp.training.run_lock import NAME as LOCK
 from distbp.training.run_lock import RunLock
 
 CHECKPOINT_NAME = re.compile(r"checkpoint-(\d{10})\.h5")
@@ -57,6 +60,9 @@ class RunDirectory:
 
     def create(self, note: Callable[[str], None] = lambda text: None, pulse: Callable[[], None] = lambda: None) -> None:
         """Makes and locks the directory; refuses one that holds a run already."""
+        why = why_no_directory(self.path)
+        if why:
+            raise RunError(f"{self.path}: cannot write the results here: {why}, or choose another directory with --out")
         try:
             if self._dry:
                 self._check_access()
@@ -66,10 +72,11 @@ class RunDirectory:
             raise RunError(
                 f"{self.path}: cannot write the results here: {error.strerror}; choose another directory with --out"
             ) from None
+        self._check_links()
         if not self._dry:
             self._lock.acquire(note, pulse)
         try:
-            there = self.path.exists()
+            there = is_directory(self.path)
             found = [file.name for file in sorted(self.path.iterdir()) if _is_of_a_run(file.name)] if there else []
             if not found and not self._dry:
                 self._remove_leftovers()
@@ -91,17 +98,33 @@ class RunDirectory:
 
     def has_checkpoints(self) -> bool:
         """Whether there is something to resume from, or something damaged."""
-        return self.path.is_dir() and bool(self.checkpoints())
+        return is_directory(self.path) and bool(self.checkpoints())
 
     def lock(self, note: Callable[[str], None], pulse: Callable[[], None] = lambda: None) -> None:
         """Locks a directory that is there; `note` tells of a lock that was left behind.  Another run's is respected.
 
         `pulse` is called again and again, where it takes its time, and may raise.
         """
-        if not self.path.is_dir():
-            raise RunError(f"{self.path}: no run to be found here: no such directory")
+        if not is_directory(self.path):
+            why = why_no_directory(self.path) or "no such directory"
+            raise RunError(f"{self.path}: no run to be found here: {why}")
+        self._check_links()
         if not self._dry:
             self._lock.acquire(note, pulse)
+
+    def _check_links(self) -> None:
+        """Raises RunError where files of a run are links: they would be replaced, removed, or written through."""
+        if not is_directory(self.path):
+            return
+        links = [file for file in _listed(self.path) if _is_kept(file.name) and file.is_symlink()]
+        if not links:
+            return
+        more = f", and {len(links) - 1} more of its files are" if len(links) > 1 else ""
+        raise RunError(
+            f"{links[0]}: is a link to {os.readlink(links[0])}{more}; a run replaces and removes its files as it goes "
+            "on, which cannot be done through links; nothing was changed\nput the files themselves there (git annex "
+            "unlock, dvc unprotect), or copy the run with cp -rL, and go on with the copy"
+        )
 
     def checkpoint(self, step: int) -> Path:
         """The checkpoint after so many updates."""
@@ -109,66 +132,95 @@ class RunDirectory:
 
     def checkpoints(self) -> list[Path]:
         """From the oldest to the newest."""
-        try:
-            return sorted(file for file in self.path.iterdir() if CHECKPOINT_NAME.fullmatch(file.name))
-        except OSError as error:
-            raise RunError(f"{self.path}: no run to be found here: {error.strerror}") from None
+        return [file for file in _listed(self.path) if CHECKPOINT_NAME.fullmatch(file.name)]
 
-    def newest(self) -> tuple[Checkpoint, Path, list[str]]:
-        """The newest checkpoint that is whole, and what was wrong with newer ones."""
+    def newest(self, beat: Callable[[], object] = lambda: None) -> tuple[Checkpoint, Path, list[str]]:
+        """The newest checkpoint that is whole, and what was wrong with newer ones.
+
+        One that cannot be read now may be the newest good one: then nothing is resumed.  `beat` is called again and
+        again where that is tried for a while.
+        """
         skipped: list[str] = []
-        for path in reversed(self.checkpoints()):
+        there = self.checkpoints()
+        for path in reversed(there):
             try:
-                return checkpoint.read(path), path, skipped
+                state = self._read(path, beat)
             except CheckpointError as error:
                 skipped.append(str(error))
+                continue
+            if self.checkpoint(state.progress.step) != path:
+                raise RunError(
+                    f"{path}: holds step {state.progress.step}, which is not what its name says; nothing was changed\n"
+                    f"name it {self.checkpoint(state.progress.step).name} if it belongs to this run, else move it away"
+                )
+            return state, path, skipped
+        mend = "start another run with another --out" if there else "leave --resume out to start a run"
         details = "".join(f"\n  {line}" for line in skipped)
-        raise RunError(f"{self.path}: no good checkpoint to resume from; leave --resume out to start a run{details}")
+        raise RunError(f"{self.path}: no good checkpoint to resume from; {mend}{details}")
 
-    def reopen(self, state: Checkpoint, note: Callable[[str], None]) -> float:
+    def _read(self, path: Path, beat: Callable[[], object]) -> Checkpoint:
+        """Raises CheckpointError for one that is damaged, RunError for one of which that is not known."""
+        try:
+            return patiently(lambda: checkpoint.read(path), beat)
+        except UnreadError as error:
+            raise RunError(
+                f"{error}\nnothing was changed; continue with --resume when it can be read, or move it away to do "
+                "without it"
+            ) from None
+
+    def reopen(
+        self, state: Checkpoint, note: Callable[[str], None], beat: Callable[[], object] = lambda: None
+    ) -> float:
         """Makes the files agree with the checkpoint the run goes on from: no leftovers, no duplicate or missing row.
 
-        Returns the validation loss that a later epoch has to beat for its parameters to become best.h5.
+        Returns the validation loss that a later epoch has to beat for its parameters to become best.h5.  `beat` is
+        called again and again where that file is tried for a while.
         """
         lowest = lowest_loss(state)
         if self._dry:
             return lowest
-        try:
-            self._remove_leftovers()
-            for file in self.checkpoints():
-                if int(file.name[-13:-3]) > state.progress.step:  # it could not be read, and was skipped
-                    file.rename(file.with_name(file.name + ".skipped"))
-            self._remove_old(state.config.keep)
-        except OSError as error:
-            raise self._cannot_write(error, "continue with --resume") from None
-        self.write_metrics(state.history)
-        if lowest == math.inf and not self.best.exists():
-            return lowest
-        try:
-            best = checkpoint.read(self.best)
+        best, why = None, ""
+        try:  # before anything is changed
+            best = self._read(self.best, beat)
         except CheckpointError as error:
-            return self._replace_best(lowest, str(error), note)
+            why = str(error)
+        self._tidy(state)
+        if best is None:
+            is_there = os.path.lexists(self.best)
+            return self._replace_best(lowest, why, note, beat) if is_there or lowest < math.inf else lowest
         own = _last_loss(best)  # not the lowest, where this one was put in the place of another
         if best.progress.epoch > state.progress.epoch:  # its epoch was not saved, and takes its place again
             return lowest if own < lowest else math.inf
         return own if own in state.history.get("validation_loss", ()) else lowest
 
-    def _replace_best(self, lowest: float, why: str, note: Callable[[str], None]) -> float:
-        """Puts the best of the checkpoints that are there in the place of a best.h5 that cannot be read."""
+    def _tidy(self, state: Checkpoint) -> None:
+        """What is newer than the state, or was not finished, is put aside; metrics.csv has its rows."""
         try:
-            if os.path.lexists(self.best):
-                self.best.rename(self.best.with_name(self.best.name + ".skipped"))
+            self._remove_leftovers()
+            for file in self.checkpoints():
+                if int(file.name[-13:-3]) > state.progress.step:  # it is damaged, and was skipped
+                    file.rename(file.with_name(file.name + ".skipped"))
+            self._remove_old(state.config.keep)
         except OSError as error:
             raise self._cannot_write(error, "continue with --resume") from None
+        self.write_metrics(state.history)
+
+    def _replace_best(self, lowest: float, why: str, note: Callable[[str], None], beat: Callable[[], object]) -> float:
+        """Puts the best of the checkpoints that are there in the place of a best.h5 that is damaged, or gone."""
         found: Checkpoint | None = None
         for path in self.checkpoints():
             try:
-                state = checkpoint.read(path)
+                state = self._read(path, beat)
             except CheckpointError:
                 continue
             is_end = state.progress.epoch_samples == 0  # of an epoch
             if is_end and _last_loss(state) < (_last_loss(found) if found else math.inf):
                 found = state
+        try:
+            if os.path.lexists(self.best):
+                self.best.rename(self.best.with_name(self.best.name + ".skipped"))
+        except OSError as error:
+            raise self._cannot_write(error, "continue with --resume") from None
         note(f"warning   {why}")
         if found is None:
             note("          none of the checkpoints can take its place; the next epoch that is validated will")
@@ -206,10 +258,10 @@ class RunDirectory:
     def _cannot_save(self, path: Path, error: Exception) -> RunError:
         try:
             last = self.checkpoints()[-1:]
-        except RunError:
-            last = []
-        good = f"the last checkpoint is {last[0]}; continue with --resume" if last else "no checkpoint is there yet"
-        return RunError(f"{path}: cannot write the checkpoint: {why_not_written(error)}\n{good}")
+            mend = f"the last checkpoint is {last[0]}; continue with --resume" if last else "no checkpoint is there yet"
+        except RunError:  # the directory is gone
+            mend = "then continue with --resume"
+        return RunError(f"{path}: cannot write the checkpoint: {why_not_written(error)}\n{mend}")
 
     def _cannot_write(self, error: OSError, mend: str, path: Path | None = None) -> RunError:
         where = path or error.filename or self.path
@@ -249,9 +301,11 @@ class RunDirectory:
             return
         path = self.path / "starts.csv"
         try:
-            text = path.read_text(encoding="utf-8", errors="replace") if os.path.lexists(path) else ""
+            text = patiently(lambda: path.read_text(encoding="utf-8", errors="replace"))
+        except FileNotFoundError:
+            text = ""
         except OSError as error:
-            raise self._cannot_write(error, "remove it, then start again", path) from None
+            raise _unread(path, error) from None
         starts.check_progress(starts.parse(text.splitlines()), job, step, str(self.path))
         begun = time.monotonic()
         header = [] if text.startswith(",".join(starts.COLUMNS)) else [list(starts.COLUMNS)]
@@ -269,6 +323,7 @@ class RunDirectory:
         self._lock.check()
         flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CREAT * (name == "starts.csv")
         try:
+            _unshare(path)
             with open(os.open(path, flags, 0o666), "a", newline="", encoding="utf-8") as file:
                 csv.writer(file, lineterminator="\n").writerows(rows)
                 file.flush()
@@ -297,8 +352,71 @@ def _last_loss(state: Checkpoint) -> float:
     return math.inf if math.isnan(loss) else loss
 
 
+def _unread(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"{path}: cannot be read: {why_not_read(error)}; it was tried again for {SECONDS:g} s\n"
+        "nothing was changed; start again when it can be read"
+    )
+
+
+def _listed(path: Path) -> list[Path]:
+    """What is in a directory, by name.  Raises RunError."""
+    try:
+        return sorted(patiently(lambda: list(path.iterdir())))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RunError(f"{path}: no run to be found here: {error.strerror}") from None
+    except OSError as error:
+        raise _unread(path, error) from None
+
+
+def _unshare(path: Path) -> None:
+    """A file with other names (of a copy by hard links, or in DVC's cache) becomes one of its own.  Raises OSError."""
+    with suppress(FileNotFoundError):
+        status = os.lstat(path)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+            write_synced(path, path.read_text(encoding="utf-8", errors="replace"))
+
+
+def why_no_directory(path: Path) -> str:
+    """What is in the way where this is no directory, and none can be made; or ""."""
+    for place in (path.absolute(), *path.absolute().parents):
+        if os.path.isdir(place):
+            return ""
+        if os.path.islink(place) and not os.path.exists(place):
+            return f"{place} is a link to {os.readlink(place)}, which is not there; make that directory"
+        if os.path.lexists(place):
+            return f"{place} is a file, and no directory; move it away"
+    return ""
+
+
+def is_directory(path: Path) -> bool:
+    """Whether it is there.  Raises RunError where that cannot be seen."""
+    try:
+        return stat.S_ISDIR(patiently(lambda: os.stat(path)).st_mode)
+    except OSError as error:
+        if is_system_error(error):
+            raise _unread(path, error) from None
+        return False
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is something of that name.  Raises UnreadError where that cannot be seen."""
+    try:
+        patiently(lambda: os.lstat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise UnreadError(f"{path}: cannot be seen: {why_not_read(error)}") from None
+    return True
+
+
 def _is_of_a_run(name: str) -> bool:
     return name in ("config.toml", "metrics.csv", "best.h5") or CHECKPOINT_NAME.fullmatch(name) is not None
+
+
+def _is_kept(name: str) -> bool:
+    """Whether a run writes to files of this name."""
+    return _is_of_a_run(name) or name in ("starts.csv", LOCK)
 
 
 def _cell(column: str, value: Any) -> str:
@@ -310,10 +428,10 @@ def _cell(column: str, value: Any) -> str:
 def find_checkpoint(path: str) -> Path:
     """A checkpoint file; or of a run directory its best.h5, and where there is none its newest checkpoint."""
     directory = Path(path)
-    if not directory.is_dir():
+    if not is_directory(directory):
         return directory
     run = RunDirectory(path)
-    if run.best.exists():
+    if _is_there(run.best):
         return run.best
     found = run.checkpoints()
     if not found:

@@ -7,6 +7,10 @@ over.  Of two that want to, flock lets one through, and the other finds that the
 host cannot be seen from here, so each run sets the time of its lock anew every few seconds, as a sign of life: a lock
 without one for a minute is taken over too, and a SLURM job that was requeued takes over its own at once.  Times are
 only compared with times that the same file had before: clocks need not agree.
+
+A lock means the directory in which it was made, and names it: where a run is copied while it works, the lock in the
+copy shows no sign of life, whether or not the process lives.  Numbers of files are not stable in all file systems, and
+paths are not the same on all hosts, so what names another directory is watched, and not taken over at once.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from pathlib import Path
 
 from distbp.errors import RunError
 from distbp.files.new_file import sync
+from distbp.files.patience import SECONDS, is_system_error, patiently, why_not_read
 from distbp.files.write_failure import why_not_written
 from distbp.ranks.job import job_of
 
@@ -77,6 +82,7 @@ class RunLock:
     def __init__(self, directory: Path) -> None:
         self.path = directory / NAME
         self._mine = ""
+        self._place: tuple[int, int] | None = None  # which directory that is, as long as this process sees it
         self._released = threading.Event()
 
     def acquire(self, note: Callable[[str], None], pulse: Callable[[], None] = lambda: None) -> None:
@@ -86,9 +92,11 @@ class RunLock:
         """
         here = this_process()
         token = os.urandom(8).hex()  # two runs of one process differ in it
-        self._mine = json.dumps({**asdict(here), "token": token}) + "\n"
         finished = self.path.with_name(f".{NAME}.{token}.tmp")
         try:
+            self._place = _place(self.path.parent)
+            where = {"directory": str(self.path.parent.resolve()), "inode": self._place[1]}
+            self._mine = json.dumps({**asdict(here), **where, "token": token}) + "\n"
             for _ in range(ATTEMPTS):
                 with suppress(FileNotFoundError):  # gone while we looked
                     finished.unlink(missing_ok=True)
@@ -106,13 +114,16 @@ class RunLock:
     def check(self) -> None:
         """Raises RunError where another run has taken the lock, because somebody removed ours; or cannot be read."""
         try:
-            text, _ = self._read()
-        except (FileNotFoundError, NotADirectoryError):  # whoever writes next says what is not there
+            text, _ = patiently(self._read)
+        except (FileNotFoundError, NotADirectoryError):
+            self._check_place()
             return
         except OSError as error:
+            why = f"{why_not_written(error)}; then continue with --resume"
+            if is_system_error(error):
+                why = f"{why_not_read(error)}; it was tried again for {SECONDS:g} s; continue with --resume later"
             raise RunError(
-                f"{self.path}: cannot be read, so this run cannot see whether the directory is still its own: "
-                f"{why_not_written(error)}; then continue with --resume"
+                f"{self.path}: cannot be read, so this run cannot see whether the directory is still its own: {why}"
             ) from None
         if text != self._mine:
             owner = _owner(text)
@@ -120,6 +131,15 @@ class RunLock:
                 f"{self.path}: {owner.name if owner else 'another run'} has taken over this directory; "
                 "this run ends here, and leaves the files to that one"
             )
+
+    def _check_place(self) -> None:
+        """Raises RunError where the lock is gone because another directory is in the place of ours."""
+        with suppress(OSError):  # none is there: whoever writes next says so
+            if self.path.parent.is_dir() and _place(self.path.parent) != self._place:
+                raise RunError(
+                    f"{self.path.parent}: is another directory than the one in which this run works\n"
+                    "put that one back, then continue with --resume"
+                )
 
     def release(self) -> None:
         """Removes the lock, if it is ours."""
@@ -166,8 +186,16 @@ class RunLock:
             raise RunError(
                 f"{self.path}: does not say whose it is; if no run works in this directory, remove this file"
             )
-        if not self._is_gone(owner, here):
-            note(f"waiting   {owner.name} works in {self.path.parent}, or was killed there: looking for a sign of life")
+        other = self._other_directory(text)
+        try:
+            is_gone = self._is_gone(owner, here)
+        except RunError:
+            if not other:
+                raise
+            is_gone = False
+        if not is_gone:
+            where = other or self.path.parent
+            note(f"waiting   {owner.name} works in {where}, or was killed there: looking for a sign of life")
             if not self._is_silent(owner, text, seen, pulse):
                 return False
         flags = os.O_NOFOLLOW | os.O_NONBLOCK
@@ -178,13 +206,23 @@ class RunLock:
         try:
             with suppress(OSError):  # a file system without flock: then two could take over at the very same moment
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if self._read()[1] != seen:
+            if self._read() != (text, seen):
                 return False
-            note(f"taking over {self.path}: {owner.name} is gone")
+            why = f"it is a copy of the lock of {other}" if other and not is_gone else f"{owner.name} is gone"
+            note(f"taking over {self.path}: {why}")
             os.replace(finished, self.path)
             return True
         finally:
             os.close(descriptor)
+
+    def _other_directory(self, text: str) -> str:
+        """The directory that a lock names, where that is neither the path nor the number of this one; or ""."""
+        found = json.loads(text)
+        path, inode = found.get("directory"), found.get("inode")
+        if not isinstance(path, str) or not path.isprintable() or not isinstance(inode, int):
+            return ""
+        is_here = path == str(self.path.parent.resolve()) or inode == _place(self.path.parent)[1]
+        return "" if is_here else path
 
     def _is_gone(self, owner: Owner, here: Owner) -> bool:
         """Whether the owner is; False where that cannot be seen from here.  Raises RunError where it is alive."""
@@ -217,6 +255,12 @@ class RunLock:
                     "wait for it, stop that job, or choose another --out"
                 )
         return True
+
+
+def _place(directory: Path) -> tuple[int, int]:
+    """What tells a directory from all others, on this host.  Raises OSError."""
+    status = os.stat(directory)
+    return status.st_dev, status.st_ino
 
 
 def _write(path: Path, text: str) -> None:

@@ -31,6 +31,7 @@ from distbp.ranks.job import NO_JOB, Job
 from distbp.ranks.stop import ON_REQUEST, Pulse, stopping_pulse
 from distbp.training.checkpoint import Progress
 from distbp.training.deadline import Deadline, first_end
+from distbp.training.finite_update import FiniteUpdate
 from distbp.training.phases import Trace
 from distbp.training.run import Run, optimizer_of, prepare
 from distbp.training.run_directory import RunDirectory
@@ -172,6 +173,7 @@ class _Training:
         self._gradient: BatchGradient = batch_gradient(run)
         self._optimizer, self._learning_rate = optimizer_of(config), make_schedule(config, run.steps_per_epoch)
         self._mine = slices_of_rank(run.memory, self._gradient.g)
+        self._update = FiniteUpdate(run.comm, run.memory, run.problem.network, self._optimizer, self._mine)
         self._guard = DriftGuard(run.comm, state.parameters, config.drift_steps if len(run.memory.nodes) > 1 else 0)
         self._evaluation = Evaluation(run.comm, run.problem, run.validation, config.dtype) if run.validation else None
         self.why_no_best = ""  # the row whose loss is not finite
@@ -231,12 +233,11 @@ class _Training:
         # ∂L_B/∂w over the whole batch, on every rank
         total = self._gradient(batch, stop=bool(self._stop_requested()), save=save)
         assert total.samples == len(batch), "samples were lost or repeated"
-        wrong = self._what_is_not_finite(total)
+        rate = self._learning_rate(progress.step)
+        wrong = self._what_is_not_finite(total, batch, rate)
         if wrong:
-            self._skip(wrong, batch)
+            self._skip(wrong)
         else:
-            self._clip()
-            rate = self._learning_rate(progress.step)
             for w, g, vectors in self._mine:
                 self._optimizer.update(w, g, vectors, rate, progress.step + 1)
             done.add(total)
@@ -250,30 +251,41 @@ class _Training:
         self._trace.after(progress.step)
         return total
 
-    def _what_is_not_finite(self, total: Tally) -> str:
-        if total.flaw:
-            return f"the loss is {total.flaw}"
-        return "" if math.isfinite(self._run.memory.square) else "the gradient is not finite"
+    def _what_is_not_finite(self, total: Tally, batch: NDArray[np.int64], rate: float) -> str:
+        """Of the loss, the gradient or what the update would leave, and where; "" if all is.  Shortens the gradient.
 
-    def _skip(self, wrong: str, batch: NDArray[np.int64]) -> None:
-        """Every rank holds the same sums, gradient and parameters, so all come to the same verdict."""
+        Every rank holds the same sums, gradient and parameters, so all come to the same verdict.
+        """
+        run, progress, square = self._run, self._run.state.progress, self._run.memory.square
+        where = f"at epoch {progress.epoch + 1}, step {progress.step + 1}"
+        if total.flaw:
+            return f"the loss is {total.flaw} {where}{_whose(run, batch)}"
+        if not math.isfinite(square):
+            return f"the gradient is not finite {where}{_whose(run, batch)}"
+        wrong = self._update.what_is_not(self._clip(math.sqrt(square)), rate, progress.step + 1)
+        return f"{wrong}, {where}" if wrong else ""
+
+    def _skip(self, wrong: str) -> None:
+        """What is wrong with a batch, whose update is not made."""
         run, progress = self._run, self._run.state.progress
-        where = f"at epoch {progress.epoch + 1}, step {progress.step + 1}{_whose(run, batch)}"
         if run.config.on_nan == "stop":
-            raise _diverged(f"{wrong} {where}", self._saved)
+            raise _diverged(wrong, self._saved)
         progress.skipped += 1
         if progress.skipped > run.config.skip_limit:
-            raise _diverged(f"{wrong} {where}, and --skip-limit {run.config.skip_limit} is reached", self._saved)
+            raise _diverged(f"{wrong}, and --skip-limit {run.config.skip_limit} is reached", self._saved)
         if self._reporter:
-            self._reporter.note(f"warning   {wrong} {where}; its update is skipped ({progress.skipped} so far)")
+            self._reporter.note(f"warning   {wrong}; its update is skipped ({progress.skipped} so far)")
 
-    def _clip(self) -> None:
+    def _clip(self, length: float) -> float:
+        """The length of the gradient, shortened where it is above the limit."""
         limit = self._run.config.clip_norm
-        if limit:
-            length = np.array([math.sqrt(self._run.memory.square)])
-            self._run.comm.allreduce(length, "max")  # CPUs of different types may differ in its last bit
-            for g in self._gradient.g:
-                shorten(g, float(length[0]), limit)
+        if not limit:
+            return length
+        agreed = np.array([length])
+        self._run.comm.allreduce(agreed, "max")  # CPUs of different types may differ in its last bit
+        for g in self._gradient.g:
+            shorten(g, float(agreed[0]), limit)
+        return min(float(agreed[0]), limit)
 
     def _validate(self) -> Scores | None:
         """Raises Stopped, agreed, where a stop is asked for meanwhile."""
@@ -292,7 +304,7 @@ class _Training:
         """Before anything is validated or saved: a diverged network must not take the place of a good one."""
         state = self._run.state
         self._guard.check(state.progress.step, self._saved)
-        if not math.isfinite(state.vector @ state.vector):
+        if not math.isfinite(state.vector @ state.vector) and not np.isfinite(state.vector).all():
             where = f"at epoch {state.progress.epoch + 1}, step {state.progress.step}"
             raise _diverged(f"the parameters are not finite {where}", self._saved)
 

@@ -1,0 +1,111 @@
+"""Whether an update would leave w and the optimizer's vectors finite, before it is made.
+
+A gradient may be finite, and what an optimizer makes of it not: in float32 the square of 2e19 is infinite, and with it
+Adam's v, for ever.  So such an update is treated as a gradient that is not finite (`--on-nan`).
+
+To look at all numbers in each step would take time.  Instead a bound of the largest of them is carried along, from step
+to step, by the formulas of the optimizer and the length of the gradient: a few operations on numbers of Python.  Only
+where the bound comes near to the largest number there is, the numbers themselves are looked at; and where that does not
+settle it either, the update is tried on copies, block by block, with the code of the update itself.
+
+The ranks of a node share their numbers, so all of them come to the same bounds.  What is tried has the same result on
+all nodes: it is element by element, in operations that IEEE 754 rounds in one way; and where a bound lets an update
+pass on one node and it is tried on another, it passes there as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from distbp.gradient.step_memory import StepMemory
+from distbp.mathematics.activations import Array
+from distbp.mathematics.clipping import BLOCK
+from distbp.mathematics.network import Network
+from distbp.mathematics.optimizers import Optimizer
+from distbp.ranks.communicator import Communicator
+
+NEAR = 0.25  # of the largest number that a type has: bounds below it are far enough
+ROUNDED = 1.01  # a length that was added up in float32 may be a little short
+VANISHED = 1e-18  # numbers below may have a square of 0 in float32
+
+Slice = tuple[Array, Array, dict[str, Array]]
+
+
+class FiniteUpdate:
+    """Of the updates of one rank, whose slices of w, g and the optimizer's vectors are `mine`."""
+
+    def __init__(
+        self, comm: Communicator, memory: StepMemory, network: Network, optimizer: Optimizer, mine: Sequence[Slice]
+    ) -> None:
+        self._comm, self._memory, self._network, self._optimizer, self._mine = comm, memory, network, optimizer, mine
+        self._most = NEAR * float(np.finfo(memory.w.dtype).max)
+        self._largest = self._measured()
+
+    def what_is_not(self, length: float, learning_rate: float, t: int) -> str:
+        """ "v of W of layer 2 would not be finite (…)"; or "", where all would be.  All ranks call this.
+
+        `length`: |∂L_B/∂w|, or more.  It comes between fences 2 and 3 of a step, before the update.
+        """
+        g = ROUNDED * length + VANISHED
+        after = self._optimizer.reach(self._largest, g, learning_rate, t)
+        if not self._is_far(after):
+            after = self._optimizer.reach(self._measured(), g, learning_rate, t)
+            self._memory.fence()  # all ranks of the node have looked, and none has written
+            if not self._is_far(after) and (wrong := self._tried(learning_rate, t)):
+                return wrong
+        self._largest = after
+        return ""
+
+    def _is_far(self, bounds: Mapping[str, float]) -> bool:
+        """Whether they are surely those of finite numbers; they may be infinite, or NaN, themselves."""
+        return all(bound < self._most for bound in bounds.values())
+
+    def _measured(self) -> dict[str, float]:
+        """Of all numbers of the node, which are the same on all nodes."""
+        vectors = {"w": self._memory.w, **self._memory.vectors}
+        return {name: max(float(one.max()), -float(one.min())) for name, one in vectors.items()}
+
+    def _tried(self, learning_rate: float, t: int) -> str:
+        """What would not be finite, on any rank; the ranks of a node tell each other by the squares of the gradient."""
+        found = self._first_not_finite(learning_rate, t)
+        if found:  # what the squares were was looked at before the last fence
+            self._memory.squares[found[0] // BLOCK] = math.inf
+        self._memory.fence()
+        if math.isfinite(self._memory.square):
+            return ""
+        everywhere = [one for one in self._comm.allgather(found) if one]
+        index, name, g = min(everywhere)
+        layer, array = self._place(index)
+        what = f"{array} of layer {layer}" if name == "w" else f"{name} of {array} of layer {layer}"
+        return (
+            f"{what} would not be finite in {self._memory.w.dtype}, for a gradient of {g:.4g} and a learning rate of "
+            f"{learning_rate:.4g}"
+        )
+
+    def _first_not_finite(self, learning_rate: float, t: int) -> tuple[int, str, float] | None:
+        """The index in w, what is not finite there, and the gradient."""
+        for bucket, (w, g, vectors) in zip(self._memory.buckets, self._mine, strict=True):
+            for first in range(0, len(w), BLOCK):
+                block = slice(first, first + BLOCK)
+                copies = {name: one[block].copy() for name, one in vectors.items()}
+                new = w[block].copy()
+                self._optimizer.update(new, g[block].copy(), copies, learning_rate, t)
+                for name, one in {**copies, "w": new}.items():
+                    bad = ~np.isfinite(one)
+                    if bad.any():
+                        i = first + int(bad.argmax())
+                        return bucket.mine.start + i, name, float(g[i])
+        return None
+
+    def _place(self, index: int) -> tuple[int, str]:
+        """The layer, and W or b, of a number of w."""
+        n, stop = self._network.sizes, 0
+        for l in range(2, self._network.F + 1):
+            for name, count in (("W", n[l] * n[l - 1]), ("b", n[l])):
+                stop += count
+                if index < stop:
+                    return l, name
+        raise AssertionError(index)

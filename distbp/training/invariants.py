@@ -1,0 +1,100 @@
+"""What is true of the state of every run, at any time: what is read from a checkpoint is held to it, and so is what is
+written.
+
+So a run cannot leave a checkpoint that nobody reads: where `distbp.training.train` should ever come to such a state,
+the run ends before it is written, and the checkpoint before stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.config import LARGEST
+from distbp.training.phases import columns
+
+if TYPE_CHECKING:
+    from distbp.training.checkpoint import Checkpoint
+
+ANY_NUMBER = ("epoch_loss", "epoch_metric")  # sums over samples may overflow
+
+
+def history_columns(metric: str) -> list[str]:
+    """The columns of metrics.csv, where the metric is "accuracy" or "rmse"."""
+    names = ["epoch", "step", "train_loss", "validation_loss", f"train_{metric}", f"validation_{metric}"]
+    return [*names, "learning_rate", "samples_per_second", "seconds", *columns()]
+
+
+def check(state: Checkpoint) -> None:
+    """Raises ValueError that names, as in a checkpoint, what is not so."""
+    for name, array in _finite(state):
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} holds values that are not finite")
+    for name, array in state.optimizer.items():
+        if array.shape != state.vector.shape or array.dtype != state.vector.dtype:
+            raise ValueError(f"/optimizer/{name} is {array.dtype} {array.shape}")
+    if state.config.optimizer != "sgd" and (state.optimizer["v"] < 0).any():
+        raise ValueError("/optimizer/v holds values below 0; they are means of squares")
+    if any((scaling.spread <= 0.0).any() for scaling in (state.problem.input, state.problem.target)):
+        raise ValueError("/input/spread or /target/spread holds values that are not above 0")
+    _check_labels(state)
+    _check_progress(state)
+    _check_history(state, history_columns(state.problem.metric))
+
+
+def _finite(state: Checkpoint) -> Iterator[tuple[str, NDArray[Any]]]:
+    """What is to be finite, by the names in a checkpoint."""
+    problem, parameters = state.problem, state.parameters
+    for l in range(2, problem.network.F + 1):
+        yield f"/network/layer_{l}/W", parameters.W[l]
+        yield f"/network/layer_{l}/b", parameters.b[l]
+    for name, vector in state.optimizer.items():
+        yield f"/optimizer/{name}", vector
+    for group, scaling in (("input", problem.input), ("target", problem.target)):
+        yield f"/{group}/shift", scaling.shift
+        yield f"/{group}/spread", scaling.spread
+
+
+def _check_labels(state: Checkpoint) -> None:
+    """That the outputs of the network are those of its classes."""
+    network, labels = state.problem.network, state.problem.labels
+    outputs, loss = network.sizes[network.F], network.loss.name
+    if labels is None and loss == "cross_entropy":
+        raise ValueError(f"/target/classes is missing; the loss is {loss}")
+    expected = 2 if loss == "binary_cross_entropy" else outputs
+    if labels is not None and len(labels) != expected:
+        raise ValueError(f"/target/classes holds {len(labels)} labels, expected {expected}")
+
+
+def _check_progress(state: Checkpoint) -> None:
+    for name, number in vars(state.progress).items():
+        if name in ANY_NUMBER and (name == "epoch_loss" or not number < 0):
+            continue
+        if not 0 <= number <= LARGEST:
+            raise ValueError(f"/progress/{name} is {number}")
+
+
+def _check_history(state: Checkpoint, expected: Iterable[str]) -> None:
+    """That the rows are those of the epochs that are done.
+
+    Losses and metrics may be anything: there is none of an epoch whose batches were all skipped, and their sums may
+    overflow.
+    """
+    history, progress = state.history, state.progress
+    if any(len(values) != progress.epoch for values in history.values()) or (progress.epoch and not history):
+        raise ValueError(f"/history does not have {progress.epoch} rows")
+    if history and history.keys() != set(expected):
+        raise ValueError(f"/history has the columns {sorted(history)}, expected {sorted(expected)}")
+    if not progress.epoch:
+        return
+    if history["epoch"] != list(range(1, progress.epoch + 1)):
+        raise ValueError(f"/history/epoch does not count from 1 to {progress.epoch}")
+    steps = np.asarray(history["step"])
+    if not ((steps == np.floor(steps)) & (steps > 0) & (steps <= progress.step)).all() or (np.diff(steps) <= 0).any():
+        raise ValueError(f"/history/step does not count up to {progress.step}")
+    for name in ("learning_rate", "samples_per_second", "seconds", *columns()):
+        if not np.isfinite(history[name]).all():
+            raise ValueError(f"/history/{name} holds values that are not finite")
