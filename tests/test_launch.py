@@ -117,7 +117,7 @@ def test_no_message_reaches_a_rank_that_starts(
     class Rank(OneProcess):
         rank, size = 3, 4
 
-        def __init__(self, check: Callable[[str], None]) -> None:
+        def __init__(self, check: Callable[[str], None], wait_seconds: float, say: Callable[[str], None]) -> None:
             self.library = library
 
         def allgather(self, value: Any) -> list[Any]:

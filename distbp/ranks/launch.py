@@ -5,7 +5,8 @@ go wrong in silence, and do not here:
 
 - The launcher belongs to another MPI than mpi4py, or has no PMI: then there are N jobs of one rank each, which would
   overwrite each other's files.  `Launch.connect` refuses.
-- One rank fails while the others wait in a collective, for ever.  `guard` ends the whole job (MPI_Abort).
+- One rank fails while the others wait in a collective, for ever.  `guard` ends the whole job (MPI_Abort); where a rank
+  has not come to MPI, `watch_start` ends those that wait for it.
 - All ranks make the same mistake: the message is printed once, by rank 0.
 """
 
@@ -17,12 +18,14 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distbp.errors import DistbpError, LaunchError, UsageError
 from distbp.ranks.job import job_of
+from distbp.ranks.start_watch import INITIALIZING, LOADING, MEETING, WAIT_SECONDS, StartWatch, wait_seconds
 
 if TYPE_CHECKING:
     from distbp.ranks.communicator import Communicator
@@ -60,8 +63,16 @@ class Launch:
         self.rank = int(environ.get(by, "0")) if by else 0
         self.alone = "" if by or self.source else _why_alone(environ)  # why one process may not be what was meant
         self.comm: Communicator | None = None
+        self._wait_seconds = WAIT_SECONDS
+        self._watch: StartWatch | None = None
         self._lingers = False
         self._by_srun = job_of(environ).launcher.startswith("srun")
+
+    def watch_start(self, environ: Mapping[str, str]) -> None:
+        """For the first lines of a process, before its other threads: `connect` will not wait for ever."""
+        if self.launched:
+            self._wait_seconds = wait_seconds(environ)
+            self._watch = StartWatch(self.rank, self.size, self._wait_seconds)
 
     def connect(self, failure: DistbpError | None = None) -> Communicator:
         """The communicator: starts MPI if a launcher started several ranks.
@@ -69,36 +80,66 @@ class Launch:
         All ranks meet here, also those that have failed before (`failure`): then every rank raises, agreed.
         """
         if self.comm is None:
-            from distbp.ranks.communicator import OneProcess, agree
-
-            if self.launched:
-                from distbp.ranks.mpi import MPIRank
-
-                atexit.register(self._linger)  # comes after what is registered later: the end of MPI
-                comm = MPIRank(lambda library: self._check(None, library))
-                self._check(comm.size, comm.library)
-                if self._by_srun and comm.library.startswith("Open MPI"):
-                    time.sleep(LATE_SECONDS)
-                self.comm = comm
-            else:
-                self.comm = OneProcess()
-            self.rank = self.comm.rank
-
-            def raise_failure() -> None:
-                if failure:
-                    raise failure
-
-            agree(self.comm, raise_failure)
-            if self.comm.size > 1:
-                from distbp.ranks.same_everywhere import check_version
-
-                check_version(self.comm)
+            with self._watched() as waits:
+                self._start(waits)
+                self._meet(failure)
+        assert self.comm is not None
         return self.comm
+
+    @contextmanager
+    def _watched(self) -> Iterator[Callable[[int], None]]:
+        """What is to be told for what the start waits, where it is watched."""
+        watch, self._watch = self._watch, None
+        if watch is None:
+            yield lambda phase: None
+        else:
+            with watch, watch.listening():
+                yield watch.waits
+
+    def _start(self, waits: Callable[[int], None]) -> None:
+        """Makes the communicator."""
+        if not self.launched:
+            from distbp.ranks.communicator import OneProcess
+
+            self.comm = OneProcess()
+        else:
+            waits(LOADING)
+            from distbp.ranks.mpi import MPIRank
+
+            def check(library: str) -> None:
+                self._check(None, library)
+                waits(INITIALIZING)
+
+            atexit.register(self._linger)  # comes after what is registered later: the end of MPI
+            comm = MPIRank(check, self._wait_seconds, say)
+            self._check(comm.size, comm.library)
+            waits(MEETING)
+            if self._by_srun and comm.library.startswith("Open MPI"):
+                time.sleep(LATE_SECONDS)
+            self.comm = comm
+        self.rank = self.comm.rank
+
+    def _meet(self, failure: DistbpError | None) -> None:
+        """All ranks raise `failure` where one has it."""
+        from distbp.ranks.communicator import agree
+
+        assert self.comm is not None
+
+        def raise_failure() -> None:
+            if failure:
+                raise failure
+
+        agree(self.comm, raise_failure)
+        if self.comm.size > 1:
+            from distbp.ranks.same_everywhere import check_version
+
+            check_version(self.comm)
 
     def only_first(self) -> bool:
         """For commands that need one process only: False on all ranks but the first, which goes on alone."""
         self.launched = False
-        return self.rank == 0
+        with self._watched():
+            return self.rank == 0
 
     def _check(self, size: int | None, library: str) -> None:
         """Raises LaunchError where launcher and library are of different MPIs; `size` is None before MPI has started.

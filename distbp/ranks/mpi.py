@@ -16,6 +16,8 @@ import numpy as np
 from distbp.errors import LaunchError
 from distbp.mathematics.activations import Array
 from distbp.ranks.communicator import NodeArray, Numbers
+from distbp.ranks.start_watch import WAIT_SECONDS
+from distbp.ranks.way_out import why_not_all_came
 
 T = TypeVar("T")
 
@@ -23,6 +25,7 @@ ALLREDUCE_BYTES = 4 * 2**20
 # A test of a request moves a little of it: after a pause, however long it was, there is one for so many seconds of it.
 TEST_SECONDS, MOST_TESTS = 2.5e-5, 256
 SHARED_MEMORY = "/dev/shm"  # where MPI libraries keep the memory that ranks share
+LAST_WORDS_SECONDS = 0.2  # for the launcher to pass on what a rank has said: at an abort it throws the rest away
 MARGIN_BYTES = 32 * 2**20  # for what the libraries themselves keep there
 
 
@@ -30,9 +33,15 @@ class MPIRank:
     """A rank of MPI_COMM_WORLD.  Making one starts MPI, which ends by itself when Python exits.
 
     `check` is called with the name of the MPI library before it starts.  Raises LaunchError where there is none.
+    At its end a rank waits `wait_seconds` for the others, 0: for ever; then it ends the job, with its words to `say`.
     """
 
-    def __init__(self, check: Callable[[str], None] = lambda library: None) -> None:
+    def __init__(
+        self,
+        check: Callable[[str], None] = lambda library: None,
+        wait_seconds: float = WAIT_SECONDS,
+        say: Callable[[str], None] = print,
+    ) -> None:
         import mpi4py
 
         mpi4py.rc.initialize = False
@@ -56,6 +65,7 @@ class MPIRank:
         self.thread_level = found.get(MPI.Query_thread(), "unknown")
         self._comm: Any = MPI.COMM_WORLD
         self.has_threads = self.thread_level == "MULTIPLE"
+        self._wait_seconds, self._say = wait_seconds, say
         self._pause: Callable[[], None] | None = None
         self._operations = {"sum": MPI.SUM, "min": MPI.MIN, "max": MPI.MAX}
         self._in_place = MPI.IN_PLACE
@@ -189,6 +199,11 @@ class MPIRank:
         return self._node
 
     def _end(self, finalize: Callable[[], None]) -> None:
+        if self.size > 1 and (why := why_not_all_came(self._comm, self._wait_seconds)):
+            self._say(f"distbp: error: {why}")
+            time.sleep(LAST_WORDS_SECONDS)
+            self.abort(1)
+            os._exit(1)
         for window in self._windows:
             window.Unlock_all()
             window.Free()
