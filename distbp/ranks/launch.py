@@ -15,17 +15,20 @@ from __future__ import annotations
 import atexit
 import os
 import shlex
+import socket
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distbp.errors import DistbpError, LaunchError, UsageError
-from distbp.ranks.job import job_of
-from distbp.ranks.start_watch import INITIALIZING, LOADING, MEETING, WAIT_SECONDS, StartWatch, wait_seconds
+from distbp.errors import DistbpError, LaunchError, NodeError, UsageError
+from distbp.ranks.both_mpis import VARIABLE, how_to_load, is_open_mpi
+from distbp.ranks.job import HYDRA, job_of
+from distbp.ranks.shared_memory import free_shared_bytes, why_no_start
+from distbp.ranks.start_watch import INITIALIZING, LOADING, MEETING, WAIT_SECONDS, StartWatch, turn, wait_seconds
 
 if TYPE_CHECKING:
     from distbp.ranks.communicator import Communicator
@@ -66,7 +69,8 @@ class Launch:
         self._wait_seconds = WAIT_SECONDS
         self._watch: StartWatch | None = None
         self._lingers = False
-        self._by_srun = job_of(environ).launcher.startswith("srun")
+        self._by = job_of(environ).launcher
+        self._by_srun = self._by.startswith("srun")
 
     def watch_start(self, environ: Mapping[str, str]) -> None:
         """For the first lines of a process, before its other threads: `connect` will not wait for ever."""
@@ -108,6 +112,8 @@ class Launch:
 
             def check(library: str) -> None:
                 self._check(None, library)
+                if why := why_no_start(library, os.environ, free_shared_bytes()):
+                    raise NodeError(f"rank {self.rank} on {socket.gethostname()}: {why}")
                 waits(INITIALIZING)
 
             atexit.register(self._linger)  # comes after what is registered later: the end of MPI
@@ -147,15 +153,22 @@ class Launch:
         Most libraries then start as a single rank.  MPICH's below Open MPI's mpirun ends the process instead, so that
         pair is told apart beforehand.
         """
+        load = how_to_load(library)
         if size is None:
-            if self.source != SIZES[0] or library.startswith("Open MPI"):
+            by_pmix = bool(load) and self._by == "srun --mpi=pmix"  # MPICH's wheel does not know it, and ends the rank
+            if is_open_mpi(library) or not (self.source == SIZES[0] or by_pmix):
                 return
             size = 1
         if self.size is None or size == self.size:
             return
         beside, command = Path(sys.executable).parent / "mpirun", shlex.join(["distbp", *sys.argv[1:]])
         mpirun = str(beside) if beside.exists() else "mpirun"
-        if self._by_srun:
+        if load and (self.source == SIZES[0] or self._by != "srun"):  # by a launcher with an MPI: then the other one
+            mend = (
+                "both MPIs are in this environment; load the other one, on all nodes (Open MPI's mpirun passes it on "
+                f"with -x {VARIABLE}), or uninstall one of them\n  export {load}"
+            )
+        elif self._by_srun:
             kind = "pmix" if library.startswith("Open MPI") else "pmi2"
             mend = (
                 f"start it with\n  srun --mpi={kind} -K1 {command}\n(srun --mpi=list shows what there is); or, in a "
@@ -179,10 +192,15 @@ class Launch:
                     return self.end(agreed)
             elif self.comm.size > 1:
                 self.abort(f"distbp: error on rank {self.rank}: {error}", error.exit_code)
-        if self.rank == 0:
+        if self.rank == 0 or isinstance(error, NodeError):
             say(f"distbp: {error}" if error.exit_code == 75 else f"distbp: error: {error}")
         elif isinstance(error, LaunchError):
             time.sleep(1.0)  # without MPI there is nobody to wait for, and a launcher ends all when the first one goes
+            if not error.agreed and not self._by_srun:  # which does not
+                time.sleep(turn(self.rank))
+                say(f"distbp: error: rank {self.rank} on {socket.gethostname()}: {error}")
+        if isinstance(error, LaunchError) and not error.agreed:
+            self._end_without_mpi(error.exit_code)
         if error.agreed and self.comm and self.comm.size > 1:  # one code for the job, from the last one to leave
             self._lingers = self.rank == 0
             return error.exit_code if self.rank == 0 else 0
@@ -192,10 +210,23 @@ class Launch:
         if self._lingers:
             time.sleep(LINGER_SECONDS)
 
+    def _end_without_mpi(self, code: int) -> None:
+        """Tells Hydra, which otherwise lets others wait in MPI_Init for a rank that has failed before it came there.
+
+        In its own words (PMI), as an MPI library does that calls PMI_Abort.
+        """
+        descriptor = os.environ.get("PMI_FD", "")
+        if self.launched and job_of(os.environ).launcher == HYDRA and descriptor.isdecimal():
+            time.sleep(LAST_WORDS_SECONDS)
+            with suppress(OSError):
+                os.write(int(descriptor), f"cmd=abort exitcode={code}\n".encode())
+
     def abort(self, text: str, code: int) -> int:
         """Ends the job, at once and on all ranks, where there are several."""
         if text:
             say(text)
+        if self.comm is None:
+            self._end_without_mpi(code)
         if self.comm is not None and self.comm.size > 1:
             time.sleep(LAST_WORDS_SECONDS)
             self.comm.abort(code)  # type: ignore[attr-defined]
@@ -220,7 +251,7 @@ def is_of_other_mpi(launcher: str, library: str) -> bool:
 
     Open MPI's starts its own only, and the others (MPICH, Intel MPI, MVAPICH: Hydra) start each other's.
     """
-    return ("Open MPI" in launcher) != library.startswith("Open MPI")
+    return ("Open MPI" in launcher) != is_open_mpi(library)
 
 
 def printable(text: str) -> str:
@@ -245,7 +276,8 @@ def guard(launch: Launch, command: Callable[[], Any]) -> int:
 
     try:
         code = command()  # click returns the code of an Exit here
-        return code if isinstance(code, int) else 0
+        code = code if isinstance(code, int) else 0
+        return launch.abort("", code) if code and launch.comm is None else code
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as error:

@@ -26,7 +26,9 @@ from distbp.errors import UsageError
 VARIABLE = "DISTBP_WAIT_SECONDS"
 WAIT_SECONDS = 120.0
 LONGEST_SECONDS = 1e9
-TURN_SECONDS, LAST_TURN = 0.25, 240  # the first rank that waits speaks, and its end ends the job before the next does
+# The first rank that waits speaks, and its end ends the job before the next does; of many, nearly so.
+FIRST_TURNS, TURN_SECONDS, LAST_TURNS, SHORT_TURN_SECONDS = 16, 1.0, 176, 0.25
+LAST_SIGNAL_TURN_SECONDS = 5.0
 LET_GO_SECONDS = 3.0  # after a signal, for a start that is about to come to its end
 AGAIN_SECONDS = 0.5  # launchers may send a signal twice
 ENDING_SECONDS = 0.3  # for the words to pass the launcher
@@ -60,7 +62,8 @@ def wait_seconds(environ: Mapping[str, str]) -> float:
 
 def turn(rank: int) -> float:
     """So many seconds later than rank 0 a rank says that it waits."""
-    return min(rank, LAST_TURN) * TURN_SECONDS
+    last = min(max(0, rank - FIRST_TURNS), LAST_TURNS)
+    return min(rank, FIRST_TURNS) * TURN_SECONDS + last * SHORT_TURN_SECONDS
 
 
 class StartWatch:
@@ -122,6 +125,7 @@ class _Watcher:
     def __init__(self, pipe: int, parent: int, who: str, turn: float) -> None:
         self._pipe, self._parent, self._who, self._turn = pipe, parent, who, turn
         self._phase, self._phase_ends, self._asked_at, self._asked = LOADING, math.inf, math.inf, 0
+        self._let_go = LET_GO_SECONDS + min(turn, LAST_SIGNAL_TURN_SECONDS)
 
     def watch(self, seconds: float) -> NoReturn:
         """Until the rank closes the pipe, or has ended."""
@@ -130,10 +134,10 @@ class _Watcher:
             now = time.monotonic()
             if now > self._phase_ends:
                 self._end(f"error: {self._who} has waited {seconds - self._turn:g} s {self._why()}", 1)
-            if now > self._asked_at + LET_GO_SECONDS + self._turn:
+            if now > self._asked_at + self._let_go:
                 name = signal.Signals(self._asked).name
                 self._end(f"{self._who} was told to end ({name}) and waits {self._why()}", 0)
-            left = min(self._phase_ends, self._asked_at + LET_GO_SECONDS + self._turn) - now
+            left = min(self._phase_ends, self._asked_at + self._let_go) - now
             for byte in self._heard(left):
                 if byte in PHASES:
                     self._phase, self._phase_ends = byte, time.monotonic() + seconds
