@@ -36,6 +36,7 @@ def main() -> None:
     def command() -> int | None:
         if launch.rank > 0 and not {"-h", "--help", "--version"}.isdisjoint(sys.argv):
             return 0  # rank 0 says it
+        launch.watch_start(os.environ)
         from distbp.cli import cli
 
         code: int | None = cli.main(obj=launch, prog_name="distbp", standalone_mode=False)

@@ -6,6 +6,7 @@
     ├── CheckpointError     1   a checkpoint that cannot be used
     ├── RunError            1   a run directory that cannot be used
     ├── LaunchError         1   the launcher and the MPI library do not fit together
+    │   └── NodeError       1   MPI cannot start on this node; its first rank says so
     ├── TooLargeError       1   a run that needs more memory than its nodes have
     ├── DriftError          1   the ranks do not hold the same parameters any more
     ├── DivergedError       1   the loss is no longer a finite number
@@ -48,6 +49,10 @@ class RunError(DistbpError):
 
 class LaunchError(DistbpError):
     """The launcher and the MPI library do not fit together."""
+
+
+class NodeError(LaunchError):
+    """MPI cannot start on this node.  Its first rank says so, whichever of all ranks that is."""
 
 
 class TooLargeError(DistbpError):

@@ -1,8 +1,8 @@
 """fault.py PLACE RANK HOW ARGUMENTS…: runs `distbp ARGUMENTS`, in which one rank comes to harm at a place.
 
-PLACE, and on which call of it: see PLACES.  RANK: its number, or "all".  HOW: "bug" (an exception nobody expects),
-"memory" (MemoryError), "hang" (it does not come back, and leaves a file `hangs`), or the name of a signal that the rank
-sends to itself.
+PLACE, and on which call of it: see PLACES; and "MPI_Init", where the others come later.  RANK: its number, or "all".
+HOW: "bug" (an exception nobody expects), "memory" (MemoryError), "hang" (it does not come back, and leaves a file
+`hangs`), "exit0" and "exit1" (it ends without a word), or the name of a signal that the rank sends to itself.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,9 @@ from typing import Any
 
 RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")  # of MPICH, of Open MPI, of srun --mpi=pmix
 PLACES = {  # module, class, function, the call that goes wrong
+    "before MPI": ("distbp.ranks.launch", "Launch", "connect", 1),
+    "MPI_Init": ("distbp.ranks.launch", "Launch", "_check", 1),
+    "before MPI_Finalize": ("distbp.ranks.mpi", "MPIRank", "_end", 1),
     "reading": ("distbp.data.split", None, "_read_checked", 2),
     "loading": ("distbp.data.split", None, "_read_checked", 1),
     "measuring": ("distbp.data.scaling", "Extremes", "add", 1),
@@ -40,7 +44,17 @@ def harm(how: str) -> None:
     if how == "hang":
         Path("hangs").touch()
         time.sleep(600)
+    if how == "late":
+        time.sleep(1)
+        return
+    if how.startswith("exit"):
+        os._exit(int(how.removeprefix("exit")))
     os.kill(os.getpid(), signal.Signals[how])
+
+
+def harm_later(how: str) -> None:
+    """While this thread is in C."""
+    threading.Timer(0.3, harm, [how]).start()
 
 
 def arrange(place: str, how: str) -> None:
@@ -53,7 +67,7 @@ def arrange(place: str, how: str) -> None:
 
     def faulty(*arguments: Any, **words: Any) -> Any:
         if next(calls) == fatal:
-            harm(how)
+            (harm_later if place == "MPI_Init" and how != "late" else harm)(how)
         return function(*arguments, **words)
 
     setattr(holder, name, faulty)
@@ -64,6 +78,8 @@ if __name__ == "__main__":
     sys.argv[1:4] = []
     if rank in ("all", next((os.environ[name] for name in RANKS if name in os.environ), "0")):
         arrange(place, how)
+    elif place == "MPI_Init":
+        arrange(place, "late")
     from distbp.__main__ import main
 
     main()

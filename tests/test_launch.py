@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from runs import Runner, check_error
 from distbp.errors import LaunchError
 from distbp.ranks.communicator import OneProcess
 from distbp.ranks.launch import Launch
+from distbp.ranks.mpi import mend
 
 SLURM_STEP = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_NTASKS": "4"}
 
@@ -117,7 +119,7 @@ def test_no_message_reaches_a_rank_that_starts(
     class Rank(OneProcess):
         rank, size = 3, 4
 
-        def __init__(self, check: Callable[[str], None]) -> None:
+        def __init__(self, check: Callable[[str], None], wait_seconds: float, say: Callable[[str], None]) -> None:
             self.library = library
 
         def allgather(self, value: Any) -> list[Any]:
@@ -138,3 +140,38 @@ def test_srun_without_pmi_is_refused_in_time(runner: Runner) -> None:
     other = runner.distbp("train", "--epochs", "0", **SLURM_STEP)
     assert other.returncode == 1
     assert "distbp: error" not in other.stderr  # said once, by rank 0
+
+
+def test_both_mpis_in_one_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """mpi4py has loaded MPICH there; the message names what has it load the other one."""
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    (tmp_path / "lib").mkdir()
+    by_open_mpi = Launch({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"})
+    with pytest.raises(LaunchError, match=r"mpirun -n 2"):
+        by_open_mpi._check(None, "MPICH 5.0.2")
+    for name in ("libmpi.so.40", "libmpi.so.12"):
+        (tmp_path / "lib" / name).touch()
+    told = rf"both MPIs are in this environment(.|\n)*\n  export MPI4PY_LIBMPI={tmp_path}/lib/libmpi\.so\.40$"
+    for environ in (
+        {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"},
+        {**SLURM_STEP, "PMIX_RANK": "0", "SLURM_MPI_TYPE": "pmix"},
+    ):
+        with pytest.raises(LaunchError, match=told):
+            Launch(environ)._check(None, "MPICH 5.0.2")
+        Launch(environ)._check(None, "Open MPI 5.0.11")
+    with pytest.raises(LaunchError, match=r"\n  export MPI4PY_LIBMPI=.*/libmpi\.so\.12$"):
+        Launch({"PMI_SIZE": "2", "PMI_RANK": "0"})._check(1, "Open MPI 5.0.11")
+    with pytest.raises(LaunchError, match=r"srun --mpi=pmi2"):  # a plain srun: no library would do
+        Launch(SLURM_STEP)._check(1, "MPICH 5.0.2")
+    assert (
+        mend()
+        == f"set MPI4PY_LIBMPI to the library to load: {tmp_path}/lib/libmpi.so.12 or {tmp_path}/lib/libmpi.so.40"
+    )
+    monkeypatch.setenv("MPI4PY_LIBMPI", "/none.so")
+    assert mend().startswith(
+        "MPI4PY_LIBMPI=/none.so names no MPI library that can be loaded here: unset it, or set it to"
+    )
+    monkeypatch.setattr("sys.prefix", "/none")
+    assert mend().endswith(": unset it")
+    monkeypatch.delenv("MPI4PY_LIBMPI")
+    assert "pip install mpich" in mend()

@@ -76,6 +76,33 @@ def test_real_ranks_with_other_options(runner: Runner, data_file: str) -> None:
 
 
 @pytest.mark.mpi
+@pytest.mark.parametrize("name", ["pipe", "/dev/stdin", "/proc/self/fd/0"])
+def test_a_configuration_that_only_one_rank_could_read(runner: Runner, name: str) -> None:
+    """A pipe kept the ranks waiting, before MPI; stdin is rank 0's alone."""
+    os.mkfifo(runner.directory / "pipe")
+    result = runner.distbp("train", "--config", name, "--out", "run", ranks=2)
+    check_error(result, 2, f"--config {name}: a pipe, a descriptor or a device is not the same for all ranks; write")
+    assert not (runner.directory / "run").exists()
+
+
+def test_a_configuration_from_a_pipe(runner: Runner) -> None:
+    """For one process it is like any other file."""
+    command = f"echo 'epochs = 0' | {BIN / 'distbp'} train --config /dev/stdin --out run"
+    result = runner.run("sh", "-c", command)
+    assert result.returncode == 0, result.stderr
+    assert "epochs = 0" in (runner.directory / "run" / "config.toml").read_text()
+
+
+@pytest.mark.mpi
+def test_a_configuration_that_one_rank_does_not_find(runner: Runner) -> None:
+    """Of a node that does not see the file; nobody waits for it."""
+    (runner.directory / "c.toml").write_text("epochs = 0\n")
+    first = [str(BIN / "distbp"), "train", "--out", "run", "--config"]
+    result = runner.run(*mpirun_command(), "-n", "1", *first, "c.toml", ":", "-n", "1", *first, "none.toml")
+    check_error(result, 2, "rank 1 (", "none.toml: cannot read this configuration file: No such file")
+
+
+@pytest.mark.mpi
 @pytest.mark.parametrize(
     ("options", "others", "words"),
     [

@@ -98,7 +98,9 @@ def bench(
         raise click.UsageError("--inputs and --outputs belong together")
     if (link_latency is None) != (link_bandwidth is None):
         raise click.UsageError("--link-latency and --link-bandwidth belong together")
-    given, origin, notes = given_options(data, config_file, options, read_default=inputs is None)
+    given, origin, notes = given_options(
+        data, config_file, options, several=launch.launched, read_default=inputs is None
+    )
     config = merge(given, origin)
     from distbp.ranks.watch import Watch
 

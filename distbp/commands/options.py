@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import click
 
 from distbp.config import FIELDS, PATHS, Config, below, check_each, flag, kind, parse, read_toml, with_paths
+from distbp.errors import UsageError
 
 CONFIG_FILE = "distbp.toml"
 
@@ -85,11 +87,17 @@ trust_links_option = click.option("--trust-links", is_flag=True, help=FIELDS["tr
 
 
 def given_options(
-    data: tuple[str, ...], config_file: Path | None, options: dict[str, Any], *, read_default: bool = True
+    data: tuple[str, ...],
+    config_file: Path | None,
+    options: dict[str, Any],
+    *,
+    several: bool,
+    read_default: bool = True,
 ) -> tuple[dict[str, Any], str, list[str]]:
     """The options that were given, in the file or on the command line, where from, and what to tell the user.
 
-    Without DATA and a file, that of this directory is read, where there is one: `read_default`.
+    Without DATA and a file, that of this directory is read, where there is one: `read_default`.  `several`: so do other
+    ranks, and all of them read the file.
     """
     origin, notes = "command line", []
     given: dict[str, Any] = {}
@@ -97,6 +105,8 @@ def given_options(
         config_file = Path(CONFIG_FILE)
         notes.append(f"reading {CONFIG_FILE} of this directory, because no DATA was given")
     if config_file:
+        if several:
+            _check_for_all(config_file)
         found = check_each(read_toml(config_file), str(config_file))
         directory = os.path.dirname(config_file)
         given.update(with_paths(found, str(config_file), directory))
@@ -111,6 +121,20 @@ def given_options(
     if given.get("data"):
         given["data"] = [_absolute(file) for file in given["data"]]
     return given, origin, notes
+
+
+def _check_for_all(file: Path) -> None:
+    """Raises UsageError for what differs from process to process: a pipe, which one of them empties, a descriptor."""
+    own = os.path.abspath(file).startswith(("/dev/", "/proc/")) and not str(file).startswith("/dev/shm/")
+    try:
+        mode = os.stat(file).st_mode
+    except OSError:  # who reads it says why
+        mode = stat.S_IFREG
+    if own or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UsageError(
+            f"--config {file}: a pipe, a descriptor or a device is not the same for all ranks; write it to a file that "
+            "all of them see"
+        )
 
 
 def _absolute(file: str) -> str:

@@ -73,7 +73,7 @@ def train(
     Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped after a checkpoint, on request
     or before the end of its time (run again with --resume).
     """
-    given, origin, notes = given_options(data, config_file, options)
+    given, origin, notes = given_options(data, config_file, options, several=launch.launched)
     if resume == NEWEST:  # the rest of the configuration is the run's
         check_each(given, origin)
         asked = ("out", "stop_signals", "time_limit", "stage_to", "grace", "stall_minutes")

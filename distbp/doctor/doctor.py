@@ -26,13 +26,15 @@ from distbp import __version__
 from distbp.data.data_file import PLUGINS
 from distbp.doctor.directory_check import check_directory
 from distbp.doctor.findings import FAIL, LEVELS, OK, WARN, Finding, merged
-from distbp.errors import DistbpError, LaunchError
+from distbp.errors import DistbpError, LaunchError, NodeError
+from distbp.ranks.both_mpis import how_to_load
 from distbp.ranks.communicator import Communicator, OneProcess
 from distbp.ranks.job import Job, end_of, job_of
 from distbp.ranks.launch import Launch, is_of_other_mpi
 from distbp.ranks.machine_record import machine
-from distbp.ranks.mpi import MARGIN_BYTES, SHARED_MEMORY, free_shared_bytes, library
+from distbp.ranks.mpi import MARGIN_BYTES, library, mend
 from distbp.ranks.node_memory import free_bytes, group_bytes, in_units
+from distbp.ranks.shared_memory import LARGER, SHARED_MEMORY, free_shared_bytes
 from distbp.ranks.threads import set_threads
 from distbp.ranks.time_limit import exit_after
 
@@ -51,10 +53,13 @@ def examine(launch: Launch, out: Path, say: Callable[[str], object]) -> int:
     """Makes all checks, says a line for each on rank 0; returns the exit code, the same on all ranks."""
     comm, started = _start(launch, say)
     if comm is None:
-        return 0  # rank 0 says it
+        if started:  # of this node; of the launcher rank 0 says it
+            say(started[0].line())
+        return int(bool(started))
     checks: list[Check] = [
+        lambda: started,
         check_versions,
-        lambda: [*started, *check_library(launch)],
+        lambda: check_library(launch),
         lambda: check_launcher(launch),
         lambda: check_communication(comm),
         lambda: check_cores(comm),
@@ -78,14 +83,16 @@ def examine(launch: Launch, out: Path, say: Callable[[str], object]) -> int:
 
 
 def _start(launch: Launch, say: Callable[[str], object]) -> tuple[Communicator | None, list[Finding]]:
-    """The communicator; without MPI one process, on rank 0 only, and why."""
+    """The communicator; without MPI one process, on rank 0 only, and why, on the ranks that are to say it."""
     try:
         with _not_for_ever(say, "MPI", launch.rank):
             return launch.connect(), []
     except LaunchError as error:
         words, _, mend = str(error).rpartition("\n")
-        words = " ".join(words.split())
-        return (OneProcess() if launch.rank == 0 else None), [Finding(FAIL, "MPI", words, mend)]
+        found = [Finding(FAIL, "MPI", " ".join(words.split()), mend.strip())]
+        if launch.rank == 0:
+            return OneProcess(), found
+        return None, found if isinstance(error, NodeError) else []
 
 
 def _not_for_ever(say: Callable[[str], object], what: str, rank: int) -> AbstractContextManager[None]:
@@ -122,9 +129,15 @@ def check_library(launch: Launch) -> list[Finding]:
     try:
         name, version = library()
     except LaunchError as error:
-        mend = "pip install mpich, or load your site's MPI module; one process needs none"
         level = FAIL if launch.launched else WARN
-        return [Finding(level, "MPI library", f"mpi4py can load none: {' '.join(str(error).split())}", mend)]
+        return [
+            Finding(
+                level,
+                "MPI library",
+                f"mpi4py can load none: {' '.join(str(error).split())}",
+                f"{mend()}; one process needs none",
+            )
+        ]
     return [Finding(OK, "MPI library", f"{name} (mpi4py {version})")]
 
 
@@ -153,7 +166,9 @@ def check_launcher(launch: Launch) -> list[Finding]:
         return [*found, Finding(WARN, "launcher", f"{path}: {version}; there is no MPI library to go with it")]
     if is_of_other_mpi(version, name):
         level = WARN if launch.launched and launch.comm else FAIL  # another launcher did start these ranks
-        return [*found, Finding(level, "launcher", f"{path}: {version}, but the MPI library is {name}", use)]
+        load = how_to_load(name)
+        mends = f"both MPIs are in this environment: {load} loads the other one; or uninstall one" if load else use
+        return [*found, Finding(level, "launcher", f"{path}: {version}, but the MPI library is {name}", mends)]
     return [*found, Finding(OK, "launcher", f"{path}: {version}, which goes with {name}")]
 
 
@@ -248,10 +263,10 @@ def check_shared_memory(comm: Communicator) -> list[Finding]:
     free = free_shared_bytes()
     said = f"{SHARED_MEMORY} has {in_units(free)} free"
     if shared.why_not:
-        mend = f"a larger {SHARED_MEMORY} (containers: --shm-size); without it each rank holds the data for itself"
+        mend = f"{LARGER}, one for all ranks of a node, and an MPI that shares it; each rank holds the data for itself"
         return [Finding(WARN, "shared memory", shared.why_not, mend)]
     if free < MARGIN_BYTES:
-        mend = f"a larger {SHARED_MEMORY} (containers: --shm-size); MPI libraries need it too"
+        mend = f"{LARGER}; MPI libraries need it too"
         return [Finding(WARN, "shared memory", said, mend)]
     works = f", a window of {in_units(SHARED_BYTES)} is shared by {len(here)} ranks" if len(here) > 1 else ""
     return [Finding(OK, "shared memory", said + works)]

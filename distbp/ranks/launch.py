@@ -5,7 +5,8 @@ go wrong in silence, and do not here:
 
 - The launcher belongs to another MPI than mpi4py, or has no PMI: then there are N jobs of one rank each, which would
   overwrite each other's files.  `Launch.connect` refuses.
-- One rank fails while the others wait in a collective, for ever.  `guard` ends the whole job (MPI_Abort).
+- One rank fails while the others wait in a collective, for ever.  `guard` ends the whole job (MPI_Abort); where a rank
+  has not come to MPI, `watch_start` ends those that wait for it.
 - All ranks make the same mistake: the message is printed once, by rank 0.
 """
 
@@ -14,15 +15,20 @@ from __future__ import annotations
 import atexit
 import os
 import shlex
+import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distbp.errors import DistbpError, LaunchError, UsageError
-from distbp.ranks.job import job_of
+from distbp.errors import DistbpError, LaunchError, NodeError, UsageError
+from distbp.ranks.both_mpis import VARIABLE, how_to_load, is_open_mpi
+from distbp.ranks.job import HYDRA, job_of
+from distbp.ranks.shared_memory import free_shared_bytes, why_no_start
+from distbp.ranks.start_watch import INITIALIZING, LOADING, MEETING, WAIT_SECONDS, StartWatch, turn, wait_seconds
 
 if TYPE_CHECKING:
     from distbp.ranks.communicator import Communicator
@@ -60,8 +66,17 @@ class Launch:
         self.rank = int(environ.get(by, "0")) if by else 0
         self.alone = "" if by or self.source else _why_alone(environ)  # why one process may not be what was meant
         self.comm: Communicator | None = None
+        self._wait_seconds = WAIT_SECONDS
+        self._watch: StartWatch | None = None
         self._lingers = False
-        self._by_srun = job_of(environ).launcher.startswith("srun")
+        self._by = job_of(environ).launcher
+        self._by_srun = self._by.startswith("srun")
+
+    def watch_start(self, environ: Mapping[str, str]) -> None:
+        """For the first lines of a process, before its other threads: `connect` will not wait for ever."""
+        if self.launched:
+            self._wait_seconds = wait_seconds(environ)
+            self._watch = StartWatch(self.rank, self.size, self._wait_seconds)
 
     def connect(self, failure: DistbpError | None = None) -> Communicator:
         """The communicator: starts MPI if a launcher started several ranks.
@@ -69,36 +84,68 @@ class Launch:
         All ranks meet here, also those that have failed before (`failure`): then every rank raises, agreed.
         """
         if self.comm is None:
-            from distbp.ranks.communicator import OneProcess, agree
-
-            if self.launched:
-                from distbp.ranks.mpi import MPIRank
-
-                atexit.register(self._linger)  # comes after what is registered later: the end of MPI
-                comm = MPIRank(lambda library: self._check(None, library))
-                self._check(comm.size, comm.library)
-                if self._by_srun and comm.library.startswith("Open MPI"):
-                    time.sleep(LATE_SECONDS)
-                self.comm = comm
-            else:
-                self.comm = OneProcess()
-            self.rank = self.comm.rank
-
-            def raise_failure() -> None:
-                if failure:
-                    raise failure
-
-            agree(self.comm, raise_failure)
-            if self.comm.size > 1:
-                from distbp.ranks.same_everywhere import check_version
-
-                check_version(self.comm)
+            with self._watched() as waits:
+                self._start(waits)
+                self._meet(failure)
+        assert self.comm is not None
         return self.comm
+
+    @contextmanager
+    def _watched(self) -> Iterator[Callable[[int], None]]:
+        """What is to be told for what the start waits, where it is watched."""
+        watch, self._watch = self._watch, None
+        if watch is None:
+            yield lambda phase: None
+        else:
+            with watch, watch.listening():
+                yield watch.waits
+
+    def _start(self, waits: Callable[[int], None]) -> None:
+        """Makes the communicator."""
+        if not self.launched:
+            from distbp.ranks.communicator import OneProcess
+
+            self.comm = OneProcess()
+        else:
+            waits(LOADING)
+            from distbp.ranks.mpi import MPIRank
+
+            def check(library: str) -> None:
+                self._check(None, library)
+                if why := why_no_start(library, os.environ, free_shared_bytes()):
+                    raise NodeError(f"rank {self.rank} on {socket.gethostname()}: {why}")
+                waits(INITIALIZING)
+
+            atexit.register(self._linger)  # comes after what is registered later: the end of MPI
+            comm = MPIRank(check, self._wait_seconds, say)
+            self._check(comm.size, comm.library)
+            waits(MEETING)
+            if self._by_srun and comm.library.startswith("Open MPI"):
+                time.sleep(LATE_SECONDS)
+            self.comm = comm
+        self.rank = self.comm.rank
+
+    def _meet(self, failure: DistbpError | None) -> None:
+        """All ranks raise `failure` where one has it."""
+        from distbp.ranks.communicator import agree
+
+        assert self.comm is not None
+
+        def raise_failure() -> None:
+            if failure:
+                raise failure
+
+        agree(self.comm, raise_failure)
+        if self.comm.size > 1:
+            from distbp.ranks.same_everywhere import check_version
+
+            check_version(self.comm)
 
     def only_first(self) -> bool:
         """For commands that need one process only: False on all ranks but the first, which goes on alone."""
         self.launched = False
-        return self.rank == 0
+        with self._watched():
+            return self.rank == 0
 
     def _check(self, size: int | None, library: str) -> None:
         """Raises LaunchError where launcher and library are of different MPIs; `size` is None before MPI has started.
@@ -106,15 +153,22 @@ class Launch:
         Most libraries then start as a single rank.  MPICH's below Open MPI's mpirun ends the process instead, so that
         pair is told apart beforehand.
         """
+        load = how_to_load(library)
         if size is None:
-            if self.source != SIZES[0] or library.startswith("Open MPI"):
+            by_pmix = bool(load) and self._by == "srun --mpi=pmix"  # MPICH's wheel does not know it, and ends the rank
+            if is_open_mpi(library) or not (self.source == SIZES[0] or by_pmix):
                 return
             size = 1
         if self.size is None or size == self.size:
             return
         beside, command = Path(sys.executable).parent / "mpirun", shlex.join(["distbp", *sys.argv[1:]])
         mpirun = str(beside) if beside.exists() else "mpirun"
-        if self._by_srun:
+        if load and (self.source == SIZES[0] or self._by != "srun"):  # by a launcher with an MPI: then the other one
+            mend = (
+                "both MPIs are in this environment; load the other one, on all nodes (Open MPI's mpirun passes it on "
+                f"with -x {VARIABLE}), or uninstall one of them\n  export {load}"
+            )
+        elif self._by_srun:
             kind = "pmix" if library.startswith("Open MPI") else "pmi2"
             mend = (
                 f"start it with\n  srun --mpi={kind} -K1 {command}\n(srun --mpi=list shows what there is); or, in a "
@@ -138,10 +192,15 @@ class Launch:
                     return self.end(agreed)
             elif self.comm.size > 1:
                 self.abort(f"distbp: error on rank {self.rank}: {error}", error.exit_code)
-        if self.rank == 0:
+        if self.rank == 0 or isinstance(error, NodeError):
             say(f"distbp: {error}" if error.exit_code == 75 else f"distbp: error: {error}")
         elif isinstance(error, LaunchError):
             time.sleep(1.0)  # without MPI there is nobody to wait for, and a launcher ends all when the first one goes
+            if not error.agreed and not self._by_srun:  # which does not
+                time.sleep(turn(self.rank))
+                say(f"distbp: error: rank {self.rank} on {socket.gethostname()}: {error}")
+        if isinstance(error, LaunchError) and not error.agreed:
+            self._end_without_mpi(error.exit_code)
         if error.agreed and self.comm and self.comm.size > 1:  # one code for the job, from the last one to leave
             self._lingers = self.rank == 0
             return error.exit_code if self.rank == 0 else 0
@@ -151,10 +210,23 @@ class Launch:
         if self._lingers:
             time.sleep(LINGER_SECONDS)
 
+    def _end_without_mpi(self, code: int) -> None:
+        """Tells Hydra, which otherwise lets others wait in MPI_Init for a rank that has failed before it came there.
+
+        In its own words (PMI), as an MPI library does that calls PMI_Abort.
+        """
+        descriptor = os.environ.get("PMI_FD", "")
+        if self.launched and job_of(os.environ).launcher == HYDRA and descriptor.isdecimal():
+            time.sleep(LAST_WORDS_SECONDS)
+            with suppress(OSError):
+                os.write(int(descriptor), f"cmd=abort exitcode={code}\n".encode())
+
     def abort(self, text: str, code: int) -> int:
         """Ends the job, at once and on all ranks, where there are several."""
         if text:
             say(text)
+        if self.comm is None:
+            self._end_without_mpi(code)
         if self.comm is not None and self.comm.size > 1:
             time.sleep(LAST_WORDS_SECONDS)
             self.comm.abort(code)  # type: ignore[attr-defined]
@@ -179,7 +251,7 @@ def is_of_other_mpi(launcher: str, library: str) -> bool:
 
     Open MPI's starts its own only, and the others (MPICH, Intel MPI, MVAPICH: Hydra) start each other's.
     """
-    return ("Open MPI" in launcher) != library.startswith("Open MPI")
+    return ("Open MPI" in launcher) != is_open_mpi(library)
 
 
 def printable(text: str) -> str:
@@ -204,7 +276,8 @@ def guard(launch: Launch, command: Callable[[], Any]) -> int:
 
     try:
         code = command()  # click returns the code of an Exit here
-        return code if isinstance(code, int) else 0
+        code = code if isinstance(code, int) else 0
+        return launch.abort("", code) if code and launch.comm is None else code
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as error:

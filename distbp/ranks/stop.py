@@ -38,9 +38,14 @@ class StopRequest:
         self.listen()
 
     def listen(self) -> None:
-        """Takes the signals; once more after MPI has started, for UCX takes SIGHUP to write more of its log."""
+        """Takes the signals; once more after MPI has started, for UCX takes SIGHUP to write more of its log.
+
+        One that came while MPI started, when another pipe had them, is told to `wakeup` again.
+        """
         for number in self._signals:
             signal.signal(number, self._ask)
+        if self._asked is not None:
+            self.wake(self._asked)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self._asked == signal.SIGINT:
@@ -51,10 +56,10 @@ class StopRequest:
         if number == signal.SIGINT and sys.stderr.isatty():
             sys.stderr.write(f"\n{self._answer}; Ctrl-C again ends at once\n")
 
-    def wake(self) -> None:
-        """A byte 0, of no signal, for who waits at `wakeup`."""
+    def wake(self, number: int = 0) -> None:
+        """The byte of a signal, or of none, for who waits at `wakeup`."""
         with suppress(BlockingIOError):  # full: then there is something to wake up for
-            os.write(self._write, b"\0")
+            os.write(self._write, bytes([number]))
 
     def __call__(self) -> str:
         """Why this rank is to stop; "" where nobody asked for it."""

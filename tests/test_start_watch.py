@@ -1,0 +1,148 @@
+"""A rank that does not come to MPI, or not to its end, leaves no other rank waiting."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from runs import BIN, Runner, check_error, mpirun_command
+
+from distbp.errors import UsageError
+from distbp.ranks.start_watch import wait_seconds
+from distbp.ranks.stop import StopRequest
+
+TRAIN = (str(BIN / "distbp"), "train", "--epochs", "1", "--hidden", "6", "--out", "run")
+# A rank that waits in C, with Python's lock ("PyDLL") or without ("CDLL").
+WAITING = """
+import ctypes, sys
+from distbp.ranks import start_watch
+start_watch.LET_GO_SECONDS = 0.5
+watch = start_watch.StartWatch(0, 2, {seconds})
+with watch, watch.listening():
+    watch.waits(start_watch.INITIALIZING)
+    print("waits", flush=True)
+    ({wait})(ctypes.{library}(None))
+print("goes on")
+"""
+FOR_EVER = "lambda c: [c.pthread_mutex_lock(b) for b in [ctypes.create_string_buffer(64)] * 2]"  # no signal ends it
+A_SECOND = "lambda c: c.sleep(1)"
+
+
+@pytest.mark.parametrize(("text", "seconds"), [(None, 120.0), ("", 120.0), (" 600 ", 600.0), ("0.5", 0.5), ("0", 0.0)])
+def test_how_long(text: str | None, seconds: float) -> None:
+    assert wait_seconds({} if text is None else {"DISTBP_WAIT_SECONDS": text}) == seconds
+
+
+@pytest.mark.parametrize("text", ["-1", "nan", "inf", "1e300", "two minutes", "9" * 5000])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(UsageError, match=r"DISTBP_WAIT_SECONDS=.{1,40}: expected seconds, 120 if it is not set"):
+        wait_seconds({"DISTBP_WAIT_SECONDS": text})
+
+
+@pytest.mark.parametrize("library", ["CDLL", "PyDLL"])
+def test_a_rank_that_waits_in_c(runner: Runner, library: str) -> None:
+    """Also with Python's lock, where no thread of Python runs."""
+    result = runner.run(sys.executable, "-c", WAITING.format(library=library, seconds=0.5, wait=FOR_EVER), limit=20)
+    check_error(result, 1, "rank 0 of 2 on ", " has waited 0.5 s in MPI_Init for ranks that have not come: ")
+    assert "Thread" not in result.stderr
+    assert result.stdout == "waits\n"
+
+
+@pytest.mark.parametrize("seconds", [30, 0])
+def test_a_start_that_is_only_slow(runner: Runner, seconds: int) -> None:
+    result = runner.run(sys.executable, "-c", WAITING.format(library="PyDLL", seconds=seconds, wait=A_SECOND))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "waits\ngoes on\n", "")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_to_a_rank_that_waits_in_c(runner: Runner, name: str) -> None:
+    program = WAITING.format(library="PyDLL", seconds=0, wait=FOR_EVER)
+    process = runner.start(sys.executable, "-c", f"import signal; signal.signal(signal.{name}, print)\n{program}")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waits\n"
+    process.send_signal(signal.Signals[name])
+    result = runner.finish(process, 20)
+    assert result.returncode == -signal.SIGKILL
+    assert f"distbp: rank 0 of 2 on {os.uname().nodename} was told to end ({name}) and waits in MPI_I" in result.stderr
+
+
+def test_a_signal_that_came_while_mpi_started_is_not_lost() -> None:
+    old = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        stop = StopRequest(("USR1",))
+        elsewhere, pipe = os.pipe()
+        os.set_blocking(pipe, False)
+        before = signal.set_wakeup_fd(pipe)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        signal.set_wakeup_fd(before)
+        stop.listen()
+        assert os.read(stop.wakeup, 64) == bytes([signal.SIGUSR1])
+        assert stop() == "on request"
+    finally:
+        signal.set_wakeup_fd(-1)
+        for number, handler in old.items():
+            signal.signal(number, handler)
+        os.close(elsewhere)
+        os.close(pipe)
+
+
+@pytest.mark.one_mpi
+def test_a_wrong_limit(runner: Runner) -> None:
+    check_error(
+        runner.run(*TRAIN, ranks=2, DISTBP_WAIT_SECONDS="soon"), 2, "DISTBP_WAIT_SECONDS=soon: expected seconds"
+    )
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("other", ["sleep 30", "true", "false", "/no/such/program"])
+def test_a_rank_that_never_comes_to_mpi(runner: Runner, other: str) -> None:
+    """The mpirun of Open MPI ends the job itself, where one has failed."""
+    started = time.monotonic()
+    command = (*mpirun_command(), "-n", "1", *TRAIN, ":", "-n", "1", *other.split())
+    result = runner.run(*command, DISTBP_WAIT_SECONDS="2", limit=30)
+    assert result.returncode != 0
+    assert time.monotonic() - started < 20
+    assert not (runner.directory / "run").exists()
+    assert "Traceback" not in result.stderr
+    if "--oversubscribe" not in command or other in ("sleep 30", "true"):
+        check_error(result, result.returncode, "rank 0 of 2 on ", "in MPI_Init for ranks that have not come: one has ")
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("name", ["TERM", "INT"])
+def test_a_signal_to_mpirun_while_a_rank_waits(runner: Runner, name: str) -> None:
+    deaf = (sys.executable, "-c", f"import signal, time; signal.signal(signal.SIG{name}, print); time.sleep(40)")
+    process = runner.start(*mpirun_command(), "-n", "1", *TRAIN, ":", "-n", "1", *deaf)
+    time.sleep(2)
+    process.send_signal(signal.Signals[f"SIG{name}"])
+    assert runner.finish(process, 15).returncode != 0
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(
+    ("place", "how", "words"),
+    [
+        ("before MPI", "exit0", "in MPI_Init for ranks that have not come"),
+        ("before MPI", "SIGKILL", ""),
+        ("MPI_Init", "SIGKILL", ""),
+        ("MPI_Init", "exit0", ""),
+        ("before MPI_Finalize", "hang", "4 s for ranks that do not come to the end of theirs"),
+        ("before MPI_Finalize", "SIGKILL", ""),
+    ],
+)
+def test_a_rank_ends_at_either_end_of_mpi(runner: Runner, place: str, how: str, words: str) -> None:
+    started = time.monotonic()
+    fault = (sys.executable, str(Path(__file__).parent / "fault.py"), place, "1", how)
+    result = runner.run(*fault, *TRAIN[1:], ranks=3, limit=30, DISTBP_WAIT_SECONDS="4" if words else "25")
+    assert time.monotonic() - started < 20
+    assert result.returncode != 0 or how == "exit0"  # MPICH's mpirun takes that for an end like others
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("distbp: error: ") == bool(words), result.stderr
+    assert words in result.stderr
+    assert ("done" in result.stdout) == (place == "before MPI_Finalize")
+    if place == "before MPI_Finalize":
+        assert "last      run/checkpoint-" in result.stdout
