@@ -272,8 +272,10 @@ class Config:
     )
     threads: int = option(
         0,
-        "BLAS threads of each rank; 0: cores of the node (or of the job there) / ranks on it, or 1 with --reproducible",
+        "BLAS threads of each rank; 0: as OMP_NUM_THREADS or the like says, else cores of the node (or of the job "
+        "there) / ranks on it, or 1 with --reproducible",
         low=0,
+        below=2**16,
         may_change=True,
         group=RUN,
     )

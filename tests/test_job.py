@@ -9,14 +9,11 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from runs import Runner, check_error, configuration, resumed, train_on, write_data
 
 from distbp.errors import RunError, Stopped, UsageError
-from distbp.ranks import threads
-from distbp.ranks.communicator import OneProcess
 from distbp.ranks.job import Job, asked_end, job_of
 from distbp.training import deadline
 from distbp.training.deadline import Deadline, first_end
@@ -312,35 +309,6 @@ def test_resume_auto_on_the_command_line(tmp_path: Path, runner: Runner) -> None
     check_error(runner.distbp("train", "--resume=yes", data), 2, "--resume")
     check_error(runner.distbp("train", "--resume", "--out", "none"), 1, "no run to be found here")
     check_error(runner.distbp("train", "--out", "new", "--", "auto", "--resume"), 1, "--resume: no such file")
-
-
-def test_threads_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the cores that SLURM gave, where nothing binds a rank to them."""
-    for name in threads.VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda process: set(range(64)))
-    monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", "2(x4)")
-    assert threads.set_threads(OneProcess(), 0) == (2, "2 cores of the job for 1 rank")
-
-    class OfEight(OneProcess):
-        """All 8 ranks of this node may run on the same cores; or 4 of them, of one socket."""
-
-        def __init__(self, sockets: int) -> None:
-            self._masks = [set(range(64 // sockets)) if rank < 8 // sockets else {64} for rank in range(8)]
-
-        def node_ranks(self) -> list[int]:
-            return list(range(8))
-
-        def allgather(self, value: Any) -> list[Any]:
-            return self._masks
-
-    monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", "16")
-    for sockets in (1, 2):
-        monkeypatch.setattr(threads.os, "sched_getaffinity", lambda process, n=sockets: set(range(64 // n)))
-        assert threads.set_threads(OfEight(sockets), 0) == (2, "16 cores of the job for 8 ranks")
-    monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", "64")
-    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda process: {3})  # bound
-    assert threads.set_threads(OneProcess(), 0) == (1, "1 core for 1 rank")
 
 
 WATCHED = """

@@ -23,6 +23,7 @@ from distbp.mathematics.network import Network, initialize
 from distbp.ranks.communicator import Communicator
 from distbp.ranks.job import NO_JOB
 from distbp.ranks.memory_plan import MemoryPlan
+from distbp.ranks.threads import Threads
 from distbp.training.checkpoint import Checkpoint, Progress
 from distbp.training.phases import Phases
 from distbp.training.run import Run, optimizer_of
@@ -148,7 +149,7 @@ def make_run(comm: Communicator, task: Task, n: int, sums: int) -> Run:
         1,
         state,
         RunDirectory(config.out, dry=True),
-        (0, ""),
+        Threads(0, ""),
         task.plan,
         memory,
         Phases(),

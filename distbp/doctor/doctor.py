@@ -27,6 +27,7 @@ from distbp.data.data_file import PLUGINS
 from distbp.doctor.directory_check import check_directory
 from distbp.doctor.findings import FAIL, LEVELS, OK, WARN, Finding, merged
 from distbp.errors import DistbpError, LaunchError
+from distbp.ranks.binding import cores_of
 from distbp.ranks.communicator import Communicator, OneProcess
 from distbp.ranks.job import Job, end_of, job_of
 from distbp.ranks.launch import Launch, is_of_other_mpi
@@ -211,21 +212,24 @@ def check_communication(comm: Communicator) -> list[Finding]:
 
 def check_cores(comm: Communicator) -> list[Finding]:
     """Ranks, cores and BLAS threads of a node, and the BLAS library."""
-    threads, source = set_threads(comm, 0)
-    own = machine(threads)
-    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    chosen, cores = set_threads(comm, 0), cores_of(0)
+    threads, own = chosen.count, machine(chosen.count)
     everyone = comm.allgather((threads, cores))
     here = [everyone[rank] for rank in comm.node_ranks()]
-    available, wanted = len(set().union(*(mask for _, mask in here))), sum(count for count, _ in here)
+    available, wanted = len(frozenset().union(*(mask for _, mask in here))), sum(count for count, _ in here)
     found = [
         Finding(OK, "BLAS", f"{own['blas']}, kernels for {own['blas_kernels']}; NumPy on {own['cpu']}"),
         Finding(
             OK,
             "cores",
             f"{len(here)} rank{'s' * (len(here) > 1)} on this node, each on {len(cores)} of {os.cpu_count()} cores, "
-            f"{threads} BLAS thread{'s' * (threads > 1)} ({source})",
+            f"{threads} BLAS thread{'s' * (threads > 1)} ({chosen.source})",
         ),
     ]
+    found += [Finding(WARN, "thread setting", note.partition(" ")[2].strip()) for note in chosen.notes]
+    if chosen.idle:
+        words, _, mend = chosen.idle.rpartition(": ")
+        found.append(Finding(WARN, "idle cores", words, mend))
     if wanted > available:
         mend = "fewer ranks on a node, or fewer --threads (OMP_NUM_THREADS), or bind ranks to more cores"
         found.append(

@@ -78,7 +78,9 @@ def load(
     path = from_first(comm, lambda: find_checkpoint(checkpoint))
     found = from_first(comm, lambda: outline(path))
     config = found.config
-    set_threads(comm, 0, reproducible=config.reproducible)
+    threads = set_threads(comm, 0, reproducible=config.reproducible)
+    for line in threads.notes if comm.rank == 0 else ():
+        note(line)
     files = from_first(comm, lambda: data_files(data or config.data))
     compare_files(comm, files, note)
     budget = node_budget(comm, memory)

@@ -38,12 +38,10 @@ class ConsoleReporter:
         """The summary, and the bar."""
         config, problem, data = run.config, run.problem, run.training
         self._epochs, self._is_validated = config.epochs, run.validation is not None
-        threads, source = run.threads
-        plural = "s" if threads > 1 else ""
         kind = f"{problem.classes} classes" if problem.classes else f"{problem.network.sizes[-1]} targets"
         validation = f", {len(run.validation)} to validate ({run.validation.name})" if run.validation else ""
         files = _listed(config.data) or "the digits data set that comes with distbp"
-        self.note(f"distbp {__version__}: {run.comm.describe()} x {threads} thread{plural} ({source})")
+        self.note(f"distbp {__version__}: {run.comm.describe()} x {run.threads.describe()}")
         if run.job.id or run.job.end is not None:
             until = f"; until {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(run.job.end))}" if run.job.end else ""
             self.note(f"job       {run.job.describe() or 'this process'}{until}")

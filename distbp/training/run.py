@@ -32,7 +32,7 @@ from distbp.ranks.machine_record import differences, machine
 from distbp.ranks.memory_plan import MemoryPlan
 from distbp.ranks.same_everywhere import check_alike, compare_files
 from distbp.ranks.stop import Pulse
-from distbp.ranks.threads import set_threads
+from distbp.ranks.threads import Threads, set_threads
 from distbp.training.checkpoint import Checkpoint, Progress, history_columns
 from distbp.training.memory_plan import MemoryPlanner, Needs
 from distbp.training.phases import Phases, check_trace
@@ -56,7 +56,7 @@ class Run:
     steps_per_epoch: int
     state: Checkpoint
     directory: RunDirectory
-    threads: tuple[int, str]
+    threads: Threads
     plan: MemoryPlan
     memory: StepMemory  # that of state.vector and state.optimizer, too
     phases: Phases
@@ -108,6 +108,8 @@ def prepare(
 
     check_trace(comm, config.trace)
     threads = set_threads(comm, config.threads, reproducible=config.reproducible)
+    for line in threads.notes if comm.rank == 0 else ():
+        note(line)
     files, allow_changed = from_first(comm, partial(_files, config, is_resumed=bool(stored))), config.allow_changed_data
     config = replace(config, data=files if config.data else [])
     config = replace(config, stage_to="", time_limit=0.0, allow_changed_data=False)  # those are of this start
@@ -180,7 +182,7 @@ def prepare(
         else:
             initialize(state.parameters, network, config.seed, config.initialization)
     step_memory.fence()
-    _record_machine(comm, state, threads[0], note)
+    _record_machine(comm, state, threads.count, note)
     run = Run(
         comm,
         config,
