@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import stat
 import subprocess
@@ -184,6 +185,8 @@ def test_slurm() -> None:
     said = "SLURM job 17, restart 2, on n[1-2], by srun --mpi=pmi2, 4 cpus a node, 60 minutes left"
     assert (found.level, found.text) == (OK, said)
     assert doctor.check_slurm(job, 10000 - 60)[0].level == WARN
+    unlimited = doctor.check_slurm(Job("srun", "17", end=math.inf), 10000)[0]
+    assert (unlimited.level, unlimited.text) == (OK, "SLURM job 17, by srun, no time limit")
 
 
 def test_what_ranks_found_is_said_once() -> None:

@@ -7,6 +7,7 @@ too.
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shutil
@@ -280,6 +281,8 @@ def check_slurm(job: Job, now: float) -> list[Finding]:
     if end is None:
         mend = "--time-limit MINUTES, so that a run stops in time, or sbatch --signal=USR1@120"
         return [Finding(WARN, "SLURM", f"{said}; it does not say when the job ends, nor does squeue", mend)]
+    if end == math.inf:
+        return [Finding(OK, "SLURM", f"{said}, no time limit")]
     left = end - now
     mend = "a run stops in time for its checkpoint; ask for more (sbatch --time), or continue with --resume auto"
     said += f", {max(0.0, left) / 60:.0f} minutes left"

@@ -43,8 +43,7 @@ class ConsoleReporter:
         files = _listed(config.data) or "the digits data set that comes with distbp"
         self.note(f"distbp {__version__}: {run.comm.describe()} x {run.threads.describe()}")
         if run.job.id or run.job.end is not None:
-            until = f"; until {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(run.job.end))}" if run.job.end else ""
-            self.note(f"job       {run.job.describe() or 'this process'}{until}")
+            self.note(f"job       {run.job.describe() or 'this process'}{_until(run.job.end)}")
         self.note(f"data      {files}")
         axis = f" (axis {data.layout.axis})" if data.layout.axis else ""
         self.note(
@@ -138,3 +137,11 @@ class ConsoleReporter:
 def _listed(files: list[str]) -> str:
     shown = files if len(files) <= 4 else [*files[:2], f"… {len(files) - 3} more …", files[-1]]
     return ", ".join(shown)
+
+
+def _until(end: float | None) -> str:
+    if end is None:
+        return ""
+    if end == math.inf:
+        return "; no time limit"
+    return f"; until {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(end))}"

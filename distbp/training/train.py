@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,7 +29,7 @@ from distbp.ranks.drift import DriftGuard
 from distbp.ranks.job import NO_JOB, Job
 from distbp.ranks.stop import ON_REQUEST, Pulse, stopping_pulse
 from distbp.training.checkpoint import Progress
-from distbp.training.deadline import Deadline, first_end
+from distbp.training.deadline import Deadline, ends_of, time_of_the_first
 from distbp.training.phases import Trace
 from distbp.training.run import Run, optimizer_of, prepare
 from distbp.training.run_directory import RunDirectory
@@ -84,10 +83,9 @@ def train(
             from distbp.data.staging import Staging
 
             staging = stack.enter_context(Staging(comm, config.stage_to))
-        if comm.rank == 0 and (end := first_end(job, config.time_limit)):
-            job = replace(job, end=end[0])
-            later = partial(first_end, job, config.time_limit, again=True)
-            stop_requested = Deadline(job.started, *end, directory.save_seconds, stop_requested, later)
+        if comm.rank == 0 and (ends := ends_of(job, config.time_limit)):
+            stop_requested = Deadline(ends, directory.save_seconds, stop_requested)
+            job = replace(job, end=time_of_the_first(ends))
         elif job.id and reporter:
             reporter.note(f"note      the end of {job.name} is not known; --time-limit MINUTES sets one")
         pulse = stopping_pulse(beat, stop_requested, "the first step")
