@@ -199,7 +199,7 @@ class Config:
     )
     reproducible: bool = option(
         False,
-        "the same bits on any number of ranks (same CPU type, BLAS and --threads): see README",
+        "the same bits on any number of ranks (same CPU type, BLAS, C library and --threads): see README",
         group=TRAINING,
     )
     grain: int | str = option(

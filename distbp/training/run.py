@@ -28,7 +28,7 @@ from distbp.mathematics.network import initialize
 from distbp.mathematics.optimizers import Optimizer, make_optimizer
 from distbp.ranks.communicator import Communicator, agree, from_first, on_first, on_first_patiently
 from distbp.ranks.job import NO_JOB, Job
-from distbp.ranks.machine_record import differences, machine
+from distbp.ranks.machine_record import differences, machine, not_compared
 from distbp.ranks.memory_plan import MemoryPlan
 from distbp.ranks.same_everywhere import check_alike, compare_files
 from distbp.ranks.stop import Pulse
@@ -346,10 +346,12 @@ def _record_machine(comm: Communicator, state: Checkpoint, threads: int, note: C
         state.machines = [*state.machines, {"step": state.progress.step, **here}]
     if comm.rank > 0 or not state.config.reproducible:
         return
-    if before and before != here:
+    if before and (changed := differences(before, here)):
         note(f"warning   from here on the bits may differ from those of the run so far (since step {since}):")
-        for difference in differences(before, here):
+        for difference in changed:
             note(f"          {difference}")
+    if before and (unknown := not_compared(before, here)):
+        note(f"note      an older version began this run; what it has not recorded is not compared: {unknown}")
     other = next((rank for rank, there in enumerate(machines) if there != here), None)
     if other is not None:
         note(f"warning   the ranks are not alike, so the bits may depend on their number; rank 0, and rank {other}:")
