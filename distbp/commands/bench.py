@@ -26,6 +26,7 @@ OPTIONS = (
     "momentum",
     "nesterov",
     "weight_decay",
+    "decay_bias",
     "batch_size",
     "wire",
     "overlap",

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +23,7 @@ from distbp.gradient.step_sums import StepSums
 from distbp.mathematics.activations import Array
 from distbp.mathematics.clipping import shorten
 from distbp.mathematics.grains import sample_shares
+from distbp.mathematics.network import bias_slices
 from distbp.mathematics.schedules import Schedule
 from distbp.ranks.communicator import Communicator, on_first
 from distbp.ranks.drift import DriftGuard
@@ -137,12 +138,36 @@ def make_schedule(config: Config, steps: int) -> Schedule:
     )
 
 
-def slices_of_rank(memory: StepMemory, gradients: list[Array]) -> list[tuple[Array, Array, dict[str, Array]]]:
-    """What a rank updates, of each bucket: w, g and the optimizer's vectors."""
+@dataclass(frozen=True)
+class OwnSlice:
+    """What a rank updates of a bucket: w, g and the optimizer's vectors; `biases`: those of w that do not decay."""
+
+    w: Array
+    g: Array
+    vectors: dict[str, Array]
+    biases: list[slice]
+
+
+def slices_of_rank(memory: StepMemory, gradients: list[Array], left_out: list[slice]) -> list[OwnSlice]:
+    """What a rank updates, of each bucket; `left_out`: the slices of w that weight decay leaves alone."""
     return [
-        (memory.w[bucket.mine], g, {name: one[bucket.mine] for name, one in memory.vectors.items()})
+        OwnSlice(
+            memory.w[bucket.mine],
+            g,
+            {name: one[bucket.mine] for name, one in memory.vectors.items()},
+            [
+                slice(max(0, b.start - bucket.mine.start), b.stop - bucket.mine.start)
+                for b in left_out
+                if b.stop > bucket.mine.start and b.start < bucket.mine.stop
+            ],
+        )
         for bucket, g in zip(memory.buckets, gradients, strict=True)
     ]
+
+
+def without_decay(run: Run) -> list[slice]:
+    """The slices of w that weight decay leaves alone: with --no-decay-bias all b^l."""
+    return [] if run.config.decay_bias else bias_slices(run.problem.network)
 
 
 class _Done:
@@ -169,7 +194,7 @@ class _Training:
         self._stop_requested, self._beat, self._pulse = stop_requested, beat, pulse
         self._gradient: BatchGradient = batch_gradient(run)
         self._optimizer, self._learning_rate = optimizer_of(config), make_schedule(config, run.steps_per_epoch)
-        self._mine = slices_of_rank(run.memory, self._gradient.g)
+        self._mine = slices_of_rank(run.memory, self._gradient.g, without_decay(run))
         self._guard = DriftGuard(run.comm, state.parameters, config.drift_steps if len(run.memory.nodes) > 1 else 0)
         self._evaluation = Evaluation(run.comm, run.problem, run.validation, config.dtype) if run.validation else None
         self.why_no_best = ""  # the row whose loss is not finite
@@ -235,8 +260,8 @@ class _Training:
         else:
             self._clip()
             rate = self._learning_rate(progress.step)
-            for w, g, vectors in self._mine:
-                self._optimizer.update(w, g, vectors, rate, progress.step + 1)
+            for own in self._mine:
+                self._optimizer.update(own.w, own.g, own.vectors, rate, progress.step + 1, own.biases)
             done.add(total)
         run.memory.fence()
         run.phases.lap("update")
