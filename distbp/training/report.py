@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from distbp import __version__
 from distbp.mathematics.grains import grain_count
@@ -14,6 +14,9 @@ from distbp.training.comparison import digest
 from distbp.training.phases import shares_of
 from distbp.training.run import Run
 
+if TYPE_CHECKING:
+    from distbp.progress import Bar
+
 LINE_SECONDS = 60.0
 
 
@@ -21,7 +24,7 @@ class ConsoleReporter:
     """Lines on stdout; the bar on stderr, where that is a terminal."""
 
     def __init__(self) -> None:
-        self._bar: Any = None
+        self._bar: Bar | None = None
         self._epochs, self._is_validated = 0, False
         self._total = self._done = self._started_at = 0
         self._spoken = self._started = time.monotonic()
@@ -73,9 +76,9 @@ class ConsoleReporter:
         self._started_at = self._done
         self._spoken = self._started = time.monotonic()
         if sys.stderr.isatty():
-            from tqdm import tqdm
+            from distbp.progress import Bar
 
-            self._bar = tqdm(total=self._total, initial=self._done, unit=" samples", unit_scale=True, leave=False)
+            self._bar = Bar(total=self._total, initial=self._done, unit=" samples", unit_scale=True, leave=False)
 
     def dry_run(self, run: Run) -> None:
         """After the summary: the memory, and that this was all."""
