@@ -30,6 +30,7 @@ from distbp.doctor.findings import FAIL, LEVELS, OK, WARN, Finding, merged
 from distbp.errors import DistbpError, LaunchError
 from distbp.ranks.binding import cores_of
 from distbp.ranks.communicator import Communicator, OneProcess
+from distbp.ranks.control_groups import quotas
 from distbp.ranks.job import Job, end_of, job_of
 from distbp.ranks.launch import Launch, is_of_other_mpi
 from distbp.ranks.machine_record import machine
@@ -215,9 +216,12 @@ def check_cores(comm: Communicator) -> list[Finding]:
     """Ranks, cores and BLAS threads of a node, and the BLAS library."""
     chosen, cores = set_threads(comm, 0), cores_of(0)
     threads, own = chosen.count, machine(chosen.count)
-    everyone = comm.allgather((threads, cores))
+    everyone = comm.allgather((threads, cores, quotas()))
     here = [everyone[rank] for rank in comm.node_ranks()]
-    available, wanted = len(frozenset().union(*(mask for _, mask in here))), sum(count for count, _ in here)
+    available, wanted = len(frozenset().union(*(mask for _, mask, _ in here))), sum(count for count, *_ in here)
+    for quota in quotas():
+        if all(quota in others for _, _, others in here):  # one of all ranks of this node together
+            available = min(available, max(1, int(quota.cores)))
     found = [
         Finding(OK, "BLAS", f"{own['blas']}, kernels for {own['blas_kernels']}; NumPy on {own['cpu']}"),
         Finding(
