@@ -23,6 +23,7 @@ AUTO = "auto"
 STOP_SIGNALS = ("INT", "TERM", "USR1", "USR2", "HUP", "QUIT", "ALRM", "XCPU")
 PATHS = ("data", "stage_to", "out", "trace")
 MOST_LAYERS = 1000
+MOST_EPOCHS = 1e9  # of warm-up, or between reductions: their steps are still a number
 LARGEST = 2**53  # of whole numbers: up to here floating-point numbers have them all
 
 
@@ -169,14 +170,19 @@ class Config:
     beta2: float = option(0.999, "β₂ of adam and adamw", low=0, below=1, group=TRAINING)
     epsilon: float = option(1e-8, "ε of adam and adamw", above=0, group=TRAINING)
     weight_decay: float = option(0.0, "λ; added to the gradient as λw (adamw: shrinks w by ηλ)", low=0, group=TRAINING)
+    decay_bias: bool = option(True, "weight decay of all W and b; with --no-decay-bias of W alone", group=TRAINING)
     schedule: str = option(
         "constant",
         "the learning rate over the run; cosine ends at --epochs",
         choices=("constant", "step", "cosine"),
         group=TRAINING,
     )
-    warmup_epochs: float = option(0.0, "epochs of linear warm-up before the schedule", low=0, group=TRAINING)
-    step_epochs: float = option(10.0, "epochs between two reductions of the step schedule", above=0, group=TRAINING)
+    warmup_epochs: float = option(
+        0.0, "epochs of linear warm-up before the schedule", low=0, below=MOST_EPOCHS, group=TRAINING
+    )
+    step_epochs: float = option(
+        10.0, "epochs between two reductions of the step schedule", above=0, below=MOST_EPOCHS, group=TRAINING
+    )
     step_factor: float = option(0.1, "factor of each reduction of the step schedule", above=0, group=TRAINING)
     minimum_learning_rate: float = option(0.0, "where the cosine schedule ends", low=0, group=TRAINING)
     clip_norm: float = option(
@@ -200,7 +206,7 @@ class Config:
     )
     reproducible: bool = option(
         False,
-        "the same bits on any number of ranks (same CPU type, BLAS and --threads): see README",
+        "the same bits on any number of ranks (same CPU type, BLAS, C library and --threads): see README",
         group=TRAINING,
     )
     grain: int | str = option(
@@ -275,8 +281,10 @@ class Config:
     )
     threads: int = option(
         0,
-        "BLAS threads of each rank; 0: cores of the node (or of the job there) / ranks on it, or 1 with --reproducible",
+        "BLAS threads of each rank; 0: as OMP_NUM_THREADS or the like says, else cores of the node (or of the job "
+        "there) / ranks on it, or 1 with --reproducible",
         low=0,
+        below=2**16,
         may_change=True,
         group=RUN,
     )
@@ -381,7 +389,7 @@ def _checked(name: str, value: Any, origin: str) -> Any:
         if limits["above"] is not None and value <= limits["above"]:
             raise UsageError(f"{where}: expected more than {limits['above']}, got {shown(value)}")
         if limits["below"] is not None and value >= limits["below"]:
-            raise UsageError(f"{where}: expected less than {limits['below']}, got {shown(value)}")
+            raise UsageError(f"{where}: expected less than {limits['below']:.15g}, got {shown(value)}")
     return value
 
 
@@ -420,6 +428,8 @@ def check(config: Config) -> None:
         raise UsageError("--output-activation softmax goes with --loss cross_entropy; for mse take identity or sigmoid")
     if config.nesterov and not config.momentum:
         raise UsageError("--nesterov needs --momentum above 0, such as --momentum 0.9")
+    if not config.decay_bias and not config.weight_decay:
+        raise UsageError("--no-decay-bias needs --weight-decay above 0, such as --weight-decay 0.01")
     if config.optimizer != "sgd" and config.momentum:
         raise UsageError(f"--momentum is an option of --optimizer sgd; {config.optimizer} has --beta1")
     if config.grain != AUTO and not config.reproducible:

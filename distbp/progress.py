@@ -4,15 +4,69 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 LINE_SECONDS = 60.0
 
 
+class Bar:
+    """A bar of tqdm; without one where it cannot be drawn, as with a variable TQDM_NCOLS that is no number.
+
+    tqdm reads its variables when it is imported, when a bar is made, and when it is drawn: what goes wrong there is no
+    reason to end the work.
+    """
+
+    def __init__(self, **words: Any) -> None:
+        self._bar: Any = None
+        self._words = words
+        self._try(self._make)
+
+    def _make(self) -> None:
+        from tqdm import tqdm
+
+        class Silent(tqdm):  # type: ignore[misc]
+            """Has nothing to say when it is taken away, be it half made."""
+
+            def __del__(self) -> None:
+                with suppress(Exception):
+                    self.close()
+
+        self._bar = Silent(**self._words)
+
+    def _try(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except Exception:
+            self._bar = None
+
+    def update(self, count: int) -> None:
+        """So many more are done."""
+        if self._bar is not None:
+            self._try(lambda: self._bar.update(count))
+
+    def describe(self, text: str) -> None:
+        """The text before the bar."""
+        if self._bar is not None:
+            self._try(lambda: self._bar.set_description_str(text))
+
+    def clear(self) -> None:
+        """Makes room for a line."""
+        if self._bar is not None:
+            self._try(lambda: self._bar.clear())
+
+    def close(self) -> None:
+        """Takes it away."""
+        if self._bar is not None:
+            self._try(lambda: self._bar.close())
+            self._bar = None
+
+
 class _Progress:
     """What has a bar while it goes on, on a terminal."""
 
-    _bar: Any = None
+    _bar: Bar | None = None
 
     def close(self) -> None:
         """Takes the bar away."""
@@ -36,9 +90,7 @@ class RowProgress(_Progress):
             self.close()
             self._stage, self._of, self._rows = stage, self._rows, 0
             if sys.stderr.isatty():
-                from tqdm import tqdm
-
-                self._bar = tqdm(total=self._of or None, desc=stage, unit=" rows", unit_scale=True, leave=False)
+                self._bar = Bar(total=self._of or None, desc=stage, unit=" rows", unit_scale=True, leave=False)
         self._rows += rows
         if self._bar is not None:
             self._bar.update(rows)
@@ -59,11 +111,9 @@ class StageProgress(_Progress):
         if not self._shown:
             return
         if sys.stderr.isatty():
-            from tqdm import tqdm
-
             if self._bar is None:
-                self._bar = tqdm(bar_format="{desc} ({elapsed})", leave=False)
-            self._bar.set_description_str(stage)
+                self._bar = Bar(bar_format="{desc} ({elapsed})", leave=False)
+            self._bar.describe(stage)
         elif stage != self._stage:
             sys.stderr.write(f"{stage}\n")
         self._stage = stage

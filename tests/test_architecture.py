@@ -45,7 +45,7 @@ USERS = {
     },
     "click": {"cli", "ranks.launch", *(name for name in MODULES if re.match(r"commands\.(?!__init__)", name))},
     "threadpoolctl": {"ranks.threads", "ranks.machine_record"},
-    "tqdm": {"progress", "training.report"},
+    "tqdm": {"progress"},
     "pyarrow": {
         "prediction.parquet_predictions",
         "tables.arrow_table",

@@ -9,6 +9,7 @@ import pty
 import signal
 import struct
 import subprocess
+import sys
 import termios
 import tomllib
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from runs import Runner, check_error, write_data
+from runs import LIMIT, Runner, check_error, write_data
 
 from distbp import __version__
 from distbp.training import checkpoint
@@ -250,12 +251,15 @@ def test_help_on_a_terminal_without_sigma(runner: Runner) -> None:
     assert result.returncode == 0, result.stderr
 
 
-def test_a_progress_bar_on_a_terminal(runner: Runner, data_file: str) -> None:
+def on_a_terminal(runner: Runner, *arguments: str, **variables: str) -> str:
+    """What `distbp ARGUMENTS` shows there; it has to end well."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-    command = [os.sys.executable, "-m", "distbp", "train", data_file, "--epochs", "30"]  # type: ignore[attr-defined]
+    command = [sys.executable, "-X", "dev", "-m", "distbp", *arguments]
     with open(leader, "rb", buffering=0) as screen:
-        process = subprocess.Popen(command, cwd=runner.directory, stdout=follower, stderr=follower)
+        process = subprocess.Popen(
+            command, cwd=runner.directory, stdout=follower, stderr=follower, env={**os.environ, **variables}
+        )
         os.close(follower)
         shown = b""
         try:
@@ -263,9 +267,31 @@ def test_a_progress_bar_on_a_terminal(runner: Runner, data_file: str) -> None:
                 shown += chunk
         except OSError:  # the terminal is gone when the program ends
             pass
-        assert process.wait(60) == 0
-    assert b" samples/s]" in shown
-    assert b"epoch 30/30" in shown
+        assert process.wait(LIMIT) == 0, shown
+    return shown.decode()
+
+
+def test_a_progress_bar_on_a_terminal(runner: Runner, data_file: str) -> None:
+    shown = on_a_terminal(runner, "train", data_file, "--epochs", "30")
+    assert " samples/s]" in shown
+    assert "epoch 30/30" in shown
+
+
+@pytest.mark.parametrize("variable", ["TQDM_MININTERVAL=abc", "TQDM_NCOLS=x", "TQDM_ASCII=x", "TQDM_BAR_FORMAT={no}"])
+def test_a_bar_that_cannot_be_drawn_is_left_out(runner: Runner, data_file: str, variable: str) -> None:
+    name, _, value = variable.partition("=")
+    shown = on_a_terminal(runner, "train", data_file, "--epochs", "3", **{name: value})
+    assert "epoch 3/3" in shown
+    assert "Traceback" not in shown
+    assert "Exception ignored" not in shown
+
+
+def test_bars_of_other_commands_that_cannot_be_drawn(runner: Runner) -> None:
+    (runner.directory / "t.csv").write_text("a,b,label\n" + "1,2,0\n3,4,1\n" * 50)
+    for command in (("import", "t.csv", "--out", "t.h5", "--test-fraction", "0.2"), ("inspect", "t.h5")):
+        shown = on_a_terminal(runner, *command, TQDM_MININTERVAL="abc")
+        assert "Traceback" not in shown
+        assert "Exception ignored" not in shown
 
 
 @pytest.mark.parametrize("command", [("inspect",), ("train", "--epochs", "0")])

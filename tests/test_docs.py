@@ -14,7 +14,17 @@ from distbp.cli import cli
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 CONTEXT = click.Context(cli)
-OF_OTHERS = {"--oversubscribe", "--nodes", "--array", "--mpi", "--no-binary", "--signal", "--check", "--shm-size"}
+OF_OTHERS = {
+    "--oversubscribe",
+    "--bind-to",
+    "--nodes",
+    "--array",
+    "--mpi",
+    "--no-binary",
+    "--signal",
+    "--check",
+    "--shm-size",
+}
 
 
 def options_of(command: click.Command) -> set[str]:

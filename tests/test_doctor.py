@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import stat
 import subprocess
@@ -16,8 +17,10 @@ from runs import BIN, Runner, mpirun_command
 from distbp.doctor import directory_check, doctor
 from distbp.doctor.findings import FAIL, OK, WARN, Finding, merged
 from distbp.ranks.communicator import OneProcess
+from distbp.ranks.control_groups import Quota
 from distbp.ranks.job import Job
 from distbp.ranks.launch import Launch, is_of_other_mpi
+from distbp.ranks.threads import Threads
 from distbp.ranks.time_limit import within
 
 GROUND = ("distbp", "libraries", "MPI library", "started as", "launcher", "BLAS", "cores", "memory", "directory")
@@ -184,6 +187,20 @@ def test_slurm() -> None:
     said = "SLURM job 17, restart 2, on n[1-2], by srun --mpi=pmi2, 4 cpus a node, 60 minutes left"
     assert (found.level, found.text) == (OK, said)
     assert doctor.check_slurm(job, 10000 - 60)[0].level == WARN
+    unlimited = doctor.check_slurm(Job("srun", "17", end=math.inf), 10000)[0]
+    assert (unlimited.level, unlimited.text) == (OK, "SLURM job 17, by srun, no time limit")
+
+
+def test_a_cpu_quota_and_threads_that_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a container with one core's worth of time on a machine with more, and a variable that is no number."""
+    monkeypatch.setattr(doctor, "quotas", lambda: (Quota((1, 1), 1.5),))
+    monkeypatch.setattr(doctor, "cores_of", lambda process: frozenset(range(8)))
+    notes = ("note      OMP_NUM_THREADS='abc': expected a number",)
+    monkeypatch.setattr(doctor, "set_threads", lambda comm, asked: Threads(2, "OMP_NUM_THREADS", notes, "1 is idle: x"))
+    found = {finding.what: finding for finding in doctor.check_cores(OneProcess())}
+    assert found["thread setting"].line() == "warn thread setting OMP_NUM_THREADS='abc': expected a number"
+    assert found["idle cores"].line().split() == ["warn", "idle", "cores", "1", "is", "idle", "->", "x"]
+    assert found["oversubscribed"].text == "2 BLAS threads of 1 ranks on 1 cores"
 
 
 def test_what_ranks_found_is_said_once() -> None:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import calendar
 import csv
+import math
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from runs import Runner, check_error, configuration, resumed, train_on, write_data
 
 from distbp.errors import RunError, Stopped, UsageError
-from distbp.ranks import threads
-from distbp.ranks.communicator import OneProcess
 from distbp.ranks.job import Job, asked_end, job_of
 from distbp.training import deadline
-from distbp.training.deadline import Deadline, first_end
+from distbp.training.deadline import Deadline, End, ends_of, time_of_the_first
+from distbp.training.report import ConsoleReporter
 from distbp.training.starts import parse
 
 STEP = {"SLURM_JOB_ID": "12", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_JOB_NODELIST": "n[1-2]"}
@@ -60,6 +60,7 @@ def test_a_job_of_slurm() -> None:
     assert (job.id, job.restarts, job.nodes, job.cpus, job.end) == ("12", 3, "n[1-2]", 36, 1.8e9)
     assert job.describe() == "SLURM job 12 (task 2 of array 10), restart 3, on n[1-2], by srun --mpi=pmi2"
     assert abs(job.started - time.time()) < 60
+    assert abs(job.begun - time.monotonic()) < 60
     assert job_of({"SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "a\nb"}).nodes == ""
     assert job_of({"SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "a\udcff"}).nodes == ""
     for end in ("0", "99999999999999999999", "999999999999999999"):
@@ -83,7 +84,7 @@ def fake_squeue(directory: Path, prints: str) -> None:
     ("prints", "end"),
     [
         ("12 12 N/A 2027-01-15T08:00:00\n", 1_800_000_000),
-        ("12 12 N/A NONE\n", None),
+        ("12 12 N/A NONE\n", math.inf),
         ("12 12 N/A 2027-02-30T08:00:00\n", None),
         ("", None),
     ],
@@ -95,15 +96,13 @@ def test_slurm_is_asked_for_the_end_of_a_job(
     fake_squeue(tmp_path, prints)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("SQUEUE_STATES", "PENDING")
-    job = Job(id="12", started=1_800_000_000 - 600)
+    job = Job(id="12", started=1_800_000_000 - 600, begun=7000.0)
     assert asked_end(job) == end
-    assert first_end(job, 0) == ((end, "the time of SLURM job 12") if end else None)
-    assert first_end(job, 5) == (1_800_000_000 - 300, "--time-limit 5")
-    assert first_end(job, 20) == ((end, "the time of SLURM job 12") if end else (1_800_000_600, "--time-limit 20"))
-    told = replace(job, end=1_800_000_060)  # nobody is asked
-    assert first_end(told, 0) == (1_800_000_060, "the time of SLURM job 12")
-    assert first_end(told, 0, again=True) == (end or 1_800_000_060, "the time of SLURM job 12")
-    assert first_end(told, 20, again=True) == (end or 1_800_000_060, "the time of SLURM job 12")
+    limit, ours = "--time-limit 5", [(end, "the time of SLURM job 12")] if end else []
+    assert [(one.at, one.whose) for one in ends_of(job, 0)] == ours
+    assert [(one.at, one.whose) for one in ends_of(job, 5)] == [(7300.0, limit), *ours]
+    (told,) = ends_of(replace(job, end=1_800_000_060), 0)  # nobody is asked
+    assert (told.at, told.span, told.again()) == (1_800_000_060, 660, end)
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     assert asked_end(job) is None
 
@@ -115,7 +114,7 @@ LAST_OF_ARRAY = "14 12 2 2026-11-27T17:05:18\n13 12 1 2026-11-27T17:05:17\n12 12
 @pytest.mark.parametrize(
     ("prints", "task", "end"),
     [
-        (LAST_OF_ARRAY, "12_3", None),
+        (LAST_OF_ARRAY, "12_3", math.inf),
         (LAST_OF_ARRAY.replace("NONE", "2027-01-15T08:00:00"), "12_3", 1_800_000_000),
         (LAST_OF_ARRAY, "12_2", None),  # of the number of this job, and another task: not this one
         ("12 12 [3-5%2] 2027-01-15T08:00:00\n", "12_3", None),
@@ -130,23 +129,54 @@ def test_a_task_of_an_array_has_its_own_end(
     assert asked_end(Job(id="12", task=task)) == end
 
 
-def test_a_job_without_a_time_limit_has_no_end() -> None:
+@pytest.mark.parametrize("late", [0, 1, -30])
+def test_a_job_without_a_time_limit_has_no_end(late: int) -> None:
     """SLURM 24.11 sets an end a year after the start for it."""
     begun, year = 1_800_000_000, 365 * 86400
     environ = {"SLURM_JOB_ID": "12", "SLURM_JOB_START_TIME": f"{begun}"}
-    assert job_of({**environ, "SLURM_JOB_END_TIME": f"{begun + year}"}).end is None
+    assert job_of({**environ, "SLURM_JOB_END_TIME": f"{begun + year + late}"}).end == math.inf
     assert job_of({**environ, "SLURM_JOB_END_TIME": f"{begun + 60}"}).end == begun + 60
 
 
-def test_a_run_stops_before_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_limit_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not a day a year away, nor that nobody knows."""
+    config = configuration(write_data(tmp_path / "d.h5"), tmp_path / "run", epochs=1)
+    train_on(1, config, reporter=ConsoleReporter(), job=Job(id="12", end=math.inf))
+    said = capsys.readouterr().out
+    assert "\njob       SLURM job 12; no time limit\n" in said
+    assert "not known" not in said
+
+
+class Clocks:
+    """The clock that nobody sets, and that of the day, which somebody may."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.day = 0.0, 0.0
+        monkeypatch.setattr(deadline.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(deadline.time, "time", lambda: self.day)
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
+        self.day += seconds
+
+
+@pytest.fixture
+def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    return Clocks(monkeypatch)
+
+
+def of_job(at: float, again: Callable[[], float | None] = lambda: None) -> End:
+    return End(at, "the job", at, lambda: deadline.time.time(), again)
+
+
+def test_a_run_stops_before_the_end(clocks: Clocks) -> None:
     """Steps of 10 s, a checkpoint takes 20 s: what is needed are 3 · 20 + 2 · 10 s, and 5 % of 1000 s."""
-    clock = [0.0]
-    monkeypatch.setattr(deadline.time, "time", lambda: clock[0])
     asked = [""]
-    stop = Deadline(0.0, 1000.0, "the job", lambda: 20.0, lambda: asked[0])
+    stop = Deadline([of_job(1000.0)], lambda: 20.0, lambda: asked[0])
     said = []
-    for clock[0] in range(0, 1000, 10):
+    for _ in range(100):
         said.append(stop())
+        clocks.pass_by(10)
     first = said.index("130 s before the end of the job")
     assert first == (1000 - 130) / 10
     assert not any(said[:first])
@@ -155,35 +185,78 @@ def test_a_run_stops_before_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert stop() == "on request"
 
 
-def test_a_job_that_gets_more_time_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The controller is asked when the end is near, and at that one again."""
-    clock, ends = [0.0], [(1800.0, "the job"), (1800.0, "the job")]
-    monkeypatch.setattr(deadline.time, "time", lambda: clock[0])
-    stop = Deadline(0.0, 1000.0, "the job", lambda: 20.0, lambda: "", lambda: ends.pop(0))
-    clock[0] = 800.0
-    assert (stop(), len(ends)) == ("", 2)
-    clock[0] = 900.0
-    assert (stop(), len(ends)) == ("", 1)
-    for clock[0] in range(910, 1670, 10):
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_a_clock_that_is_set_does_not_move_the_time_limit(clocks: Clocks, jump: float) -> None:
+    """NTP at the start of a virtual machine; the limit is 10 minutes, 30 s of them spare."""
+    job = Job(started=clocks.day, begun=clocks.now)
+    stop = Deadline(ends_of(job, 10), lambda: 0.0, lambda: "")
+    clocks.pass_by(1)
+    assert not stop()
+    clocks.day += jump
+    for _ in range(566):
+        clocks.pass_by(1)
         assert not stop()
-    clock[0] = 1670.0
+    clocks.pass_by(1)  # 568 s, and 2 steps of 1 s
+    assert stop() == "32 s before the end of --time-limit 10"
+
+
+def test_the_end_of_a_job_is_a_time_of_the_day(clocks: Clocks) -> None:
+    """A clock that is put right shows how near it is; and how long a step takes is measured by the other."""
+    stop = Deadline([of_job(4600.0)], lambda: 0.0, lambda: "")
+    clocks.pass_by(10)
+    assert not stop()
+    clocks.day += 3600
+    clocks.pass_by(10)
+    assert not stop()  # 980 s are left
+    clocks.day += 900
+    clocks.pass_by(10)
+    assert stop() == "70 s before the end of the job"  # 60 s spare, and two steps of 10 s
+
+
+def test_the_nearest_of_two_ends(clocks: Clocks) -> None:
+    """Each on its clock, so that either may come first."""
+    ends = [*ends_of(Job(), 20), of_job(1800.0)]
+    assert time_of_the_first(ends) == 1200
+    stop = Deadline(ends, lambda: 0.0, lambda: "")
+    assert not stop()
+    clocks.day += 1000
+    assert time_of_the_first(ends) == 1800
+    for _ in range(6):
+        assert not stop()
+        clocks.pass_by(100)
+    assert stop() == "200 s before the end of the job"
+    assert time_of_the_first([of_job(math.inf)]) == math.inf
+
+
+def test_a_job_that_gets_more_time_goes_on(clocks: Clocks) -> None:
+    """The controller is asked when the end is near, and at that one again."""
+    ends = [1800.0, 1800.0]
+    stop = Deadline([of_job(1000.0, lambda: ends.pop(0))], lambda: 20.0, lambda: "")
+    clocks.pass_by(800)
+    assert (stop(), len(ends)) == ("", 2)
+    clocks.pass_by(100)
+    assert (stop(), len(ends)) == ("", 1)
+    for _ in range(76):
+        clocks.pass_by(10)
+        assert not stop()
+    clocks.pass_by(10)
     assert (stop(), len(ends)) == ("130 s before the end of the job", 0)
     assert stop() == "130 s before the end of the job"
 
 
-def test_one_slow_step_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-    monkeypatch.setattr(deadline.time, "time", lambda: clock[0])
-    stop = Deadline(0.0, 1000.0, "the job", lambda: 0.0, lambda: "")
-    clock[0] = 100.0
+def test_one_slow_step_is_forgotten(clocks: Clocks) -> None:
+    stop = Deadline([of_job(1000.0)], lambda: 0.0, lambda: "")
+    clocks.pass_by(100)
     assert not stop()
-    for clock[0] in range(101, 940):
+    for _ in range(101, 940):
+        clocks.pass_by(1)
         assert not stop()
-    clock[0] = 1000.0
-    stop = Deadline(0.0, 2000.0, "the job", lambda: 0.0, lambda: "")
-    for clock[0], left in ((1200, 600), (1400, 600), (1560, 440), (1600, 400)):  # several in a row are not
-        assert not stop(), left
-    clock[0] = 1650
+    clocks.pass_by(61)
+    stop = Deadline([End(2000.0, "the job", 2000.0, lambda: deadline.time.time())], lambda: 0.0, lambda: "")
+    for seconds in (200, 200, 160, 40):  # several in a row are not
+        clocks.pass_by(seconds)
+        assert not stop()
+    clocks.pass_by(50)
     assert stop() == "350 s before the end of the job"
 
 
@@ -312,35 +385,6 @@ def test_resume_auto_on_the_command_line(tmp_path: Path, runner: Runner) -> None
     check_error(runner.distbp("train", "--resume=yes", data), 2, "--resume")
     check_error(runner.distbp("train", "--resume", "--out", "none"), 1, "no run to be found here")
     check_error(runner.distbp("train", "--out", "new", "--", "auto", "--resume"), 1, "--resume: no such file")
-
-
-def test_threads_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the cores that SLURM gave, where nothing binds a rank to them."""
-    for name in threads.VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda process: set(range(64)))
-    monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", "2(x4)")
-    assert threads.set_threads(OneProcess(), 0) == (2, "2 cores of the job for 1 rank")
-
-    class OfEight(OneProcess):
-        """All 8 ranks of this node may run on the same cores; or 4 of them, of one socket."""
-
-        def __init__(self, sockets: int) -> None:
-            self._masks = [set(range(64 // sockets)) if rank < 8 // sockets else {64} for rank in range(8)]
-
-        def node_ranks(self) -> list[int]:
-            return list(range(8))
-
-        def allgather(self, value: Any) -> list[Any]:
-            return self._masks
-
-    monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", "16")
-    for sockets in (1, 2):
-        monkeypatch.setattr(threads.os, "sched_getaffinity", lambda process, n=sockets: set(range(64 // n)))
-        assert threads.set_threads(OfEight(sockets), 0) == (2, "16 cores of the job for 8 ranks")
-    monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", "64")
-    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda process: {3})  # bound
-    assert threads.set_threads(OneProcess(), 0) == (1, "1 core for 1 rank")
 
 
 WATCHED = """

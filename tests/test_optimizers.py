@@ -162,3 +162,71 @@ def test_names_and_settings_reach_the_right_rule():
     adam = {"beta1": 0.1, "beta2": 0.2, "epsilon": 0.3, "weight_decay": 0.4}
     assert make_optimizer("adam", **settings) == Adam(**adam, decoupled=False)
     assert make_optimizer("adamw", **settings) == Adam(**adam, decoupled=True)
+
+
+BIASES = [
+    slice(0, 3),
+    slice(700, 705),
+    slice(BLOCK - 4, BLOCK + 9),
+    slice(BLOCK + 9, BLOCK + 10),
+    slice(COUNT - 2, COUNT),
+]
+
+
+@every_kind
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_weight_decay_without_biases(kind, dtype):
+    """As two groups of parameters are in PyTorch, each with an optimizer of its own; bit for bit."""
+    w = first_weights().astype(dtype)
+    is_bias = np.zeros(COUNT, bool)
+    for one in BIASES:
+        is_bias[one] = True
+    name, settings = KINDS[kind]
+    groups = []
+    for chosen, decay in ((is_bias, 0.0), (~is_bias, settings.get("weight_decay", 0.0))):
+        optimizer = make_optimizer(name, **{**DEFAULTS, **settings, "weight_decay": decay})
+        groups.append((chosen, w[chosen], optimizer, optimizer.init(w[chosen])))
+    optimizer = optimizer_of(kind)
+    state = optimizer.init(w)
+    for t, g in enumerate(gradients()[:4], start=1):
+        g = g.astype(dtype)
+        for chosen, own, its_optimizer, its_state in groups:
+            its_optimizer.update(own, g[chosen], its_state, learning_rate(t), t)
+        optimizer.update(w, g, state, learning_rate(t), t, BIASES)
+    for chosen, own, _, its_state in groups:
+        np.testing.assert_array_equal(w[chosen], own)
+        for name, vector in its_state.items():
+            np.testing.assert_array_equal(state[name][chosen], vector)
+
+
+@every_kind
+def test_weight_decay_without_biases_equals_pytorch(kind):
+    torch = pytest.importorskip("torch")
+    w, cut = first_weights(), 1000
+    parts = [torch.tensor(part, requires_grad=True) for part in (w[:cut], w[cut:])]
+    rule = torch_optimizer(torch, kind, parts[0])
+    rule.add_param_group({"params": [parts[1]], "weight_decay": 0.0})
+    optimizer = optimizer_of(kind)
+    state = optimizer.init(w)
+    for t, g in enumerate(gradients(), start=1):
+        for part, its in zip(parts, (g[:cut], g[cut:]), strict=True):
+            part.grad = torch.tensor(its)
+        for group in rule.param_groups:
+            group["lr"] = learning_rate(t)
+        rule.step()
+        optimizer.update(w, g, state, learning_rate(t), t, [slice(cut, COUNT)])
+    np.testing.assert_allclose(w, torch.cat(parts).detach().numpy(), rtol=1e-10, atol=1e-10)
+
+
+@every_kind
+def test_without_biases_a_slice_is_the_slice(kind):
+    whole_w, cut = first_weights(), 702
+    sliced_w = whole_w.copy()
+    optimizer, g = optimizer_of(kind), gradients()[0]
+    optimizer.update(whole_w, g.copy(), optimizer.init(whole_w), 0.01, 1, BIASES)
+    for part in (slice(0, cut), slice(cut, COUNT)):
+        biases = [slice(max(b.start, part.start) - part.start, b.stop - part.start) for b in BIASES]
+        biases = [b for b in biases if b.stop > 0 and b.start < part.stop - part.start]
+        w = sliced_w[part]
+        optimizer_of(kind).update(w, g[part].copy(), optimizer.init(w), 0.01, 1, biases)
+    np.testing.assert_array_equal(sliced_w, whole_w)

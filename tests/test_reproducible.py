@@ -27,6 +27,7 @@ from distbp.mathematics.grains import Grains, stride
 from distbp.mathematics.network import Network, Parameters, initialize
 from distbp.ranks.communicator import Communicator, OneProcess, run_threads
 from distbp.ranks.machine_record import machine
+from distbp.ranks.threads import Threads
 from distbp.training.comparison import digest
 from distbp.training.phases import Phases, columns
 from distbp.training.run import Run
@@ -212,7 +213,7 @@ def test_mode_and_grain_belong_to_the_run(data_file: str, tmp_path: Path) -> Non
     config = configuration(data_file, tmp_path / "run", reproducible=True, epochs=1)
     run = train_on(1, config)
     assert (run.config.grain, run.config.batch_size) == (16, 7)
-    assert run.threads == (1, "--reproducible")
+    assert run.threads == Threads(1, "--reproducible")
     again = resumed(3, config, epochs=2)
     assert again.config.grain == 16
     for changes, words in (
@@ -266,6 +267,31 @@ def test_another_machine_is_told_and_recorded(data_file: str, tmp_path: Path, mo
     again = resumed(1, config, epochs=4)
     assert [one["step"] for one in again.state.machines] == [0, 8]
     assert "# blas: another 1.0" in (tmp_path / "run" / "config.toml").read_text()
+
+
+def test_another_c_library_is_told(data_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With glibc 2.41 softplus has other bits than with 2.36; an older record that did not name it is no difference."""
+    here, run = machine(1), tmp_path / "run"
+    config = configuration(data_file, run, reproducible=True, epochs=1)
+    old = {name: fact for name, fact in here.items() if name not in ("c_library", "function_bits", "distbp")}
+    monkeypatch.setattr("distbp.training.run.machine", lambda threads: old)
+    train_on(1, config)
+    monkeypatch.setattr("distbp.training.run.machine", lambda threads: here)
+    text = notes_of(config, 2, resume_with={"epochs": 2})
+    assert "bits may differ" not in text
+    words = "note      an older version began this run; what it has not recorded is not compared"
+    assert text.count(f"{words}: c library, distbp, function bits") == 1
+    monkeypatch.setattr("distbp.training.run.machine", lambda threads: {**here, "c_library": "glibc 2.99"})
+    text = notes_of(config, 1, resume_with={"epochs": 3})
+    assert f"          c library: {here['c_library']}, now glibc 2.99" in text
+    assert "older version" not in text
+    assert "# c library: glibc 2.99" in (run / "config.toml").read_text()
+    machines = resumed(1, config, epochs=4).state.machines
+    assert [(one["step"], one.get("c_library")) for one in machines] == [
+        (0, None),
+        (4, here["c_library"]),
+        (8, "glibc 2.99"),
+    ]
 
 
 def test_ranks_that_are_not_alike_are_told(data_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from runs import BIN, Runner, check_error, configuration, mpirun_command, train_
 from distbp.errors import DataError, LaunchError, UsageError
 from distbp.prediction.trained import load
 from distbp.ranks.communicator import Communicator, OneProcess, run_threads
-from distbp.ranks.same_everywhere import check_alike, check_version, compare_files
+from distbp.ranks.same_everywhere import check_alike, check_command, check_version, compare_files
 
 
 class Second(OneProcess):
@@ -31,6 +31,24 @@ def test_versions() -> None:
     with pytest.raises(LaunchError, match=r"runs distbp .*, and rank 0 distbp 9\.9; all nodes need the same") as error:
         check_version(Second("9.9"))
     assert error.value.agreed
+
+
+def test_commands() -> None:
+    run_threads(3, lambda comm: check_command(comm, "train"))
+    words = r"rank 1 \(.*\): runs distbp evaluate, and rank 0 distbp train; the ranks of a job work on one command"
+    with pytest.raises(UsageError, match=words) as error:
+        run_threads(2, lambda comm: check_command(comm, "evaluate" if comm.rank else "train"))
+    assert error.value.agreed
+
+
+@pytest.mark.mpi
+def test_two_commands_in_one_job(runner: Runner, data_file: str) -> None:
+    """mpirun takes several, with a colon between them."""
+    distbp = str(BIN / "distbp")
+    train = (*mpirun_command(), "-n", "1", distbp, "train", data_file)
+    result = runner.run(*train, ":", "-n", "1", distbp, "evaluate", "run")
+    check_error(result, 2, "runs distbp evaluate, and rank 0 distbp train")
+    assert not (runner.directory / "run").exists()
 
 
 def test_options(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The learning rate as a function of the number of updates done."""
 
-from math import cos, pi
+from math import cos, inf, pi
 
 import pytest
 
@@ -29,6 +29,11 @@ def test_step_multiplies_by_the_factor_every_so_many_updates(warmup):
     rate = schedule("step", warmup=warmup, every=3, factor=0.1)
     rates = [rate(warmup + step) for step in range(8)]
     assert rates == pytest.approx([0.4, 0.4, 0.4, 0.04, 0.04, 0.04, 0.004, 0.004])
+
+
+def test_a_factor_above_1_that_is_taken_too_often():
+    """Beyond all numbers; training finds that the parameters are not finite."""
+    assert schedule("step", every=1, factor=1e200)(2) == inf
 
 
 @pytest.mark.parametrize("warmup", [0, 20])

@@ -22,6 +22,7 @@ from distbp.files.string_heap import COLLECTION, REFERENCE, HeapDamage, StringHe
 OBJECT = struct.Struct("<H6xQ")  # number and length
 SIZE = 4096
 BASE = 512
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=60)
 
 
 class Heap:
@@ -59,7 +60,9 @@ class Heap:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(texts=st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=60), min_size=1, max_size=30))
+@given(
+    texts=st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=60), min_size=1, max_size=30)
+)
 def test_sound_heaps_are_read(texts: list[str], tmp_path: Path) -> None:
     assert Heap([text.encode() for text in texts], 2**14).read(tmp_path / "heap") == texts
 

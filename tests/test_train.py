@@ -14,6 +14,7 @@ from runs import StopAt, configuration, resumed, train_on, write_data
 
 from distbp.config import Config
 from distbp.errors import DataError, DivergedError, RunError, Stopped, UsageError
+from distbp.ranks.threads import Threads
 from distbp.training import checkpoint
 from distbp.training.phases import columns
 from distbp.training.run_directory import RunDirectory
@@ -218,9 +219,45 @@ def test_resume_keeps_what_is_damaged(data_file: str, tmp_path: Path) -> None:
 def test_resume_with_the_options_the_run_was_started_with(data_file: str, tmp_path: Path) -> None:
     started = dict(optimizer="sgd", momentum=0.5, loss="auto", output_activation="auto", validation_split="auto")
     config = configuration(data_file, tmp_path / "run", threads=1, epochs=1, **started)
-    assert train_on(1, config).threads == (1, "--threads")
+    assert train_on(1, config).threads == Threads(1, "--threads")
     again = train_on(1, Config(out=config.out), resume_with={**started, "epochs": 2})
-    assert again.threads == (1, "--threads")
+    assert again.threads == Threads(1, "--threads")
     assert again.state.progress.epoch == 2
     with pytest.raises(UsageError, match="--epochs 1: the run has done 2 already"):
         train_on(1, Config(out=config.out), resume_with={"epochs": 1})
+
+
+DECAY = dict(weight_decay=0.3, learning_rate=0.05, batch_size="all", epochs=2, hidden=[6, 5])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize(("ranks", "nodes", "reproducible"), [(1, 1, False), (3, 2, False), (2, 1, True)])
+def test_biases_that_do_not_decay(
+    data_file: str, tmp_path: Path, optimizer: str, ranks: int, nodes: int, reproducible: bool
+) -> None:
+    """b is 0 at first, so the first step is the same with and without; the second differs by η λ b alone."""
+    words = dict(DECAY, optimizer=optimizer, reproducible=reproducible)
+    runs = [
+        train_on(ranks, configuration(data_file, tmp_path / f"{decay}", decay_bias=decay, **words), nodes)
+        for decay in (True, False)
+    ]
+    first = [checkpoint.read(tmp_path / f"{decay}" / "checkpoint-0000000001.h5") for decay in (True, False)]
+    np.testing.assert_array_equal(first[0].vector, first[1].vector)
+    (decayed, kept), before = (run.state.parameters for run in runs), first[0].parameters
+    for l in (2, 3, 4):
+        np.testing.assert_array_equal(kept.W[l], decayed.W[l])
+        assert np.abs(before.b[l]).max() > 1e-3
+        np.testing.assert_allclose(kept.b[l] - decayed.b[l], 0.05 * 0.3 * before.b[l], rtol=1e-9, atol=1e-15)
+
+
+def test_biases_that_do_not_decay_belong_to_the_run(data_file: str, tmp_path: Path) -> None:
+    words = dict(DECAY, batch_size=7, decay_bias=False)
+    whole = train_on(2, configuration(data_file, tmp_path / "whole", **words))
+    cut = configuration(data_file, tmp_path / "cut", **{**words, "epochs": 1})
+    train_on(2, cut)
+    assert "decay_bias = false" in (tmp_path / "cut" / "config.toml").read_text()
+    np.testing.assert_array_equal(resumed(2, cut, epochs=2).state.vector, whole.state.vector)
+    with pytest.raises(UsageError, match="--decay-bias: the run has False, given was True"):
+        resumed(1, cut, epochs=3, decay_bias=True)
+    with pytest.raises(UsageError, match="--no-decay-bias needs --weight-decay above 0"):
+        configuration(data_file, "x", decay_bias=False)

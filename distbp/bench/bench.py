@@ -146,7 +146,7 @@ def _on_some(
     workers, found, failure = comm.split(int(works)), None, None
     if works:
         try:
-            threads, _ = set_threads(workers, task.config.threads, reproducible=task.config.reproducible)
+            threads = set_threads(workers, task.config.threads, reproducible=task.config.reproducible).count
             words = f"measuring {len(workers.node_ranks())} x {threads} (ranks x threads)"
             found = measure(workers, task, threads, predicted, seconds, pulse, partial(progress, words))
         except DistbpError as error:

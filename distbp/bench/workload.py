@@ -23,11 +23,13 @@ from distbp.mathematics.network import Network, initialize
 from distbp.ranks.communicator import Communicator
 from distbp.ranks.job import NO_JOB
 from distbp.ranks.memory_plan import MemoryPlan
+from distbp.ranks.threads import Threads
 from distbp.training.checkpoint import Checkpoint, Progress
+from distbp.training.own_slices import slices_of_rank, without_decay
 from distbp.training.phases import Phases
 from distbp.training.run import Run, optimizer_of
 from distbp.training.run_directory import RunDirectory
-from distbp.training.train import make_schedule, slices_of_rank
+from distbp.training.train import make_schedule
 
 DATA_BYTES = 128 * 2**20  # of random samples, at most: more than caches hold, as data sets are
 MOST_ROWS = 2**18  # of narrow ones
@@ -148,7 +150,7 @@ def make_run(comm: Communicator, task: Task, n: int, sums: int) -> Run:
         1,
         state,
         RunDirectory(config.out, dry=True),
-        (0, ""),
+        Threads(0, ""),
         task.plan,
         memory,
         Phases(),
@@ -162,7 +164,7 @@ class Steps:
 
     def __init__(self, run: Run, order: NDArray[np.int64]) -> None:
         self._run, self._gradient, self._optimizer = run, batch_gradient(run), optimizer_of(run.config)
-        self._mine = slices_of_rank(run.memory, self._gradient.g)
+        self._mine = slices_of_rank(run.memory, self._gradient.g, without_decay(run.config, run.problem.network))
         self._order = order if run.batch_size <= len(order) else np.resize(order, run.batch_size)
         self._rate, self._sums, self._done = make_schedule(run.config, 1), StepSums(run.comm, 0.0, 0.0), 0
 
@@ -173,8 +175,8 @@ class Steps:
         total = self._gradient(self._order[start : start + n], stop=False, save=False)
         if not total.flaw and isfinite(self._run.memory.square):
             rate = self._rate(self._done)
-            for w, g, vectors in self._mine:
-                self._optimizer.update(w, g, vectors, rate, self._done)
+            for own in self._mine:
+                self._optimizer.update(own.w, own.g, own.vectors, rate, self._done, own.biases)
             self._sums.add(total.loss, total.metric)
         self._run.memory.fence()
         self._run.phases.lap("update")

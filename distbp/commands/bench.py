@@ -26,6 +26,7 @@ OPTIONS = (
     "momentum",
     "nesterov",
     "weight_decay",
+    "decay_bias",
     "batch_size",
     "wire",
     "overlap",
@@ -49,20 +50,22 @@ OPTIONS = (
 @click.option(
     "--outputs", type=click.IntRange(1), help="n_F, of a network without DATA: classes, or targets of --loss mse"
 )
-@click.option("--nodes", type=click.IntRange(1), default=64, show_default=True, help="the most nodes to predict for")
+@click.option(
+    "--nodes", type=click.IntRange(1, 2**20), default=64, show_default=True, help="the most nodes to predict for"
+)
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=click.FloatRange(0, 86400, min_open=True),
     default=20.0,
     show_default=True,
     help="time to measure in, about; long steps take longer",
 )
 @click.option(
     "--link-latency",
-    type=click.FloatRange(0),
+    type=click.FloatRange(0, 1e9),
     help="µs of a message between two nodes, with --link-bandwidth: for a network other than the measured one",
 )
-@click.option("--link-bandwidth", type=click.FloatRange(0, min_open=True), help="Gbit/s of the link of a node")
+@click.option("--link-bandwidth", type=click.FloatRange(0, 1e9, min_open=True), help="Gbit/s of the link of a node")
 @click.option("--out", type=click.Path(path_type=Path), help="chart to write, PNG; needs distbp[plot]")
 @click.option("--overwrite", is_flag=True, help="replace the chart if it exists")
 @config_options(*OPTIONS)

@@ -7,6 +7,7 @@ too.
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shutil
@@ -27,8 +28,10 @@ from distbp.data.data_file import PLUGINS
 from distbp.doctor.directory_check import check_directory
 from distbp.doctor.findings import FAIL, LEVELS, OK, WARN, Finding, merged
 from distbp.errors import DistbpError, LaunchError, NodeError
+from distbp.ranks.binding import cores_of
 from distbp.ranks.both_mpis import how_to_load
 from distbp.ranks.communicator import Communicator, OneProcess
+from distbp.ranks.control_groups import quotas
 from distbp.ranks.job import Job, end_of, job_of
 from distbp.ranks.launch import Launch, is_of_other_mpi
 from distbp.ranks.machine_record import machine
@@ -226,21 +229,27 @@ def check_communication(comm: Communicator) -> list[Finding]:
 
 def check_cores(comm: Communicator) -> list[Finding]:
     """Ranks, cores and BLAS threads of a node, and the BLAS library."""
-    threads, source = set_threads(comm, 0)
-    own = machine(threads)
-    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    everyone = comm.allgather((threads, cores))
+    chosen, cores = set_threads(comm, 0), cores_of(0)
+    threads, own = chosen.count, machine(chosen.count)
+    everyone = comm.allgather((threads, cores, quotas()))
     here = [everyone[rank] for rank in comm.node_ranks()]
-    available, wanted = len(set().union(*(mask for _, mask in here))), sum(count for count, _ in here)
+    available, wanted = len(frozenset().union(*(mask for _, mask, _ in here))), sum(count for count, *_ in here)
+    for quota in quotas():
+        if all(quota in others for _, _, others in here):  # one of all ranks of this node together
+            available = min(available, max(1, int(quota.cores)))
     found = [
         Finding(OK, "BLAS", f"{own['blas']}, kernels for {own['blas_kernels']}; NumPy on {own['cpu']}"),
         Finding(
             OK,
             "cores",
             f"{len(here)} rank{'s' * (len(here) > 1)} on this node, each on {len(cores)} of {os.cpu_count()} cores, "
-            f"{threads} BLAS thread{'s' * (threads > 1)} ({source})",
+            f"{threads} BLAS thread{'s' * (threads > 1)} ({chosen.source})",
         ),
     ]
+    found += [Finding(WARN, "thread setting", note.partition(" ")[2].strip()) for note in chosen.notes]
+    if chosen.idle:
+        words, _, mend = chosen.idle.rpartition(": ")
+        found.append(Finding(WARN, "idle cores", words, mend))
     if wanted > available:
         mend = "fewer ranks on a node, or fewer --threads (OMP_NUM_THREADS), or bind ranks to more cores"
         found.append(
@@ -291,6 +300,8 @@ def check_slurm(job: Job, now: float) -> list[Finding]:
     if end is None:
         mend = "--time-limit MINUTES, so that a run stops in time, or sbatch --signal=USR1@120"
         return [Finding(WARN, "SLURM", f"{said}; it does not say when the job ends, nor does squeue", mend)]
+    if end == math.inf:
+        return [Finding(OK, "SLURM", f"{said}, no time limit")]
     left = end - now
     mend = "a run stops in time for its checkpoint; ask for more (sbatch --time), or continue with --resume auto"
     said += f", {max(0.0, left) / 60:.0f} minutes left"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,12 @@ from typing import Any
 class ForgivingFile(io.RawIOBase):
     """For reading and writing: a file that must not be there before, or the descriptor of an open one, a copy of it.
 
-    `check` and `close` raise the OSError that was kept.
+    `check` and `close` raise the OSError that was kept.  One that nobody has closed ends in silence: who left it has
+    an error of their own, and Python 3.13 prints what a finalizer raises.
     """
+
+    _descriptor = -1  # where the file could not be opened
+    _error: OSError | None = None
 
     def __init__(self, file: Path | int) -> None:
         if isinstance(file, int):
@@ -24,7 +29,6 @@ class ForgivingFile(io.RawIOBase):
         else:
             self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # no link is followed
         self._position = 0
-        self._error: OSError | None = None
 
     def readable(self) -> bool:
         """HDF5 reads what it has written."""
@@ -87,10 +91,16 @@ class ForgivingFile(io.RawIOBase):
             return
         super().close()
         try:
-            os.close(self._descriptor)
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
         except OSError as error:  # NFS may tell of a full disk only now
             self._keep(error)
         self.check()
+
+    def __del__(self) -> None:
+        """Closes what nobody has closed."""
+        with suppress(OSError):
+            self.close()
 
     def check(self) -> None:
         """Raises OSError, if anything went wrong so far."""

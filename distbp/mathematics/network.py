@@ -79,6 +79,16 @@ class Parameters:
         return cls(network, aligned_zeros(network.parameter_count, dtype))
 
 
+def bias_slices(network: Network) -> list[slice]:
+    """Where the b^l are in the vector of all parameters."""
+    n, found, start = network.sizes, [], 0
+    for l in range(2, network.F + 1):
+        end = start + n[l] * n[l - 1]
+        start = end + n[l]
+        found.append(slice(end, start))
+    return found
+
+
 def initialize(parameters: Parameters, network: Network, seed: int, rule: str = "auto") -> None:
     """Draws the first W^l and sets b^l = 0.  They depend on the seed alone, not on ranks or dtype.
 

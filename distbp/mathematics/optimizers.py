@@ -4,6 +4,7 @@
     optimizer.update(w, g, state, learning_rate, t)  w and state change in place; t = 1, 2, … counts the updates
 
 g = ∂L_B/∂w is overwritten.  Every element is updated by itself, so an update of a slice is the slice of the update.
+Weight decay leaves out what is in `biases`, slices of w in order: all b^l where only W^l is to be kept small.
 The work is done in blocks that stay in the cache, with `scratch` as the only extra memory.
 
     after = optimizer.reach(largest, g, learning_rate, t)
@@ -13,7 +14,7 @@ says beforehand, from numbers alone, how large w and the state may become: see `
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, sqrt
 from typing import Protocol
@@ -40,7 +41,9 @@ class Optimizer(Protocol):
     def init(self, w: Array) -> State:
         """The state before the first update."""
 
-    def update(self, w: Array, g: Array, state: State, learning_rate: float, t: int) -> None:
+    def update(
+        self, w: Array, g: Array, state: State, learning_rate: float, t: int, biases: Sequence[slice] = ()
+    ) -> None:
         """One update of w, in place."""
 
     def reach(self, largest: Mapping[str, float], g: float, learning_rate: float, t: int) -> dict[str, float]:
@@ -72,14 +75,17 @@ class SGD:
         """v = 0, where there is momentum."""
         return {name: np.zeros_like(w) for name in self.vectors}
 
-    def update(self, w: Array, g: Array, state: State, learning_rate: float, t: int) -> None:
+    def update(
+        self, w: Array, g: Array, state: State, learning_rate: float, t: int, biases: Sequence[slice] = ()
+    ) -> None:
         """One update of w, in place."""
         self._scratch = _scratch(self._scratch, w)
         for i in _blocks(w):
             w_, g_, s = w[i], g[i], self._scratch[: len(w[i])]
             if self.weight_decay:
-                np.multiply(w_, self.weight_decay, out=s)
-                g_ += s
+                for j in _without(biases, i):
+                    np.multiply(w_[j], self.weight_decay, out=s[j])
+                    g_[j] += s[j]
             if self.momentum:
                 v = state["v"][i]
                 v *= self.momentum
@@ -124,18 +130,21 @@ class Adam:
         """m = v = 0"""
         return {name: np.zeros_like(w) for name in self.vectors}
 
-    def update(self, w: Array, g: Array, state: State, learning_rate: float, t: int) -> None:
+    def update(
+        self, w: Array, g: Array, state: State, learning_rate: float, t: int, biases: Sequence[slice] = ()
+    ) -> None:
         """One update of w, in place."""
         self._scratch = _scratch(self._scratch, w)
         step_size = learning_rate / (1.0 - self.beta1**t)
         root = sqrt(1.0 - self.beta2**t)
         for i in _blocks(w):
             w_, g_, m, v, s = w[i], g[i], state["m"][i], state["v"][i], self._scratch[: len(w[i])]
-            if self.weight_decay and self.decoupled:
-                w_ *= 1.0 - learning_rate * self.weight_decay
-            elif self.weight_decay:
-                np.multiply(w_, self.weight_decay, out=s)
-                g_ += s
+            for j in _without(biases, i) if self.weight_decay else ():
+                if self.decoupled:
+                    w_[j] *= 1.0 - learning_rate * self.weight_decay
+                else:
+                    np.multiply(w_[j], self.weight_decay, out=s[j])
+                    g_[j] += s[j]
             m *= self.beta1
             np.multiply(g_, 1.0 - self.beta1, out=s)
             m += s
@@ -177,6 +186,18 @@ def make_optimizer(
 def _blocks(w: Array) -> Iterator[slice]:
     for start in range(0, len(w), BLOCK):
         yield slice(start, start + BLOCK)
+
+
+def _without(left_out: Sequence[slice], block: slice) -> Iterator[slice]:
+    """The parts of a block that are in none of these slices, counted from its start."""
+    start = block.start
+    for one in left_out:
+        if one.stop > start and one.start < block.stop:
+            if one.start > start:
+                yield slice(start - block.start, one.start - block.start)
+            start = one.stop
+    if start < block.stop:
+        yield slice(start - block.start, block.stop - block.start)
 
 
 def _scratch(scratch: Array | None, w: Array) -> Array:

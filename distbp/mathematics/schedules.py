@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import cos, pi
+from math import cos, inf, pi
 
 LARGEST = 1.7976931348623157e308  # float64
 
@@ -37,7 +37,10 @@ class Schedule:
         if step < self.warmup:
             return self.base * (step + 1) / self.warmup
         if self.name == "step":
-            return float(self.base * self.factor ** ((step - self.warmup) // self.every))
+            try:
+                return float(self.base * self.factor ** ((step - self.warmup) // self.every))
+            except OverflowError:  # of a factor above 1
+                return inf
         if self.name == "cosine":
             done = min(1.0, (step - self.warmup) / max(1, self.total - self.warmup))
             return self.minimum + 0.5 * (self.base - self.minimum) * (1.0 + cos(pi * done))

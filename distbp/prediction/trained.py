@@ -83,7 +83,9 @@ def load(
     found = comm.broadcast(on_first_patiently(comm, partial(patiently, lambda: outline(path)), reading))
     assert found is not None
     config = found.config
-    set_threads(comm, 0, reproducible=config.reproducible)
+    threads = set_threads(comm, 0, reproducible=config.reproducible)
+    for line in threads.notes if comm.rank == 0 else ():
+        note(line)
     files = from_first(comm, lambda: data_files(data or config.data))
     compare_files(comm, files, note)
     budget = node_budget(comm, memory)

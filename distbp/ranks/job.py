@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
@@ -14,6 +15,7 @@ EARLIEST, LATEST = 1e9, 1e11  # seconds since 1970 that may be the end of a job:
 ASK_SECONDS = 20.0  # for an answer of SLURM's controller, which may have much to do
 FIELDS_ASKED = "%A %F %K %e"  # JobId, ArrayJobId (the same without an array), ArrayTaskId, EndTime (NONE: no limit)
 NO_LIMIT_SECONDS = 365 * 86400  # of a job without a time limit, where SLURM names an end for it all the same
+ABOUT = 60  # seconds: a job that was held up a moment
 OPEN_MPI, HYDRA = "mpirun of Open MPI", "mpiexec (Hydra)"
 
 
@@ -27,8 +29,9 @@ class Job:
     restarts: int = 0  # how often SLURM has requeued it
     nodes: str = ""  # n[1-4]
     cpus: int | None = None  # of this job on each of its nodes, on the smallest of them; None: all
-    end: float | None = None  # seconds since 1970; None: not known
-    started: float = 0.0  # when this process asked
+    end: float | None = None  # seconds since 1970; None: not known; inf: there is no limit
+    started: float = 0.0  # when this process asked: seconds since 1970,
+    begun: float = 0.0  # and by the clock that nobody sets (time.monotonic)
 
     @property
     def name(self) -> str:
@@ -60,15 +63,16 @@ def job_of(environ: Mapping[str, str]) -> Job:
         _fewest_cpus(environ.get("SLURM_JOB_CPUS_PER_NODE", "")),
         _end(environ),
         time.time(),
+        time.monotonic(),
     )
 
 
 def _end(environ: Mapping[str, str]) -> float | None:
-    """What SLURM 23 and later say; None for the end that stands there for a job without a time limit."""
+    """What SLURM 23 and later say; where there is no time limit they name a day a year after the start."""
     begun, end = (_number(environ.get(f"SLURM_JOB_{name}_TIME", "")) for name in ("START", "END"))
-    if not end or not EARLIEST < end < LATEST or (begun and end - begun == NO_LIMIT_SECONDS):
+    if not end or not EARLIEST < end < LATEST:
         return None
-    return end
+    return math.inf if begun and abs(end - begun - NO_LIMIT_SECONDS) <= ABOUT else end
 
 
 def _text(environ: Mapping[str, str], name: str) -> str:
@@ -100,12 +104,12 @@ def _fewest_cpus(text: str) -> int | None:
 
 
 def end_of(job: Job) -> float | None:
-    """When it ends, in seconds since 1970, as it was told or as its controller says; None where nobody says."""
+    """When it ends, as it was told or as its controller says: see `Job.end`."""
     return asked_end(job) if job.end is None else job.end
 
 
 def asked_end(job: Job, environ: Mapping[str, str] = os.environ, seconds: float = ASK_SECONDS) -> float | None:
-    """The end of a job, from SLURM's controller; None where it does not say, or not within so many seconds.
+    """The end of a job, from SLURM's controller; inf: there is none; None: it does not say, or not in so many seconds.
 
     One question to the controller: for one rank.  Asked for are fields that hold numbers and times only: the output of
     `scontrol show job` has names and comments in it too, in which a user may write anything, and lines of other tasks.
@@ -130,8 +134,10 @@ def asked_end(job: Job, environ: Mapping[str, str] = os.environ, seconds: float 
 def _end_told(job: Job, answer: str) -> float | None:
     """The end in the line of this job and task; lines of an array's other tasks may be there, too."""
     for line in answer.splitlines():
-        found = re.fullmatch(r"(\d+) (\d+) (\S+) (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)", line.strip())
+        found = re.fullmatch(r"(\d+) (\d+) (\S+) (NONE|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)", line.strip())
         if found and found[1] == job.id and job.task in ("", f"{found[2]}_{found[3]}"):
+            if found[4] == "NONE":
+                return math.inf
             with suppress(ValueError):  # a day that is in no calendar
                 return datetime.fromisoformat(found[4]).replace(tzinfo=UTC).timestamp()
     return None

@@ -65,6 +65,7 @@ class Launch:
         self.launched = self.size != 1 and (by is not None or self.source is not None)
         self.rank = int(environ.get(by, "0")) if by else 0
         self.alone = "" if by or self.source else _why_alone(environ)  # why one process may not be what was meant
+        self.command = ""  # of distbp, once it is known
         self.comm: Communicator | None = None
         self._wait_seconds = WAIT_SECONDS
         self._watch: StartWatch | None = None
@@ -137,9 +138,10 @@ class Launch:
 
         agree(self.comm, raise_failure)
         if self.comm.size > 1:
-            from distbp.ranks.same_everywhere import check_version
+            from distbp.ranks.same_everywhere import check_command, check_version
 
             check_version(self.comm)
+            check_command(self.comm, self.command)
 
     def only_first(self) -> bool:
         """For commands that need one process only: False on all ranks but the first, which goes on alone."""

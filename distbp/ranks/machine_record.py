@@ -1,12 +1,16 @@
-"""What the bits of a result depend on besides configuration and data: CPU, BLAS, NumPy, and threads of each rank."""
+"""What the bits of a result depend on besides configuration and data: distbp, CPU, BLAS, NumPy, C library, threads."""
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from distbp import __version__
+from distbp.ranks.function_bits import function_bits
 
 Machine = dict[str, str | int]
 
@@ -23,8 +27,21 @@ def machine(threads: int) -> Machine:
         "blas": blas or "unknown",
         "blas_kernels": ", ".join(str(pool.get("architecture", "unknown")) for pool in pools) or "unknown",
         "numpy": np.__version__,
+        "c_library": _c_library(),
+        "function_bits": function_bits(),
+        "distbp": __version__,
         "threads": threads,
     }
+
+
+def _c_library() -> str:
+    """glibc 2.36"""
+    try:
+        version = os.confstr("CS_GNU_LIBC_VERSION")
+    except (AttributeError, ValueError, OSError):  # of another one
+        version = None
+    other = f"{platform.system()} {platform.mac_ver()[0] or platform.release()}"
+    return version or " ".join(filter(None, platform.libc_ver())) or other
 
 
 def _cpu() -> str:
@@ -45,9 +62,14 @@ def _instruction_sets() -> list[str]:
 
 
 def differences(before: Machine, now: Machine) -> list[str]:
-    """'cpu: AMD EPYC 7763, now Intel Xeon', for each thing that differs."""
+    """'cpu: AMD EPYC 7763, now Intel Xeon', for each thing that differs from what is known of before."""
     return [
-        f"{name.replace('_', ' ')}: {before.get(name, 'unknown')}, now {now.get(name, 'unknown')}"
-        for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name)
+        f"{name.replace('_', ' ')}: {fact}, now {now.get(name, 'unknown')}"
+        for name, fact in sorted(before.items())
+        if fact != now.get(name)
     ]
+
+
+def not_compared(before: Machine, now: Machine) -> str:
+    """c library, distbp: what an older version has not recorded."""
+    return ", ".join(name.replace("_", " ") for name in sorted(now.keys() - before.keys()))

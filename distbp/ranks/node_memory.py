@@ -6,6 +6,8 @@ import resource
 import sys
 from pathlib import Path
 
+from distbp.ranks.control_groups import groups
+
 NO_LIMIT = 2**62
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
@@ -40,28 +42,14 @@ def _said_by_kernel(path: str, name: str) -> int | None:
 def _left_in_groups() -> list[int]:
     """Limit minus use of each control group above this process (versions 2 and 1)."""
     left = [NO_LIMIT]
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return left
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers not in ("", "memory") and "memory" not in controllers.split(","):
-            continue
-        version = 1 if controllers else 2
-        top = Path("/sys/fs/cgroup/memory" if version == 1 else "/sys/fs/cgroup")
+    for version, group in groups("memory"):
         names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if version == 1 else ("memory.max", "memory.current")
-        group = top / path.lstrip("/")
-        while True:
-            try:
-                limit, used = ((group / name).read_text().strip() for name in names)
-                if limit != "max":
-                    left.append(max(0, int(limit) - int(used) + _reclaimable(group)))
-            except (OSError, ValueError):
-                pass
-            if group == top or top not in group.parents:
-                break
-            group = group.parent
+        try:
+            limit, used = ((group / name).read_text().strip() for name in names)
+            if limit != "max":
+                left.append(max(0, int(limit) - int(used) + _reclaimable(group)))
+        except (OSError, ValueError):
+            pass
     return left
 
 

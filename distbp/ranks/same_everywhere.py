@@ -25,6 +25,20 @@ def check_version(comm: Communicator) -> None:
     agree(comm, check)
 
 
+def check_command(comm: Communicator, own: str) -> None:
+    """Raises UsageError, agreed, where another rank runs another command: mpirun … distbp train : … distbp evaluate."""
+    first = comm.broadcast(own)
+
+    def check() -> None:
+        if own != first:
+            raise UsageError(
+                f"runs distbp {own}, and rank 0 distbp {first}; the ranks of a job work on one command: start each "
+                "with an mpirun of its own"
+            )
+
+    agree(comm, check)
+
+
 def check_alike(comm: Communicator, config: Config, resume_with: Mapping[str, Any] | None) -> None:
     """Raises UsageError, agreed, where another rank was given other options, or has another configuration file."""
     own = {"resume": resume_with is not None, **as_dict(config), **(resume_with or {})}

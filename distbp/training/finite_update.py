@@ -21,24 +21,22 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from distbp.gradient.step_memory import StepMemory
-from distbp.mathematics.activations import Array
 from distbp.mathematics.clipping import BLOCK
 from distbp.mathematics.network import Network
 from distbp.mathematics.optimizers import Optimizer
 from distbp.ranks.communicator import Communicator
+from distbp.training.own_slices import OwnSlice, within
 
 NEAR = 0.25  # of the largest number that a type has: bounds below it are far enough
 ROUNDED = 1.01  # a length that was added up in float32 may be a little short
 VANISHED = 1e-18  # numbers below may have a square of 0 in float32
-
-Slice = tuple[Array, Array, dict[str, Array]]
 
 
 class FiniteUpdate:
     """Of the updates of one rank, whose slices of w, g and the optimizer's vectors are `mine`."""
 
     def __init__(
-        self, comm: Communicator, memory: StepMemory, network: Network, optimizer: Optimizer, mine: Sequence[Slice]
+        self, comm: Communicator, memory: StepMemory, network: Network, optimizer: Optimizer, mine: Sequence[OwnSlice]
     ) -> None:
         self._comm, self._memory, self._network, self._optimizer, self._mine = comm, memory, network, optimizer, mine
         self._most = NEAR * float(np.finfo(memory.w.dtype).max)
@@ -87,17 +85,18 @@ class FiniteUpdate:
 
     def _first_not_finite(self, learning_rate: float, t: int) -> tuple[int, str, float] | None:
         """The index in w, what is not finite there, and the gradient."""
-        for bucket, (w, g, vectors) in zip(self._memory.buckets, self._mine, strict=True):
-            for first in range(0, len(w), BLOCK):
-                block = slice(first, first + BLOCK)
-                copies = {name: one[block].copy() for name, one in vectors.items()}
-                new = w[block].copy()
-                self._optimizer.update(new, g[block].copy(), copies, learning_rate, t)
+        for bucket, own in zip(self._memory.buckets, self._mine, strict=True):
+            for first in range(0, len(own.w), BLOCK):
+                block = slice(first, min(first + BLOCK, len(own.w)))
+                copies = {name: one[block].copy() for name, one in own.vectors.items()}
+                new = own.w[block].copy()
+                biases = within(own.biases, block)
+                self._optimizer.update(new, own.g[block].copy(), copies, learning_rate, t, biases)
                 for name, one in {**copies, "w": new}.items():
                     bad = ~np.isfinite(one)
                     if bad.any():
                         i = first + int(bad.argmax())
-                        return bucket.mine.start + i, name, float(g[i])
+                        return bucket.mine.start + i, name, float(own.g[i])
         return None
 
     def _place(self, index: int) -> tuple[int, str]:

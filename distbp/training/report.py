@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from distbp import __version__
 from distbp.counted import counted
@@ -15,6 +15,9 @@ from distbp.training.comparison import digest
 from distbp.training.phases import shares_of
 from distbp.training.run import Run
 
+if TYPE_CHECKING:
+    from distbp.progress import Bar
+
 LINE_SECONDS = 60.0
 
 
@@ -22,7 +25,7 @@ class ConsoleReporter:
     """Lines on stdout; the bar on stderr, where that is a terminal."""
 
     def __init__(self) -> None:
-        self._bar: Any = None
+        self._bar: Bar | None = None
         self._epochs, self._is_validated = 0, False
         self._total = self._done = self._started_at = 0
         self._spoken = self._started = time.monotonic()
@@ -39,15 +42,13 @@ class ConsoleReporter:
         """The summary, and the bar."""
         config, problem, data = run.config, run.problem, run.training
         self._epochs, self._is_validated = config.epochs, run.validation is not None
-        threads, source = run.threads
         outputs = problem.network.sizes[-1]
         kind = counted(problem.classes, "class", "classes") if problem.classes else counted(outputs, "target")
         validation = f", {len(run.validation)} to validate ({run.validation.name})" if run.validation else ""
         files = _listed(config.data) or "the digits data set that comes with distbp"
-        self.note(f"distbp {__version__}: {run.comm.describe()} x {counted(threads, 'thread')} ({source})")
+        self.note(f"distbp {__version__}: {run.comm.describe()} x {run.threads.describe()}")
         if run.job.id or run.job.end is not None:
-            until = f"; until {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(run.job.end))}" if run.job.end else ""
-            self.note(f"job       {run.job.describe() or 'this process'}{until}")
+            self.note(f"job       {run.job.describe() or 'this process'}{_until(run.job.end)}")
         self.note(f"data      {files}")
         axis = f" (axis {data.layout.axis})" if data.layout.axis else ""
         self.note(
@@ -76,9 +77,9 @@ class ConsoleReporter:
         self._started_at = self._done
         self._spoken = self._started = time.monotonic()
         if sys.stderr.isatty():
-            from tqdm import tqdm
+            from distbp.progress import Bar
 
-            self._bar = tqdm(total=self._total, initial=self._done, unit=" samples", unit_scale=True, leave=False)
+            self._bar = Bar(total=self._total, initial=self._done, unit=" samples", unit_scale=True, leave=False)
 
     def dry_run(self, run: Run) -> None:
         """After the summary: the memory, and that this was all."""
@@ -140,3 +141,11 @@ class ConsoleReporter:
 def _listed(files: list[str]) -> str:
     shown = files if len(files) <= 4 else [*files[:2], f"… {len(files) - 3} more …", files[-1]]
     return ", ".join(shown)
+
+
+def _until(end: float | None) -> str:
+    if end is None:
+        return ""
+    if end == math.inf:
+        return "; no time limit"
+    return f"; until {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(end))}"

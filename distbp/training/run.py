@@ -29,11 +29,11 @@ from distbp.mathematics.network import initialize
 from distbp.mathematics.optimizers import Optimizer, make_optimizer
 from distbp.ranks.communicator import Communicator, agree, from_first, on_first, on_first_patiently
 from distbp.ranks.job import NO_JOB, Job
-from distbp.ranks.machine_record import differences, machine
+from distbp.ranks.machine_record import differences, machine, not_compared
 from distbp.ranks.memory_plan import MemoryPlan
 from distbp.ranks.same_everywhere import check_alike, compare_files
 from distbp.ranks.stop import Pulse
-from distbp.ranks.threads import set_threads
+from distbp.ranks.threads import Threads, set_threads
 from distbp.training.checkpoint import Checkpoint, Progress
 from distbp.training.invariants import history_columns
 from distbp.training.memory_plan import MemoryPlanner, Needs
@@ -58,7 +58,7 @@ class Run:
     steps_per_epoch: int
     state: Checkpoint
     directory: RunDirectory
-    threads: tuple[int, str]
+    threads: Threads
     plan: MemoryPlan
     memory: StepMemory  # that of state.vector and state.optimizer, too
     phases: Phases
@@ -109,6 +109,8 @@ def prepare(
         agree(comm, lambda: _check_known(stored, config))
 
     threads = set_threads(comm, config.threads, reproducible=config.reproducible)
+    for line in threads.notes if comm.rank == 0 else ():
+        note(line)
     files, allow_changed = from_first(comm, partial(_files, config, is_resumed=bool(stored))), config.allow_changed_data
     config = replace(config, data=files if config.data else [])
     check_trace(comm, config.trace, files)
@@ -183,7 +185,7 @@ def prepare(
         else:
             initialize(state.parameters, network, config.seed, config.initialization)
     step_memory.fence()
-    _record_machine(comm, state, threads[0], note)
+    _record_machine(comm, state, threads.count, note)
     run = Run(
         comm,
         config,
@@ -347,10 +349,12 @@ def _record_machine(comm: Communicator, state: Checkpoint, threads: int, note: C
         state.machines = [*state.machines, {"step": state.progress.step, **here}]
     if comm.rank > 0 or not state.config.reproducible:
         return
-    if before and before != here:
+    if before and (changed := differences(before, here)):
         note(f"warning   from here on the bits may differ from those of the run so far (since step {since}):")
-        for difference in differences(before, here):
+        for difference in changed:
             note(f"          {difference}")
+    if before and (unknown := not_compared(before, here)):
+        note(f"note      an older version began this run; what it has not recorded is not compared: {unknown}")
     other = next((rank for rank, there in enumerate(machines) if there != here), None)
     if other is not None:
         note(f"warning   the ranks are not alike, so the bits may depend on their number; rank 0, and rank {other}:")

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,9 +18,7 @@ from distbp.gradient.batch_gradient import BatchGradient, batch_gradient
 from distbp.gradient.diagnosis import first_not_finite
 from distbp.gradient.evaluate import Evaluation, Scores
 from distbp.gradient.reduction import Tally
-from distbp.gradient.step_memory import StepMemory
 from distbp.gradient.step_sums import StepSums
-from distbp.mathematics.activations import Array
 from distbp.mathematics.clipping import shorten
 from distbp.mathematics.grains import sample_shares
 from distbp.mathematics.schedules import Schedule
@@ -30,8 +27,9 @@ from distbp.ranks.drift import DriftGuard
 from distbp.ranks.job import NO_JOB, Job
 from distbp.ranks.stop import ON_REQUEST, Pulse, stopping_pulse
 from distbp.training.checkpoint import Progress
-from distbp.training.deadline import Deadline, first_end
+from distbp.training.deadline import Deadline, ends_of, time_of_the_first
 from distbp.training.finite_update import FiniteUpdate
+from distbp.training.own_slices import slices_of_rank, without_decay
 from distbp.training.phases import Trace
 from distbp.training.run import Run, optimizer_of, prepare
 from distbp.training.run_directory import RunDirectory
@@ -85,10 +83,9 @@ def train(
             from distbp.data.staging import Staging
 
             staging = stack.enter_context(Staging(comm, config.stage_to))
-        if comm.rank == 0 and (end := first_end(job, config.time_limit)):
-            job = replace(job, end=end[0])
-            later = partial(first_end, job, config.time_limit, again=True)
-            stop_requested = Deadline(job.started, *end, directory.save_seconds, stop_requested, later)
+        if comm.rank == 0 and (ends := ends_of(job, config.time_limit)):
+            stop_requested = Deadline(ends, directory.save_seconds, stop_requested)
+            job = replace(job, end=time_of_the_first(ends))
         elif job.id and reporter:
             reporter.note(f"note      the end of {job.name} is not known; --time-limit MINUTES sets one")
         pulse = stopping_pulse(beat, stop_requested, "the first step")
@@ -140,14 +137,6 @@ def make_schedule(config: Config, steps: int) -> Schedule:
     )
 
 
-def slices_of_rank(memory: StepMemory, gradients: list[Array]) -> list[tuple[Array, Array, dict[str, Array]]]:
-    """What a rank updates, of each bucket: w, g and the optimizer's vectors."""
-    return [
-        (memory.w[bucket.mine], g, {name: one[bucket.mine] for name, one in memory.vectors.items()})
-        for bucket, g in zip(memory.buckets, gradients, strict=True)
-    ]
-
-
 class _Done:
     """What is done of an epoch: samples of batches that were used, and their sums."""
 
@@ -172,7 +161,7 @@ class _Training:
         self._stop_requested, self._beat, self._pulse = stop_requested, beat, pulse
         self._gradient: BatchGradient = batch_gradient(run)
         self._optimizer, self._learning_rate = optimizer_of(config), make_schedule(config, run.steps_per_epoch)
-        self._mine = slices_of_rank(run.memory, self._gradient.g)
+        self._mine = slices_of_rank(run.memory, self._gradient.g, without_decay(config, run.problem.network))
         self._update = FiniteUpdate(run.comm, run.memory, run.problem.network, self._optimizer, self._mine)
         self._guard = DriftGuard(run.comm, state.parameters, config.drift_steps if len(run.memory.nodes) > 1 else 0)
         self._evaluation = Evaluation(run.comm, run.problem, run.validation, config.dtype) if run.validation else None
@@ -238,8 +227,8 @@ class _Training:
         if wrong:
             self._skip(wrong)
         else:
-            for w, g, vectors in self._mine:
-                self._optimizer.update(w, g, vectors, rate, progress.step + 1)
+            for own in self._mine:
+                self._optimizer.update(own.w, own.g, own.vectors, rate, progress.step + 1, own.biases)
             done.add(total)
         run.memory.fence()
         run.phases.lap("update")
