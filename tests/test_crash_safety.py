@@ -272,6 +272,7 @@ def test_a_directory_that_is_taken_away_in_mid_run(runner: Runner, data_file: st
     result = runner.finish(process)
     run.chmod(0o755) if what == "read-only" else (runner.directory / "elsewhere").rename(run)
     check_error(result, 1, "run/", "the directory is not there any more" if what == "removed" else "permission denied")
+    assert "no checkpoint is there yet" not in result.stderr
     before = read(RunDirectory(str(run)).checkpoints()[-1]).progress.epoch
     again = runner.distbp("train", "--resume", "--epochs", str(before + 2))
     assert again.returncode == 0, again.stderr

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,6 +166,57 @@ def test_what_cannot_be_seen_from_here_is_watched(
         f"waiting   {owner.name} works in {tmp_path}, or was killed there: looking for a sign of life",
         f"taking over {path}: {owner.name} is gone",
     ]
+
+
+def test_the_copy_of_a_lock_is_not_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run is copied while it works: the process lives, and works elsewhere."""
+    monkeypatch.setattr(run_lock, "LOST_SECONDS", 0.2)
+    monkeypatch.setattr(run_lock, "LOOK_SECONDS", 0.02)
+    (tmp_path / "run").mkdir()
+    lock = RunLock(tmp_path / "run")
+    lock.acquire(print)
+    assert "works in this directory" in refused(tmp_path / "run")
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    path = tmp_path / "copy" / run_lock.NAME
+    assert "its lock shows signs of life" in refused(tmp_path / "copy", lambda: os.utime(path))
+    waiting, taking = taken(tmp_path / "copy")
+    assert waiting.startswith(f"waiting   process {os.getpid()} on ")
+    assert f"works in {tmp_path / 'run'}, or was killed there" in waiting
+    assert taking == f"taking over {path}: it is a copy of the lock of {tmp_path / 'run'}"
+    lock.check()
+    (tmp_path / "run").rename(tmp_path / "moved")  # that is the same directory
+    assert "works in this directory" in refused(tmp_path / "moved")
+    lock.release()
+
+
+def test_the_token_counts_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock of the same number and time, as file systems give them again, is another's."""
+    path, notes = put(tmp_path, gone()), []
+    lock = RunLock(tmp_path)
+    real, calls = lock._read, itertools.count()
+
+    def read() -> tuple[str, tuple[int, int]]:
+        text, seen = real()
+        return text.replace("}", f', "token": "{next(calls)}"}}'), seen
+
+    monkeypatch.setattr(lock, "_read", read)
+    with pytest.raises(RunError, match="comes and goes"):
+        lock.acquire(notes.append)
+    assert path.exists()
+    assert notes == []
+
+
+def test_another_directory_in_the_place_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    lock = RunLock(tmp_path / "run")
+    lock.acquire(print)
+    lock.path.unlink()
+    lock.check()  # nobody else has it
+    (tmp_path / "run").rename(tmp_path / "moved")
+    lock.check()  # who writes next says that it is gone
+    (tmp_path / "run").mkdir()
+    with pytest.raises(RunError, match="run: is another directory than the one in which this run works\nput that one"):
+        lock.check()
 
 
 def test_a_stop_ends_the_watching(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from runs import BIN, Runner, check_error, configuration, resumed, train_on
+from runs import BIN, Runner, check_error, configuration, resumed, train_on, write_data
 
 from distbp.config import Config
 from distbp.errors import CheckpointError, RunError
@@ -48,14 +49,23 @@ NEWEST = "checkpoint-0000000008.h5"
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "SECONDS", 0.2)
     monkeypatch.setattr(patience, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, str]:
+    """A run of two epochs, with the checkpoints of all; and the digest after a third."""
+    here = tmp_path_factory.mktemp("made")
+    config = configuration(write_data(here / "data.h5"), here / "run", epochs=2, keep=9)
+    train_on(1, config)
+    return config, digest(train_on(1, replace(config, out=str(here / "whole"), epochs=3)).state.parameters)
 
 
 @pytest.fixture
-def run(data_file: str, tmp_path: Path) -> Config:
-    """A run of two epochs, with the checkpoints of all."""
-    config = configuration(data_file, tmp_path / "run", epochs=2, keep=9)
-    train_on(1, config)
-    return config
+def run(made: tuple[Config, str], tmp_path: Path) -> Config:
+    """A copy of it."""
+    shutil.copytree(made[0].out, tmp_path / "run")
+    return replace(made[0], out=str(tmp_path / "run"))
 
 
 def content(config: Config) -> dict[str, bytes]:
@@ -85,23 +95,31 @@ REAL = h5py.File
 
 
 @pytest.mark.parametrize("code", CODES, ids=[errno.errorcode[code] for code in CODES])
+def test_what_the_system_says(run: Config, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file that is opened, or read."""
+    for words in ("Unable to synchronously open file", "Can't synchronously read data"):
+        away = Away(NEWEST, code, 2, words).install(monkeypatch)
+        assert RunDirectory(run.out).newest()[2] == []
+        away.times = np.inf
+        with pytest.raises(RunError, match=f"{NEWEST}: cannot be read: .*was tried again for 10 s, and left as it is"):
+            RunDirectory(run.out).newest()
+
+
 @pytest.mark.parametrize("name", [NEWEST, "best.h5"])
 def test_it_is_away_for_a_moment(
-    run: Config, tmp_path: Path, name: str, code: int, monkeypatch: pytest.MonkeyPatch
+    run: Config, made: tuple[Config, str], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = train_on(1, configuration(run.data[0], tmp_path / "whole", epochs=3))
-    away = Away(name, code, 3).install(monkeypatch)
-    assert digest(resumed(1, run, epochs=3).state.parameters) == digest(whole.state.parameters)
+    away = Away(name, errno.EIO, 3).install(monkeypatch)
+    assert digest(resumed(1, run, epochs=3).state.parameters) == made[1]
     assert away.tried == 3
     assert not list(Path(run.out).glob("*.skipped"))
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
-@pytest.mark.parametrize("code", CODES, ids=[errno.errorcode[code] for code in CODES])
 @pytest.mark.parametrize("name", [NEWEST, "best.h5"])
-def test_it_stays_away(run: Config, name: str, code: int, ranks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_stays_away(run: Config, name: str, ranks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     before = content(run)
-    away = Away(name, code, np.inf).install(monkeypatch)
+    away = Away(name, errno.ESTALE, np.inf).install(monkeypatch)
     with pytest.raises(
         RunError, match=f"{name}: cannot be read: .* was tried again for 10 s, and left as it is"
     ) as error:
@@ -145,7 +163,7 @@ def of_another_step(path: Path) -> None:
     [
         (newer_format, r"format version 99, .* written by distbp .*, which can read it"),
         (dangling, "is a link to /nowhere/annex"),
-        (pointer, "content is not here; get it with: git lfs pull"),
+        (pointer, "stands for a file whose content is not here; get it with: git lfs pull"),
         (of_another_step, "holds step 4, which is not what its name says"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
