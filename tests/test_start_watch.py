@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -12,14 +13,16 @@ import pytest
 from runs import BIN, Runner, check_error, mpirun_command
 
 from distbp.errors import UsageError
-from distbp.ranks.start_watch import wait_seconds
+from distbp.ranks import way_out
+from distbp.ranks.start_watch import turn, wait_seconds
 from distbp.ranks.stop import StopRequest
 
 TRAIN = (str(BIN / "distbp"), "train", "--epochs", "1", "--hidden", "6", "--out", "run")
 # A rank that waits in C, with Python's lock ("PyDLL") or without ("CDLL").
 WAITING = """
-import ctypes, sys
+import ctypes, os
 from distbp.ranks import start_watch
+os.environ.setdefault("PMIX_NAMESPACE", str(os.getpid()))  # a job of its own
 start_watch.LET_GO_SECONDS = 0.5
 watch = start_watch.StartWatch(0, 2, {seconds})
 with watch, watch.listening():
@@ -88,6 +91,57 @@ def test_a_signal_that_came_while_mpi_started_is_not_lost() -> None:
             signal.signal(number, handler)
         os.close(elsewhere)
         os.close(pipe)
+
+
+def test_one_rank_of_a_node_speaks(runner: Runner) -> None:
+    """All of them end, at the same time, as under a launcher that leaves that to them."""
+    program = WAITING.format(library="CDLL", seconds=1, wait=FOR_EVER)
+    started = [runner.start(sys.executable, "-c", program, PMIX_NAMESPACE=job) for job in ("a", "a", "a", "b")]
+    results = [runner.finish(process, 20) for process in started]
+    assert [result.returncode for result in results] == [1, 1, 1, 1]
+    assert sorted(result.stderr.count("distbp: error: ") for result in results[:3]) == [0, 0, 1]
+    assert results[3].stderr.count("distbp: error: ") == 1
+
+
+def test_ranks_speak_one_after_the_other() -> None:
+    """Those of small jobs so far apart that the launcher has ended the next one; the last of many after a minute."""
+    turns = [turn(rank) for rank in range(2000)]
+    assert turns == sorted(turns)
+    assert turns[:4] == [0, 1, 2, 3]
+    assert turns[-1] == 60
+
+
+class Others:
+    """A communicator whose other ranks come to the meeting after so many looks."""
+
+    rank, size = 0, 3
+
+    def __init__(self, looks: float) -> None:
+        self._looks = looks
+
+    def Ibarrier(self) -> Others:  # noqa: N802
+        return self
+
+    def Test(self) -> bool:  # noqa: N802
+        self._looks -= 1
+        return self._looks < 0
+
+
+def test_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All come; one does not; and a signal ends a rank that has waited for unusually long, but not before."""
+    monkeypatch.setattr(way_out, "UNUSUAL_SECONDS", 0.05)
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    try:
+        assert way_out.why_not_all_came(Others(3), 5.0) == ""
+        assert callable(signal.getsignal(signal.SIGUSR1))
+        monkeypatch.setattr(way_out, "SIGNALS", (signal.SIGUSR1,))
+        why = way_out.why_not_all_came(Others(math.inf), 0.1)
+        assert why.startswith("rank 0 of 3 on ")
+        assert "has waited 0.1 s for ranks that do not come to the end of theirs" in why
+        assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+        assert way_out.why_not_all_came(Others(50), 0) == ""  # no limit
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 @pytest.mark.one_mpi

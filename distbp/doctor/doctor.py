@@ -54,7 +54,7 @@ Check = Callable[[], list[Finding]]
 
 def examine(launch: Launch, out: Path, say: Callable[[str], object]) -> int:
     """Makes all checks, says a line for each on rank 0; returns the exit code, the same on all ranks."""
-    comm, started = _start(launch, say)
+    comm, started = _start(launch)
     if comm is None:
         if started:  # of this node; of the launcher rank 0 says it
             say(started[0].line())
@@ -74,7 +74,7 @@ def examine(launch: Launch, out: Path, say: Callable[[str], object]) -> int:
     ]
     levels: list[str] = []
     for check in checks:
-        with _not_for_ever(say, "ranks", comm.rank):
+        with _not_for_ever(say, comm.rank):
             everyone = comm.allgather((socket.gethostname(), _guarded(check)))
         for finding, where in merged(everyone):
             levels.append(finding.level)
@@ -85,11 +85,10 @@ def examine(launch: Launch, out: Path, say: Callable[[str], object]) -> int:
     return int(FAIL in levels)
 
 
-def _start(launch: Launch, say: Callable[[str], object]) -> tuple[Communicator | None, list[Finding]]:
+def _start(launch: Launch) -> tuple[Communicator | None, list[Finding]]:
     """The communicator; without MPI one process, on rank 0 only, and why, on the ranks that are to say it."""
     try:
-        with _not_for_ever(say, "MPI", launch.rank):
-            return launch.connect(), []
+        return launch.connect(), []
     except LaunchError as error:
         words, _, mend = str(error).rpartition("\n")
         found = [Finding(FAIL, "MPI", " ".join(words.split()), mend.strip())]
@@ -98,10 +97,10 @@ def _start(launch: Launch, say: Callable[[str], object]) -> tuple[Communicator |
         return None, found if isinstance(error, NodeError) else []
 
 
-def _not_for_ever(say: Callable[[str], object], what: str, rank: int) -> AbstractContextManager[None]:
+def _not_for_ever(say: Callable[[str], object], rank: int) -> AbstractContextManager[None]:
     words = Finding(
         FAIL,
-        what,
+        "ranks",
         f"rank {rank} ({socket.gethostname()}) has waited {MPI_SECONDS:g} s for the others",
         "look at the network of these nodes, and at the options of the launcher",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import os
 import socket
 import time
@@ -19,7 +20,7 @@ from distbp.mathematics.activations import Array
 from distbp.ranks.both_mpis import VARIABLE, is_open_mpi, why_not_loaded
 from distbp.ranks.communicator import NodeArray, Numbers
 from distbp.ranks.shared_memory import SHARED_MEMORY, free_shared_bytes, sees_first
-from distbp.ranks.start_watch import WAIT_SECONDS
+from distbp.ranks.start_watch import WAIT_SECONDS, turn
 from distbp.ranks.time_limit import exit_after
 from distbp.ranks.way_out import why_not_all_came
 
@@ -245,10 +246,13 @@ class MPIRank:
             time.sleep(LAST_WORDS_SECONDS)
             self.abort(1)
             os._exit(1)
+        if self._wait_seconds:  # for one that dies now, of all moments: with a stack in the place of words
+            faulthandler.dump_traceback_later(self._wait_seconds + turn(self.rank), exit=True, file=2)
         for window in self._windows:
             window.Unlock_all()
             window.Free()
         finalize()
+        faulthandler.cancel_dump_traceback_later()
 
     def describe(self) -> str:
         """For the summary."""

@@ -9,6 +9,7 @@ the time is over; `faulthandler`, which needs no lock, then ends the rank with c
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import math
 import os
@@ -32,13 +33,15 @@ LAST_SIGNAL_TURN_SECONDS = 5.0
 LET_GO_SECONDS = 3.0  # after a signal, for a start that is about to come to its end
 AGAIN_SECONDS = 0.5  # launchers may send a signal twice
 ENDING_SECONDS = 0.3  # for the words to pass the launcher
+QUIET_SECONDS = 3.0  # for other ranks of the node, after one has spoken
 LOADING, INITIALIZING, MEETING = PHASES = (0x80, 0x81, 0x82)  # bytes in the pipe, beside the numbers of signals
 WAITING = {
     LOADING: ("for the MPI library to be loaded", "the file system that it is on does not answer"),
     INITIALIZING: (
         "in MPI_Init for ranks that have not come",
         "one has ended before it came there (program not found, `module load` failed on its node), is no rank of "
-        "distbp, or its node does not answer",
+        "distbp, or its node does not answer; or ranks of a node are in containers of their own (MPICH: then set "
+        "MPIR_CVAR_NOLOCAL=1)",
     ),
     MEETING: ("for ranks that have started MPI and do not answer", "one hangs, or the network between the nodes does"),
 }
@@ -75,7 +78,7 @@ class StartWatch:
         self._null = os.open(os.devnull, os.O_WRONLY)
         read, self._pipe = os.pipe()
         os.set_blocking(self._pipe, False)
-        parent = os.getpid()
+        parent, job = os.getpid(), os.environ.get("PMIX_NAMESPACE", f"{os.getppid()}")
         try:
             self._watcher = os.fork()
         except OSError:  # no more processes for this user: then faulthandler alone, with a stack in the place of words
@@ -84,7 +87,7 @@ class StartWatch:
             try:
                 os.close(self._pipe)
                 who = f"rank {rank}{f' of {size}' if size else ''} on {socket.gethostname()}"
-                _Watcher(read, parent, who, turn(rank)).watch(self._seconds)
+                _Watcher(read, parent, job, who, turn(rank)).watch(self._seconds)
             finally:
                 os._exit(0)
         os.close(read)
@@ -122,9 +125,11 @@ class StartWatch:
 class _Watcher:
     """In the small process."""
 
-    def __init__(self, pipe: int, parent: int, who: str, turn: float) -> None:
+    def __init__(self, pipe: int, parent: int, job: str, who: str, turn: float) -> None:
+        """`job`: the same for all ranks that the launcher has started on this node."""
         self._pipe, self._parent, self._who, self._turn = pipe, parent, who, turn
         self._phase, self._phase_ends, self._asked_at, self._asked = LOADING, math.inf, math.inf, 0
+        self._job, self._bytes = job, b""
         self._let_go = LET_GO_SECONDS + min(turn, LAST_SIGNAL_TURN_SECONDS)
 
     def watch(self, seconds: float) -> NoReturn:
@@ -162,24 +167,45 @@ class _Watcher:
 
     def _heard(self, seconds: float) -> bytes:
         """What comes within so many seconds; ends where the rank has closed the pipe."""
-        ready, _, _ = select.select([self._pipe], [], [], max(0.0, seconds) if seconds < LONGEST_SECONDS else None)
-        if not ready:
-            return b""
-        heard = os.read(self._pipe, 64)
-        if not heard:
+        if not self._is_alive(seconds):
             os._exit(0)
-        return heard
+        return self._bytes
+
+    def _is_alive(self, seconds: float) -> bool:
+        """Whether the rank still is, when something has come from it or so many seconds are over."""
+        ready, _, _ = select.select([self._pipe], [], [], max(0.0, seconds) if seconds < LONGEST_SECONDS else None)
+        self._bytes = os.read(self._pipe, 64) if ready else b""
+        return not ready or bool(self._bytes)
 
     def _why(self) -> str:
         what, reason = WAITING[self._phase]
         return f"{what}: {reason}. The job ends\n{MEND}"
 
     def _end(self, words: str, patience: int) -> NoReturn:
-        """Speaks, and ends the rank, where it has not ended by itself so many seconds later."""
-        os.write(2, f"distbp: {words}\n".encode(errors="replace"))
+        """Speaks for the ranks of its node, and ends its own where that has not ended so many seconds later."""
+        speaks = self._is_first_to_speak()
+        if speaks:
+            os.write(2, f"distbp: {words}\n".encode(errors="replace"))
         end = time.monotonic() + ENDING_SECONDS + patience
-        while (left := end - time.monotonic()) > 0:
-            self._heard(left)
+        while (left := end - time.monotonic()) > 0 and self._is_alive(left):
+            pass
         if os.getppid() == self._parent:
             os.kill(self._parent, signal.SIGKILL)
+        if speaks:  # until the launcher has ended the others; it does not wait for this process
+            os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+            os.dup2(1, 2)
+            time.sleep(QUIET_SECONDS)
         os._exit(0)
+
+    def _is_first_to_speak(self) -> bool:
+        """Of the ranks that one process of the launcher has started on this node.
+
+        A name without a file, as long as this process lives; where the system has none, each speaks.
+        """
+        name = f"\0distbp waits, {self._job}"
+        self._name = socket.socket(socket.AF_UNIX)
+        try:
+            self._name.bind(name.encode())
+        except OSError as error:
+            return error.errno != errno.EADDRINUSE
+        return True

@@ -10,6 +10,7 @@ from typing import Any
 from distbp.ranks.start_watch import VARIABLE, turn
 
 SHORT, LONG = 1e-5, 1e-3  # seconds between two looks
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 UNUSUAL_SECONDS = 1.0  # of waiting; then a signal ends the process, which until then would be remembered only
 
 
@@ -40,6 +41,6 @@ def why_not_all_came(comm: Any, seconds: float) -> str:
 
 
 def _let_signals_end_it() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    for number in SIGNALS:
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
