@@ -13,7 +13,7 @@ from runs import BIN, Runner, check_error, mpirun_command
 
 from distbp.ranks import mpi
 from distbp.ranks.communicator import Communicator, run_threads
-from distbp.ranks.shared_memory import free_shared_bytes, sees_first, why_no_start
+from distbp.ranks.shared_memory import all_see_first, free_shared_bytes, why_no_start
 
 HYDRA = {"MPI_LOCALNRANKS": "8", "MPI_LOCALRANKID": "0", "PMI_RANK": "16"}
 SRUN = {"SLURM_STEP_ID": "0", "SLURM_STEP_TASKS_PER_NODE": "6(x2),4", "SLURM_LOCALID": "0"}
@@ -72,11 +72,12 @@ def test_who_sees_whom(tmp_path: Path) -> None:
                     else (f"{places[comm.rank]}/{Path(path[0]).name}", path[1])
                 )
 
-        return sees_first(Inside(), str(places[comm.rank]))
+        return all_see_first(Inside(), str(places[comm.rank]))
 
-    assert run_threads(3, shares) == [True, True, False]
+    assert run_threads(3, shares) == [False] * 3
+    assert run_threads(2, shares) == [True] * 2
     assert list(tmp_path.glob("*/*")) == []
-    assert run_threads(2, lambda comm: sees_first(Node(comm), str(tmp_path / "none"))) == [False, False]
+    assert run_threads(2, lambda comm: all_see_first(Node(comm), str(tmp_path / "none"))) == [False, False]
 
 
 def filled(comm: Communicator) -> tuple[int, str]:
@@ -94,11 +95,12 @@ def again(comm: Any) -> Any:
 
 
 @pytest.mark.parallel
-def test_one_rank_that_sees_nothing(comm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_that_do_not_see_each_other(comm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     if comm.size == 1:
         return
     ranks = again(comm)
-    monkeypatch.setattr(mpi, "sees_first", lambda node: sees_first(node) and comm.rank != comm.size - 1)
+    elsewhere = {"directory": "/none"} if comm.rank == 0 else {}
+    monkeypatch.setattr(mpi, "all_see_first", lambda node: all_see_first(node, **elsewhere))
     parts, why = filled(ranks)
     assert parts == 1
     assert why.startswith("ranks of this node do not see each other in /dev/shm")

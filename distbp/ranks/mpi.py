@@ -19,7 +19,7 @@ from distbp.errors import LaunchError
 from distbp.mathematics.activations import Array
 from distbp.ranks.both_mpis import VARIABLE, is_open_mpi, why_not_loaded
 from distbp.ranks.communicator import NodeArray, Numbers
-from distbp.ranks.shared_memory import SHARED_MEMORY, free_shared_bytes, sees_first
+from distbp.ranks.shared_memory import SHARED_MEMORY, all_see_first, free_shared_bytes
 from distbp.ranks.start_watch import WAIT_SECONDS, turn
 from distbp.ranks.time_limit import exit_after
 from distbp.ranks.way_out import why_not_all_came
@@ -161,6 +161,7 @@ class MPIRank:
             return NodeArray(np.empty(shape, dtype), 0, 1, why_not)
         window = self._allocate(size, dtype.itemsize)
         if isinstance(window, str):
+            self._why_never_shared = window
             return NodeArray(np.empty(shape, dtype), 0, 1, window)
         window.Lock_all()
         self._windows.append(window)
@@ -211,9 +212,11 @@ class MPIRank:
         return f"{SHARED_MEMORY} has {free / 2**20:.0f} MiB free, and {size / 2**20:.0f} are needed"
 
     def _why_never(self) -> str:
-        """Tried out before the first window, so that what is planned for one fits."""
-        if not all(self._of_node().allgather(sees_first(self._of_node()))):
+        """Tried out before the first window, so that what is planned for one fits; Open MPI may lack them."""
+        if not all_see_first(self._of_node()):
             return f"ranks of this node do not see each other in {SHARED_MEMORY}, as in containers of their own"
+        if not is_open_mpi(self.library):
+            return ""
         window = self._allocate(PROBE_BYTES, 1)
         if isinstance(window, str):
             return window

@@ -62,8 +62,8 @@ def _tasks_here(environ: Mapping[str, str]) -> int:
     return min((int(part) for part in parts if part.isdecimal() and len(part) < 10), default=1)
 
 
-def sees_first(node: Any, directory: str = SHARED_MEMORY) -> bool:
-    """Whether this rank sees there what the first rank of an MPI communicator has written; the first sees itself.
+def all_see_first(node: Any, directory: str = SHARED_MEMORY) -> bool:
+    """Whether all ranks of an MPI communicator see there what its first rank has written.
 
     All of its ranks call it.  A launcher says who is on a node; but ranks in containers of their own share nothing.
     """
@@ -81,7 +81,7 @@ def sees_first(node: Any, directory: str = SHARED_MEMORY) -> bool:
     if told is not None:
         with contextlib.suppress(OSError):
             sees = Path(told[0]).read_bytes() == told[1]
-    node.allgather(None)  # all have looked
+    all_see = all(node.allgather(sees))
     if node.rank == 0:
         path.unlink(missing_ok=True)
-    return sees
+    return all_see
