@@ -346,6 +346,9 @@ def test_metrics_that_became_a_link_are_not_written_to(data_file: str, whole: Pa
     (run / "metrics.csv").symlink_to(other)
     with pytest.raises(RunError, match=r"metrics\.csv: cannot be written: a symbolic link is there"):
         RunDirectory(str(run)).append_metrics({"epoch": 2})
+    with pytest.raises(RunError, match=r"metrics\.csv: is a link to "), RunDirectory(str(run)) as directory:
+        directory.lock(print)
+    (run / "metrics.csv").unlink()
     check_goes_on(whole, run)
     assert other.read_text() == "precious"
 

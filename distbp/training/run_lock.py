@@ -135,7 +135,7 @@ class RunLock:
     def _check_place(self) -> None:
         """Raises RunError where the lock is gone because another directory is in the place of ours."""
         with suppress(OSError):  # none is there: whoever writes next says so
-            if self.path.parent.is_dir() and _place(self.path.parent) != self._place:
+            if self._place and self.path.parent.is_dir() and _place(self.path.parent) != self._place:
                 raise RunError(
                     f"{self.path.parent}: is another directory than the one in which this run works\n"
                     "put that one back, then continue with --resume"
