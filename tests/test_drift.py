@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,8 +83,10 @@ def test_a_run_that_drifts_stops_before_it_saves(
 
     calls = itertools.count(1)
 
-    def faulty(self: optimizers.Adam, w: np.ndarray, g: np.ndarray, state: object, rate: float, t: int) -> None:
-        update(self, w, g, state, rate, t)  # type: ignore[arg-type]
+    def faulty(
+        self: optimizers.Adam, w: np.ndarray, g: np.ndarray, state: Any, rate: float, t: int, *more: Any
+    ) -> None:
+        update(self, w, g, state, rate, t, *more)
         if t == (4 if steps == 2 else 5) and next(calls) == 2:  # one of the three
             w.view(np.uint64)[7] ^= 1
 

@@ -181,7 +181,13 @@ def test_a_fingerprint_that_is_none_is_refused(begun: Config, wrong: Any, monkey
     state = checkpoint.read(path)
     assert from_json(json.loads(json.dumps(to_json(state.fingerprints)))) == state.fingerprints
     monkeypatch.setattr(checkpoint, "to_json", lambda prints: wrong)
-    checkpoint.write(path, state)
+    before = path.read_bytes()
+    with pytest.raises(CheckpointError, match="attribute fingerprint"):  # by the writer, which leaves what is there
+        checkpoint.write(path, state)
+    assert path.read_bytes() == before
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_read_json", lambda *arguments: None)
+        checkpoint.write(path, state)
     with pytest.raises(CheckpointError, match="attribute fingerprint"):
         checkpoint.read(path)
 
