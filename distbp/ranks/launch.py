@@ -20,15 +20,25 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distbp.errors import DistbpError, LaunchError, NodeError, UsageError
 from distbp.ranks.both_mpis import VARIABLE, how_to_load, is_open_mpi
-from distbp.ranks.job import HYDRA, job_of
+from distbp.ranks.job import job_of
 from distbp.ranks.shared_memory import free_shared_bytes, why_no_start
-from distbp.ranks.start_watch import INITIALIZING, LOADING, MEETING, WAIT_SECONDS, StartWatch, turn, wait_seconds
+from distbp.ranks.start_watch import (
+    INITIALIZING,
+    LOADING,
+    MEETING,
+    WAIT_SECONDS,
+    StartWatch,
+    end_job,
+    hydra,
+    turn,
+    wait_seconds,
+)
 
 if TYPE_CHECKING:
     from distbp.ranks.communicator import Communicator
@@ -217,11 +227,10 @@ class Launch:
 
         In its own words (PMI), as an MPI library does that calls PMI_Abort.
         """
-        descriptor = os.environ.get("PMI_FD", "")
-        if self.launched and job_of(os.environ).launcher == HYDRA and descriptor.isdecimal():
+        launcher = hydra(os.environ) if self.launched else -1
+        if launcher >= 0:
             time.sleep(LAST_WORDS_SECONDS)
-            with suppress(OSError):
-                os.write(int(descriptor), f"cmd=abort exitcode={code}\n".encode())
+            end_job(launcher, code)
 
     def abort(self, text: str, code: int) -> int:
         """Ends the job, at once and on all ranks, where there are several."""

@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import NoReturn
 
 from distbp.errors import UsageError
+from distbp.ranks.job import HYDRA, job_of
 
 VARIABLE = "DISTBP_WAIT_SECONDS"
 WAIT_SECONDS = 120.0
@@ -63,6 +64,18 @@ def wait_seconds(environ: Mapping[str, str]) -> float:
     return seconds
 
 
+def hydra(environ: Mapping[str, str]) -> int:
+    """The descriptor over which Hydra, the mpirun of MPICH, hears what a rank says (PMI); -1: another launcher."""
+    descriptor = environ.get("PMI_FD", "")
+    return int(descriptor) if descriptor.isdecimal() and job_of(environ).launcher == HYDRA else -1
+
+
+def end_job(launcher: int, code: int) -> None:
+    """Tells Hydra to end all ranks, as an MPI library does that calls PMI_Abort; `launcher`: see `hydra`."""
+    with suppress(OSError):
+        os.write(launcher, f"cmd=abort exitcode={code}\n".encode())
+
+
 def turn(rank: int) -> float:
     """So many seconds later than rank 0 a rank says that it waits."""
     last = min(max(0, rank - FIRST_TURNS), LAST_TURNS)
@@ -87,7 +100,7 @@ class StartWatch:
             try:
                 os.close(self._pipe)
                 who = f"rank {rank}{f' of {size}' if size else ''} on {socket.gethostname()}"
-                _Watcher(read, parent, job, who, turn(rank)).watch(self._seconds)
+                _Watcher(read, parent, job, who, turn(rank), hydra(os.environ)).watch(self._seconds)
             finally:
                 os._exit(0)
         os.close(read)
@@ -125,8 +138,9 @@ class StartWatch:
 class _Watcher:
     """In the small process."""
 
-    def __init__(self, pipe: int, parent: int, job: str, who: str, turn: float) -> None:
-        """`job`: the same for all ranks that the launcher has started on this node."""
+    def __init__(self, pipe: int, parent: int, job: str, who: str, turn: float, launcher: int) -> None:
+        """`job`: the same for all ranks that the launcher has started on this node; `launcher`: see `hydra`."""
+        self._launcher = launcher
         self._pipe, self._parent, self._who, self._turn = pipe, parent, who, turn
         self._phase, self._phase_ends, self._asked_at, self._asked = LOADING, math.inf, math.inf, 0
         self._job, self._bytes = job, b""
@@ -161,7 +175,7 @@ class _Watcher:
         self._pipe = 0
         with suppress(OSError):  # where the system does not list them, they stay
             for name in os.listdir("/proc/self/fd"):
-                if int(name) > 2:
+                if int(name) > 2 and int(name) != self._launcher:
                     with suppress(OSError):
                         os.close(int(name))
 
@@ -191,6 +205,7 @@ class _Watcher:
             pass
         if os.getppid() == self._parent:
             os.kill(self._parent, signal.SIGKILL)
+        end_job(self._launcher, 1)  # it does not always end the others by itself
         if speaks:  # until the launcher has ended the others; it does not wait for this process
             os.dup2(os.open(os.devnull, os.O_RDWR), 1)
             os.dup2(1, 2)
