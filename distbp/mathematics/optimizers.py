@@ -25,8 +25,8 @@ from distbp.mathematics.activations import Array
 
 BLOCK = 32768  # elements: a few of these fit the L2 cache of most CPUs
 
-ROUNDED = 1.0 + 1e-6  # more than rounding adds to any number in one update, in float32 too
-LEAST = 2.0**-126  # what is less may be 0 in float32
+ROUNDED = 1.0 + 1e-6  # more than rounding adds to any number in one update, in float32 too, above LEAST
+LEAST = 2.0**-126  # what is less may be 0 in float32, and is rounded by more than its share
 
 State = dict[str, Array]
 
@@ -103,10 +103,10 @@ class SGD:
         w, after = largest["w"], {}
         step = g + self.weight_decay * w
         if self.momentum:
-            after["v"] = v = (self.momentum * largest["v"] + step) * ROUNDED
+            after["v"] = v = _rounded(self.momentum * largest["v"] + step)
             step = step + self.momentum * v if self.nesterov else v
         factors = max(learning_rate, self.weight_decay)  # infinite in float32, they make NaN of 0
-        return {"w": (w + learning_rate * step) * ROUNDED, **after, "": max(step, factors)}
+        return {"w": _rounded(w + learning_rate * step), **after, "": max(step, factors)}
 
 
 @dataclass
@@ -167,11 +167,16 @@ class Adam:
             w *= shrunk
         elif self.weight_decay:
             g += self.weight_decay * w
-        m = (self.beta1 * largest["m"] + (1.0 - self.beta1) * g) * ROUNDED
-        v = (self.beta2 * largest["v"] + (1.0 - self.beta2) * g * g) * ROUNDED
+        m = _rounded(self.beta1 * largest["m"] + (1.0 - self.beta1) * g)
+        v = _rounded(self.beta2 * largest["v"] + (1.0 - self.beta2) * g * g)
         ratio = m / self.epsilon if self.epsilon >= LEAST else inf
         factors = max(rate, shrunk, self.weight_decay)  # infinite in float32, they make NaN of 0
-        return {"w": (w + rate * ratio) * ROUNDED, "m": m, "v": v, "": max(g * g, ratio, factors)}
+        return {"w": _rounded(w + rate * ratio), "m": m, "v": v, "": max(g * g, ratio, factors)}
+
+
+def _rounded(bound: float) -> float:
+    """A bound of what is computed in float32 and has this bound without rounding."""
+    return bound * ROUNDED + LEAST
 
 
 def make_optimizer(
