@@ -101,10 +101,10 @@ class SGD:
     def reach(self, largest: Mapping[str, float], g: float, learning_rate: float, t: int) -> dict[str, float]:
         """The same formulas with |w|, |v|, |g|, and no sign."""
         w, after = largest["w"], {}
-        step = g + self.weight_decay * w
+        step = _rounded(g + self.weight_decay * w)
         if self.momentum:
             after["v"] = v = _rounded(self.momentum * largest["v"] + step)
-            step = step + self.momentum * v if self.nesterov else v
+            step = _rounded(step + self.momentum * v) if self.nesterov else v
         factors = max(learning_rate, self.weight_decay)  # infinite in float32, they make NaN of 0
         return {"w": _rounded(w + learning_rate * step), **after, "": max(step, factors)}
 
@@ -166,10 +166,10 @@ class Adam:
             shrunk = abs(1.0 - learning_rate * self.weight_decay)
             w *= shrunk
         elif self.weight_decay:
-            g += self.weight_decay * w
+            g = _rounded(g + self.weight_decay * w)
         m = _rounded(self.beta1 * largest["m"] + (1.0 - self.beta1) * g)
         v = _rounded(self.beta2 * largest["v"] + (1.0 - self.beta2) * g * g)
-        ratio = m / self.epsilon if self.epsilon >= LEAST else inf
+        ratio = _rounded(m / self.epsilon) if self.epsilon >= LEAST else inf
         factors = max(rate, shrunk, self.weight_decay)  # infinite in float32, they make NaN of 0
         return {"w": _rounded(w + rate * ratio), "m": m, "v": v, "": max(g * g, ratio, factors)}
 
