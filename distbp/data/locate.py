@@ -145,7 +145,8 @@ def _part(place: _Place, xs: Sequence[Name], ys: Sequence[Name], size: int, begi
     part = Part(first, rows, x, y, size, begin)
     _check_part(part, place)
     if not before:
-        return replace(part, x=_aliased(place, x, part.columns), y=_aliased(place, y, part.columns))
+        names: dict[Any, str] = {}  # of each data set the first one
+        return replace(part, x=_aliased(place, x, names), y=_aliased(place, y, names))
     _check_alike(before[0], part)
     return replace(part, x=tuple(map(_shared, before[0].x, x)), y=tuple(map(_shared, before[0].y, y)))
 
@@ -563,13 +564,12 @@ def _check_alike(one: Part, other: Part) -> None:
             )
 
 
-def _aliased(place: _Place, columns: Sequence[Column], among: Sequence[Column]) -> tuple[Column, ...]:
-    """The columns; those of a data set that comes earlier among all of them by another name know that name."""
+def _aliased(place: _Place, columns: Sequence[Column], names: dict[Any, str]) -> tuple[Column, ...]:
+    """The columns; those of a data set that has come before by another name know that name, which is in `names`."""
     found = []
     for column in columns:
         item = place.follow(column.dataset) if column.constant is None else None
-        same = (one.dataset for one in among if one.constant is None and place.follow(one.dataset) == item)
-        first = next(same, column.dataset) if item is not None else column.dataset
+        first = names.setdefault(item, column.dataset) if item is not None else column.dataset
         found.append(column if first == column.dataset else replace(column, alias=first))
     return tuple(found)
 

@@ -34,13 +34,17 @@ def check_taken(x: Sequence[Taken], y: Sequence[Taken]) -> None:
 
     A step in time and the one behind it, as in x[:, :-1] and x[:, 1:] along the samples, are different numbers.
     """
-    for one, other in combinations([*x, *y], 2):
-        if one.array != other.array or not _overlap(one.selection, other.selection):
+    arrays: dict[Hashable, list[tuple[Taken, bool]]] = {}
+    for one, is_y in (*((one, False) for one in x), *((one, True) for one in y)):
+        arrays.setdefault(one.array, []).append((one, is_y))
+    pairs = (pair for taken in arrays.values() for pair in combinations(taken, 2))
+    for (one, of_y), (other, is_y) in pairs:
+        if not _overlap(one.selection, other.selection):
             continue
-        if one in x and other in y:
+        if is_y and not of_y:
             why = "what is to be learnt would be an input; leave it out of one of them"
             raise UsageError(f"{one.name} in --x and {other.name} in --y have numbers in common: {why}")
-        option = "--x" if one in x else "--y"
+        option = "--y" if of_y else "--x"
         raise UsageError(f"{option}: {one.name} and {other.name} have numbers in common; take each once")
 
 
