@@ -30,6 +30,7 @@ USERS = {
         "data.not_data",
         "data.plain_array",
         "data.reader",
+        "data.same_make",
         "data.sparse_rows",
         "data.stored",
         "data.string_rows",
