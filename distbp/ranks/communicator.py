@@ -89,6 +89,15 @@ class Communicator(Protocol):
     def patiently(self, pause: Callable[[], None]) -> Communicator:
         """The same ranks, for a thread: `pause` is called again and again while allreduce and the like wait."""
 
+    def scope(self) -> Communicator:
+        """The same ranks, as a communicator of its own: what is made of it is given back when it is closed."""
+
+    def close(self) -> None:
+        """Gives back the communicators and the shared memory that were made of this one.
+
+        No array that ranks of a node share may be touched afterwards.
+        """
+
     def describe(self) -> str:
         """For the summary: "1 process", "2 ranks (MPICH 5.0.2)"."""
 
@@ -167,6 +176,13 @@ class OneProcess(_AtOnce):
     def patiently(self, pause: Callable[[], None]) -> Communicator:
         """Itself: it never waits."""
         return self
+
+    def scope(self) -> Communicator:
+        """Itself: Python gives back what it has made."""
+        return self
+
+    def close(self) -> None:
+        """There is nothing to give back."""
 
     def describe(self) -> str:
         """For the summary."""
@@ -252,6 +268,15 @@ class ThreadRank(_AtOnce):
         """Threads that meet elsewhere; a waiting thread takes no core from the others."""
         return self.split(0)
 
+    def scope(self) -> ThreadRank:
+        """Threads that meet elsewhere."""
+        return self.split(0)
+
+    def close(self) -> None:
+        """Nobody meets there any more; the rest is given back by Python."""
+        if self.rank == 0:
+            self._meeting.leave()
+
     def describe(self) -> str:
         """For the summary."""
         return f"{self.size} simulated ranks (threads)"
@@ -260,15 +285,21 @@ class ThreadRank(_AtOnce):
 class _Meeting:
     """What the threads share."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, whole: _Meeting | None = None) -> None:
         self.values: list[Any] = [None] * size
         self.barrier = threading.Barrier(size)
-        self._parts: list[_Meeting] = []
+        self._whole, self._parts = whole, list[_Meeting]()
 
     def part(self, size: int) -> _Meeting:
         """A meeting of some of the threads."""
-        self._parts.append(_Meeting(size))
-        return self._parts[-1]
+        part = _Meeting(size, self)
+        self._parts.append(part)
+        return part
+
+    def leave(self) -> None:
+        """Nobody will wait here: it need not be aborted any more."""
+        if self._whole and self in self._whole._parts:
+            self._whole._parts.remove(self)
 
     def abort(self) -> None:
         """Nobody is left waiting."""
