@@ -15,11 +15,17 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distbp.data.selection import Selection
 from distbp.errors import DataError
 
 CLASSES, TARGETS = "classes", "targets"
+
+
+def _not_compared() -> Any:
+    """The default of an array in a dataclass whose objects are compared."""
+    return field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,7 @@ class Column:
     axis: str = ""  # what the file calls the axis of the samples
     notes: tuple[str, ...] = ()  # how the values were decoded, for the user
     alias: str = ""  # of a data set that has a second name in the first file: the name that another column has
+    held: NDArray[Any] | None = _not_compared()  # (rows, width): an array of the caller
 
     @property
     def name(self) -> str:
@@ -69,7 +76,7 @@ class Column:
     @property
     def is_direct(self) -> bool:
         """Whether its rows are read as HDF5 has them."""
-        return self.selection is None and not self.is_decoded and self.constant is None
+        return self.selection is None and not self.is_decoded and self.constant is None and self.held is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +181,11 @@ class Layout:
             for note in column.notes:
                 found.setdefault(note, []).append(column.name)
         return [f"{', '.join(names)}: {note}" for note, names in found.items()]
+
+    def held(self, of: str) -> NDArray[Any] | None:
+        """All rows of "x" or "y", shape (N, width), if the caller holds them in one array; else None."""
+        columns = getattr(self.parts[0], of)
+        return columns[0].held if len(self.parts) == len(columns) == 1 and of not in self.order else None
 
     def row_bytes(self) -> int:
         """Of a row of x and y."""

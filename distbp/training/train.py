@@ -33,6 +33,7 @@ from distbp.training.own_slices import slices_of_rank, without_decay
 from distbp.training.phases import Trace
 from distbp.training.run import Run, optimizer_of, prepare
 from distbp.training.run_directory import RunDirectory
+from distbp.training.source import DataFiles, Source
 
 
 class Reporter(Protocol):
@@ -64,12 +65,15 @@ def train(
     beat: Pulse = lambda phase: None,
     reporter: Reporter | None = None,
     job: Job = NO_JOB,
+    source: Source | None = None,
     dry_run: bool = False,
 ) -> Run:
     """Trains as configured; `resume_with` (options given again, maybe none) continues the run in `config.out`.
 
     `or_begin`: where there is no run to continue, one is begun.  `stop_requested` says why this rank is to stop, or
     nothing; and the run stops before the end of `job`, or after config.time_limit minutes.
+
+    `source`: what is learnt from, in the place of the files that config.data names.
 
     `dry_run`: all that comes before the first step, but no file is written.
 
@@ -98,7 +102,7 @@ def train(
             pulse,
             or_begin=or_begin,
             job=job,
-            staging=staging,
+            source=source or DataFiles(staging, dry_run),
             dry_run=dry_run,
         )
         stack.callback(run.loader.close)
