@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp import __version__
-from distbp.config import AUTO, Config, as_dict, merge
+from distbp.config import AUTO, Config, merge
 from distbp.data.column_texts import decoded, encoded
 from distbp.data.fingerprint import Fingerprint, from_json, to_json
 from distbp.data.labels import from_array, to_array
@@ -126,7 +126,7 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
         "format": np.bytes_(FORMAT),
         "format_version": FORMAT_VERSION,
         "distbp_version": np.bytes_(__version__),
-        "config": np.bytes_(json.dumps(as_dict(checkpoint.config)).encode()),
+        "config": np.bytes_(json.dumps(vars(checkpoint.config)).encode()),
         "machines": np.bytes_(json.dumps(checkpoint.machines).encode()),
     }
     if checkpoint.fingerprints:
@@ -260,13 +260,18 @@ def _checksum(tree: Tree, attributes: dict[str, Any], known: Mapping[str, bytes]
     digest, is_older = hashlib.sha256(), attributes["format_version"] <= LAST
     for name, value in [*sorted(attributes.items()), *sorted(tree.items())]:
         array = np.asarray(value)
-        kind = array.dtype.descr if array.dtype.names else array.dtype.str
-        digest.update(f"{name} {kind} {array.shape}\n".encode())
+        digest.update(f"{name} {_kind(array.dtype)} {array.shape}\n".encode())
         if is_older:
             digest.update(_content(array))
         else:
             digest.update(known.get(name) or hashlib.sha256(_content(array)).digest())
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _kind(dtype: np.dtype[Any]) -> str:
+    """A dtype in text; of records with their fields."""
+    return str(dtype.descr) if dtype.names else dtype.str
 
 
 def _content(array: NDArray[Any]) -> memoryview:
