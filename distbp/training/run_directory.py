@@ -153,7 +153,7 @@ class RunDirectory:
                 skipped.append(str(error))
                 continue
             if not state.can_continue:
-                skipped.append(f"{path}: holds no /optimizer: it is of a best.h5, which no run can go on from")
+                skipped.append(f"{path}: holds no /optimizer: it is a best.h5, from which no run can go on")
                 continue
             if self.checkpoint(state.progress.step) != path:
                 raise RunError(
