@@ -228,9 +228,21 @@ class Config:
     seed: int = option(0, "of the first weights and of the order of samples", low=0, group=TRAINING)
 
     out: str = option("run", "directory of the run", may_change=True, group=RUN)
-    checkpoint_every: int = option(1, "epochs between checkpoints", low=1, may_change=True, group=RUN)
+    checkpoint_every: int | str = option(
+        AUTO,
+        "epochs between checkpoints; auto: after each epoch, but so that they take at most 2 % of the time",
+        low=1,
+        word=AUTO,
+        may_change=True,
+        group=RUN,
+    )
     checkpoint_minutes: float = option(
-        10.0, "minutes between checkpoints, also inside an epoch; 0: only by epochs", low=0, may_change=True, group=RUN
+        10.0,
+        "minutes after which a checkpoint is written at the latest, also inside an epoch; this is what a run that is "
+        "killed can lose. 0: no such limit",
+        low=0,
+        may_change=True,
+        group=RUN,
     )
     keep: int = option(3, "how many checkpoints stay, the newest ones", low=1, may_change=True, group=RUN)
     drift_steps: int = option(
@@ -540,18 +552,24 @@ def resume(stored: Config, given: Mapping[str, Any], origin: str) -> Config:
 
     Raises UsageError that names every given option that differs and may not.
     """
-    given = {name: value for name, value in given.items() if value != AUTO}  # "auto" is what the run has chosen
+    given = {  # "auto" is what the run has chosen, but where it may choose again
+        name: value for name, value in given.items() if value != AUTO or name not in FIELDS or _may_change(name)
+    }
     given = check_each(given, origin)
     wrong = [
         f"{flag(name)}: the run has {getattr(stored, name)!r}, given was {value!r}"
         for name, value in given.items()
-        if value != getattr(stored, name) and not FIELDS[name].metadata["may_change"]
+        if value != getattr(stored, name) and not _may_change(name)
     ]
     if wrong:
-        may = ", ".join(flag(name) for name, field in FIELDS.items() if field.metadata["may_change"])
+        may = ", ".join(flag(name) for name in FIELDS if _may_change(name))
         raise UsageError(
             "--resume: these options differ from the run's and cannot change in mid-run:\n  "
             + "\n  ".join(wrong)
             + f"\nleave them out, or start another run with another --out (these may change: {may})"
         )
     return merge({**as_dict(stored), **given}, origin)
+
+
+def _may_change(name: str) -> bool:
+    return bool(FIELDS[name].metadata["may_change"])

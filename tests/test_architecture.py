@@ -37,6 +37,7 @@ USERS = {
         "data.survey",
         "doctor.doctor",
         "files.plain_hdf5",
+        "files.write_arrays",
         "inspection.contents",
         "inspection.data_inspection",
         "prediction.hdf5_predictions",

@@ -105,7 +105,8 @@ def test_pieces_and_optimizers(dtype: str) -> None:
     assert parameter_bytes(network, dtype) == (7 * 5 + 5 + 5 * 9 + 9 + 9 * 2 + 2) * int(dtype[5:]) // 8
     for optimizer in (SGD(), SGD(0.9), Adam()):
         assert list(optimizer.init(np.zeros(3))) == list(optimizer.vectors)
-    assert write_bytes(network, dtype, has_vectors=False) == 5 * 9 * int(dtype[5:]) // 8
+    assert write_bytes(network, has_vectors=False) == 5 * 9
+    assert write_bytes(network, has_vectors=True) == 7 * 5 + 5 + 5 * 9 + 9 + 9 * 2 + 2
 
 
 @pytest.mark.parametrize("kind", ["classes", "targets"])

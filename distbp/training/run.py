@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from distbp.config import AUTO, Config, resume
 from distbp.counted import counted
 from distbp.data.far_values import far_values
@@ -34,6 +36,7 @@ from distbp.ranks.same_everywhere import check_alike
 from distbp.ranks.stop import Pulse
 from distbp.ranks.threads import Threads, set_threads
 from distbp.training.checkpoint import Checkpoint, Progress
+from distbp.training.history import History
 from distbp.training.invariants import history_columns
 from distbp.training.memory_plan import MemoryPlanner, Needs
 from distbp.training.phases import Phases
@@ -65,7 +68,7 @@ class Run:
     def best(self) -> tuple[float, int]:
         """The validation loss of what is in best.h5, and its epoch; (inf, 0) where there is none."""
         losses = self.state.history["validation_loss"]
-        return self.to_beat, (losses.index(self.to_beat) + 1 if self.to_beat < math.inf else 0)
+        return self.to_beat, (int(np.argmax(losses == self.to_beat)) + 1 if self.to_beat < math.inf else 0)
 
 
 def prepare(
@@ -160,12 +163,13 @@ def prepare(
         note(f"note      --wire {config.wire} changes nothing: all ranks are on one node")
     w, vectors = step_memory.w, step_memory.vectors
     if stored:
-        history = {name: list(values) for name, values in _columns(problem, stored.history).items()}
+        history = stored.history.snapshot()
         state = Checkpoint(config, problem, w, vectors, replace(stored.progress), history, stored.machines, prints)
         reopen = partial(directory.reopen, state, note)
         to_beat = comm.broadcast(on_first_patiently(comm, reopen, partial(pulse, "reading best.h5"))) or 0.0
     else:
-        state = Checkpoint(config, problem, w, vectors, Progress(), _columns(problem, {}), [], prints)
+        history = History.of({name: () for name in history_columns(problem.metric)})
+        state = Checkpoint(config, problem, w, vectors, Progress(), history, [], prints)
         to_beat = math.inf
     if step_memory.part == 0:
         if stored:
@@ -397,10 +401,6 @@ def _check_plan(comm: Communicator, plan: MemoryPlan, note: Callable[[str], None
         for line in plan.lines() if note and comm.rank == 0 else ():
             note(line)  # type: ignore[misc]
         raise
-
-
-def _columns(problem: Problem, stored: dict[str, list[float]]) -> dict[str, list[float]]:
-    return {name: stored.get(name, []) for name in history_columns(problem.metric)}
 
 
 def optimizer_of(config: Config) -> Optimizer:
