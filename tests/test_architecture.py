@@ -67,6 +67,7 @@ ORDER = [
     "bench",
     "inspection",
     "prediction",
+    "model",
     "tables",
     "doctor",
     "commands",
