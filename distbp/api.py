@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
+from distbp.config import AUTO
+from distbp.data.layout import CLASSES, TARGETS
 from distbp.errors import UsageError
+from distbp.inspection.data_inspection import View
+from distbp.inspection.dataset import Dataset, read_dataset
 from distbp.model.model import Model
+from distbp.model.read_model import read_model
 
 
 def load(path: str | os.PathLike[str]) -> Model:
@@ -23,9 +29,42 @@ def load(path: str | os.PathLike[str]) -> Model:
     >>> distbp.load("run/best.h5")
     <distbp.Model 64-32-10, relu, softmax, cross_entropy: 10 classes, float32, run/best.h5>
     """
-    from distbp.model.read_model import read_model
-
     return read_model(_path(path, "load"))
+
+
+def open_dataset(
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    split: str = AUTO,
+    x: str = AUTO,
+    y: str = AUTO,
+    drop: str = "",
+    task: str = AUTO,
+    each: bool = False,
+    trust_links: bool = False,
+) -> Dataset:
+    """Looks at a data set: an HDF5 file, several that are one data set end to end, or patterns such as "data/*.h5".
+
+    The options are those of `distbp inspect`: which split or splits (with commas between) to look at, the names of
+    inputs `x` and of labels or targets `y`, inputs to `drop`, the `task` "classes" or "targets", `each` for a sample in
+    each file or group, and whether links to other files are followed.  Only headers are read; statistics and rows are
+    read when they are asked for.  No MPI library is needed.
+
+    Raises DataError for a file that cannot be read or is no data set, UsageError for wrong options.
+
+    >>> import distbp
+    >>> test = distbp.open_dataset("digits.h5")["test"]
+    >>> test.x.shape, test.y.dtype, test.task
+    ((360, 64), dtype('uint8'), 'classes')
+    """
+    if task not in (AUTO, CLASSES, TARGETS):
+        raise UsageError(f"open_dataset: task {task!r}; expected {AUTO!r}, {CLASSES!r} or {TARGETS!r}")
+    some = paths if isinstance(paths, list | tuple) else [paths]
+    names = [_path(path, "open_dataset") for path in some]
+    if not names:
+        raise UsageError("open_dataset: expected the path of a file, or of several; got none")
+    view = View(x=x, y=y, split=split, drop=drop, task=task, each=each, trust_links=trust_links)
+    return read_dataset(names, view)
 
 
 def _path(path: Any, who: str) -> str:
@@ -34,8 +73,3 @@ def _path(path: Any, who: str) -> str:
         return os.fsdecode(path)
     except TypeError:
         raise UsageError(f"{who}: expected a path, a str or an os.PathLike, got {type(path).__name__}") from None
-
-
-def open_dataset(paths: str) -> None:
-    """It is not there yet."""
-    raise NotImplementedError

@@ -24,8 +24,8 @@ class ScaledRows:
     def fill(self, rows: NDArray[Any], out: NDArray[Any]) -> None:
         """Fills `out` from `rows`; both have the shape (m, columns), and may be the same array."""
         if self.is_scaled:
-            np.subtract(rows, self._shift, out=out, casting="same_kind")
-            np.multiply(out, self._factor, out=out)
+            np.subtract(rows, self._shift, out, casting="same_kind")
+            np.multiply(out, self._factor, out)
         elif rows is not out:
             np.copyto(out, rows, casting="unsafe")
 

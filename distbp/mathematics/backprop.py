@@ -10,7 +10,7 @@ The sum over the samples of a shard is not written out: in `d[l] @ a[l - 1].T` t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -116,26 +116,8 @@ def piece_samples(network: Network, dtype: DTypeLike) -> int:
     return int(min(PIECE_SAMPLES, max(1, PIECE_BYTES // sample_bytes(network, dtype))))
 
 
-class Activations(Protocol):
-    """a[l] and z[l] of m samples: a `Piece`, or a room for the forward pass alone."""
-
-    a: list[Any]
-    z: list[Any]
-
-
-class ForwardSamples(Protocol):
-    """What `forward` works on; see `Samples`."""
-
-    @property
-    def grains(self) -> Sequence[Activations]:
-        """What element-wise functions are called for."""
-
-    def forward_parts(self, l: int) -> Sequence[Activations]:
-        """What a product W^l a^{l-1} is called for."""
-
-
 class Samples(Protocol):
-    """What `errors` works on: a piece, or several grains (`distbp.mathematics.grains`)."""
+    """What `forward` and `errors` work on: a piece, or several grains (`distbp.mathematics.grains`)."""
 
     @property
     def grains(self) -> list[Piece]:
@@ -148,7 +130,7 @@ class Samples(Protocol):
         """What a product (W^{l+1})ᵀ d^{l+1} is called for."""
 
 
-def forward(network: Network, parameters: Parameters, samples: ForwardSamples) -> None:
+def forward(network: Network, parameters: Parameters, samples: Samples) -> None:
     """Fills z[l] and a[l] for l = 2 … F from a[1]."""
     W, b = parameters.W, parameters.b
     for l in range(2, network.F + 1):

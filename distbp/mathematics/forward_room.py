@@ -9,11 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy import add, matmul
 from numpy.typing import DTypeLike
 
 from distbp.mathematics.activations import Array
 from distbp.mathematics.backprop import outputs, outputs_count
-from distbp.mathematics.network import Network, aligned_zeros
+from distbp.mathematics.network import Network, Parameters, aligned_zeros
 
 CACHE_LINE = 64
 
@@ -35,23 +36,33 @@ class ForwardRoom:
                 arrays.append(take(n[l] * m).reshape(m, n[l]).T)
         for arrays in (self.z, self.a):
             arrays.append(outputs(network, m, dtype, take))
-        self._self = [self]
-
-    @property
-    def grains(self) -> list[ForwardRoom]:
-        """All samples at once (see `distbp.mathematics.backprop.Samples`)."""
-        return self._self
-
-    def forward_parts(self, l: int) -> list[ForwardRoom]:
-        """All samples at once."""
-        return self._self
 
     def part(self, m: int) -> ForwardRoom:
         """The first m samples, in the same memory."""
         part = ForwardRoom.__new__(ForwardRoom)
-        part.m, part._self = m, [part]
+        part.m = m
         part.a, part.z = ([None if array is None else array[:, :m] for array in arrays] for arrays in (self.a, self.z))
         return part
+
+
+class ForwardPass:
+    """The forward pass through a network whose parameters do not change: `forward` with everything looked up before.
+
+    It has the same bits as `distbp.mathematics.backprop.forward`, and takes less time for few samples.
+    """
+
+    def __init__(self, network: Network, parameters: Parameters) -> None:
+        layers = range(2, network.F + 1)
+        self._layers = [(l, parameters.W[l], parameters.b[l][:, None], network.sigma(l).sigma) for l in layers]
+
+    def __call__(self, room: ForwardRoom) -> None:
+        """Fills z[l] and a[l] for l = 2 … F from a[1]."""
+        z, a = room.z, room.a
+        for l, W_l, b_l, sigma in self._layers:
+            z_l = z[l]
+            matmul(W_l, a[l - 1], z_l)
+            add(z_l, b_l, z_l)  # z^l = W^l a^{l-1} + b^l
+            sigma(z_l, a[l])  # a^l = σ(z^l)
 
 
 def forward_count(network: Network, m: int, dtype: DTypeLike) -> int:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from distbp.data.problem import Problem, unscaled_output
 from distbp.data.scaling import Scaling
 from distbp.gradient.scaled_rows import ScaledRows
-from distbp.mathematics.backprop import forward, piece_samples
+from distbp.mathematics.backprop import piece_samples
 from distbp.mathematics.batches import pieces
-from distbp.mathematics.forward_room import ForwardRoom
+from distbp.mathematics.forward_room import ForwardPass, ForwardRoom
 from distbp.mathematics.network import Network, Parameters
 
 BLOCK, BLOCK_OUTPUTS = 65536, 2**22  # samples, and outputs, that are predicted before they are written, at most
@@ -48,8 +48,9 @@ class NetworkOutputs:
     """Computes a^F, in the units of the targets, for rows of inputs in the units of the data."""
 
     def __init__(self, problem: Problem, parameters: Parameters) -> None:
-        self._problem, self._parameters = problem, parameters
-        self._F = problem.network.F
+        self._problem, self._F = problem, problem.network.F
+        self._is_scaled = not problem.target.is_none
+        self._forward = ForwardPass(problem.network, parameters)
 
     def __call__(self, x: NDArray[Any], scaled: ScaledRows, room: ForwardRoom, out: NDArray[Any]) -> bool:
         """Fills `out`, shape (m, n_F), for the rows x, shape (m, n_1), which `scaled` takes.
@@ -63,8 +64,14 @@ class NetworkOutputs:
                 room.a[1] = x.T
             else:
                 scaled.fill(x, own.T)
-            forward(self._problem.network, self._parameters, room)
+            self._forward(room)
             room.a[1] = own
-            out[:] = unscaled_output(self._problem, room.a[self._F])
-            # A sum is finite only if all of its terms are; that takes less time than to look at each of them.
-            return isfinite(np.add.reduce(room.z[2], axis=None)) and isfinite(np.add.reduce(out, axis=None))
+            a = room.a[self._F]
+            out[:] = unscaled_output(self._problem, a) if self._is_scaled else a.T
+            return _are_finite(room.z[2]) and _are_finite(out)
+
+
+def _are_finite(numbers: NDArray[Any]) -> bool:
+    """Whether all are finite for sure: if one is not, neither is the sum of the squares, which is found quickly."""
+    flat = numbers.ravel("K")
+    return isfinite(flat.dot(flat))
