@@ -15,7 +15,7 @@ What is in a data set is looked at with `distbp.open_dataset`:
 ((5, 64), dtype('uint8'))
 
 >>> model.predict(x).tolist()
-[4, 5, 3, 2, 6]
+[2, 8, 6, 9, 3]
 >>> model.predict_proba(x).shape
 (5, 10)
 

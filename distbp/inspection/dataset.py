@@ -111,7 +111,7 @@ class DatasetSplit:
         >>> import distbp
         >>> x, y = distbp.open_dataset("digits.h5")["test"].read(0, 3)
         >>> x.shape, y.tolist()
-        ((3, 64), [4, 5, 3])
+        ((3, 64), [2, 8, 6])
         """
         start, stop, _ = slice(first, last).indices(len(self))
         with Reader(self._layout) as reader:

@@ -22,6 +22,7 @@ from distbp.prediction.network_outputs import NetworkOutputs, blocks, output_dty
 from distbp.prediction.predictions import classes_of, name_of_values, values_of_classes
 from distbp.training.checkpoint import Checkpoint
 from distbp.training.comparison import digest
+from distbp.training.invariants import history_columns
 
 WHOLE = ("epoch", "step")  # columns of the history that count
 
@@ -217,9 +218,11 @@ class Model:
         >>> bool(history["train_loss"][-1] < history["train_loss"][0])
         True
         """
+        history = self._state.history
         return {
-            name: np.array(values, np.int64 if name in WHOLE else np.float64)
-            for name, values in self._state.history.items()
+            name: np.array(history[name], np.int64 if name in WHOLE else np.float64)
+            for name in history_columns(self._problem.metric)
+            if name in history
         }
 
     @cached_property
