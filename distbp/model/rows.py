@@ -32,6 +32,8 @@ class Rows(NamedTuple):
 
 def as_rows(x: Any, inputs: Variables) -> Rows:
     """The rows of x.  Raises DataError for anything that does not fit the inputs."""
+    if type(x) is np.ndarray and x.dtype.kind in KINDS:  # without a detour for what comes most often
+        return _shaped(x, inputs)
     if type(x) is not np.ndarray or x.dtype.names is not None:
         named = named_columns(x)
         if named is not None:
@@ -63,11 +65,11 @@ def _array(x: Any) -> NDArray[Any]:
 
 def _shaped(x: NDArray[Any], inputs: Variables) -> Rows:
     """As (N, n_1).  Raises DataError."""
-    n = inputs.count
-    if x.ndim == 2 and x.shape[1] == n:
-        return Rows(x, False)
-    if x.ndim == 1 and n > 1 and x.size == n:
+    n, shape = inputs.count, x.shape
+    if shape == (n,) and n > 1:
         return Rows(x.reshape(1, n), True)
+    if len(shape) == 2 and shape[1] == n:
+        return Rows(x, False)
     if x.ndim == 1 and n == 1:
         return Rows(x.reshape(-1, 1), False)
     if x.ndim == 0 and n == 1:
