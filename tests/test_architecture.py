@@ -35,6 +35,7 @@ USERS = {
         "data.string_rows",
         "data.survey",
         "doctor.doctor",
+        "files.open_beside",
         "files.plain_hdf5",
         "inspection.contents",
         "inspection.data_inspection",

@@ -441,6 +441,7 @@ def test_what_is_loaded(runs: dict[str, Path], tmp_path: Path) -> None:
     assert repr(distbp.load(run)).endswith(f"{newest[-1].name}>")
     newest[-1].write_bytes(b"damaged")
     assert repr(distbp.load(run)).endswith(f"{newest[-2].name}>")
+    shutil.copy(newest[0], run / "good.h5")
     for path in newest:
         path.write_bytes(b"damaged")
     with pytest.raises(distbp.CheckpointError, match=f"no good checkpoint.*\n.*{newest[-1].name}"):
@@ -449,5 +450,30 @@ def test_what_is_loaded(runs: dict[str, Path], tmp_path: Path) -> None:
         distbp.load(tmp_path)
     with pytest.raises(distbp.CheckpointError, match="no such checkpoint"):
         distbp.load(tmp_path / "no")
-    with pytest.raises(distbp.UsageError, match=r"load: expected a path, .* got int"):
-        distbp.load(3)  # type: ignore[arg-type]
+    for wrong, got in ((3, "int"), (None, "NoneType"), ("", "''"), ("a\0b", "'a")):
+        with pytest.raises(distbp.UsageError, match=f"load: expected a path, .*got {got}"):
+            distbp.load(wrong)  # type: ignore[arg-type]
+    assert repr(distbp.load(bytes(newest[0].parent / "good.h5"))).endswith("good.h5>")
+
+
+@pytest.mark.parametrize("locking", [None, True, False, "best-effort"])
+def test_a_file_that_this_process_has_open(runs: dict[str, Path], locking: Any) -> None:
+    """HDF5 opens a file a second time only with the flags of the first time."""
+    data = runs["classes"].with_suffix(".h5")
+    with (
+        h5py.File(runs["classes"] / "best.h5", "r", locking=locking) as checkpoint,
+        h5py.File(data, "r", locking=locking) as file,
+    ):
+        model = distbp.load(runs["classes"])
+        x, y = distbp.open_dataset(data)["test"].read()
+        assert np.array_equal(checkpoint["network/layer_2/b"][()], model.layers[0][1])  # it is open as before
+        assert np.array_equal(file["test/y"][()], y)
+    assert model.predict(x).shape == (230,)
+
+
+def test_errors_of_numpy_are_not_those_of_the_user(runs: dict[str, Path]) -> None:
+    before = np.seterr(all="raise")
+    try:
+        assert distbp.load(runs["classes"]).predict(np.full((3, 4), 1e3)).shape == (3,)
+    finally:
+        np.seterr(**before)

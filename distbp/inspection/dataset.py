@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp.config import AUTO
 from distbp.counted import counted
 from distbp.data.data_file import opened
 from distbp.data.layout import CLASSES, TARGETS, Layout, few
@@ -239,5 +240,9 @@ def read_dataset(paths: Sequence[str], view: View) -> Dataset:
         if "format" in file.attrs and "network" in file:
             raise DataError(f"{files[0]}: is a checkpoint, and no data set; distbp.load reads it")
     found, reasons = survey_splits(files, view)
+    missing = [split for split in view.split.split(",") if split not in (AUTO, *found)]
+    is_named = (view.x, view.y) != (AUTO, AUTO)
+    if missing or (is_named and not found):  # what the caller has asked for is not there
+        raise DataError(f"{files[0]}: {'; '.join(reasons)}")
     splits = {name: DatasetSplit(layout, notes, why) for name, (layout, notes, why) in found.items()}
     return Dataset(files, splits, reasons)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp.counted import counted
 from distbp.data.layout import column_order, few
 from distbp.errors import DataError
 from distbp.mathematics.finite import first_not_finite
@@ -40,7 +41,8 @@ def as_rows(x: Any, inputs: Variables) -> Rows:
             order = column_order(named.names, inputs.names, "x", "the network was trained on")
             if order is None and len(named.names) != inputs.count:
                 raise DataError(
-                    f"x has {len(named.names)} columns ({few(named.names)}), but the network has {inputs.count} inputs"
+                    f"x has {counted(len(named.names), 'column')} ({few(named.names)}), but the network has "
+                    f"{counted(inputs.count, 'input')}"
                 )
             return Rows(*named.array(range(inputs.count) if order is None else order))
         x = _array(x)
@@ -76,10 +78,10 @@ def _shaped(x: NDArray[Any], inputs: Variables) -> Rows:
         return Rows(x.reshape(1, 1), True)
     if x.ndim > 2 and prod(x.shape[1:]) == n:
         return Rows(x.reshape(len(x), n), False)
-    names = f" ({few(inputs.names)})" if inputs.names else ""
+    named = f" ({few(inputs.names)})" if inputs.names else ""
     alone = "; for one sample: x.reshape(1, -1)" if x.ndim > 1 and x.size == n else ""
     raise DataError(
-        f"x has the shape {x.shape}, but the network has {n} input{'s' * (n > 1)}{names}: "
+        f"x has the shape {x.shape}, but the network has {counted(n, 'input')}{named}: "
         f"expected (N, {n}) for N samples, {f'({n},)' if n > 1 else '()'} for one, or (N, …) with {n} numbers for each "
         f"sample{alone}"
     )

@@ -55,10 +55,11 @@ class NetworkOutputs:
     def __call__(self, x: NDArray[Any], scaled: ScaledRows, room: ForwardRoom, out: NDArray[Any]) -> bool:
         """Fills `out`, shape (m, n_F), for the rows x, shape (m, n_1), which `scaled` takes.
 
-        The room has place for exactly m samples.  Numbers that overflow become infinite, without a warning.  The result
-        is True if all of z^2 and all outputs are finite; if it is False, some may not be.
+        The room has place for exactly m samples.  Numbers that overflow become infinite, without a warning, whatever
+        `numpy.seterr` was told.  The result is True if all of z^2 and all outputs are finite; if it is False, some may
+        not be.
         """
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        with np.errstate(all="ignore"):
             own = room.a[1]
             if scaled.is_copy(x):
                 room.a[1] = x.T
