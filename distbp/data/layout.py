@@ -242,19 +242,31 @@ class Layout:
         `who` says in the message whose names `wanted` are.  Raises DataError where other columns are there.
         """
         there = self.names(of)
-        if not wanted or not there or there == wanted:
+        order = column_order(there, wanted, self.place(0, of).removesuffix(", row 0"), who)
+        if order is None:
             return self
-        if sorted(there) != sorted(wanted) or len(set(there)) < len(there):
-            where = self.place(0, of).removesuffix(", row 0")
-            raise DataError(f"{where} has the columns {few(there)}; {who} {few(wanted)} ({_difference(there, wanted)})")
         now = self.order.get(of, tuple(range(len(there))))
-        return replace(self, order={**self.order, of: tuple(now[there.index(name)] for name in wanted)})
+        return replace(self, order={**self.order, of: tuple(now[i] for i in order)})
 
 
 def few(names: tuple[str, ...] | list[str]) -> str:
     """The names with commas between them; the middle is left out where they are many."""
     shown = list(names) if len(names) <= 20 else [*names[:18], "…", names[-1]]
     return ", ".join(shown)
+
+
+def column_order(there: tuple[str, ...], wanted: tuple[str, ...], where: str, who: str) -> tuple[int, ...] | None:
+    """Where each of the wanted columns is among those that are there.
+
+    The result is None if the order is right as it is, or if one side has no names.  `where` says in the message what
+    has the columns, and `who` whose names `wanted` are.  Raises DataError if these are not the same columns.
+    """
+    if not wanted or not there or there == wanted:
+        return None
+    if sorted(there) != sorted(wanted) or len(set(there)) < len(there):
+        raise DataError(f"{where} has the columns {few(there)}; {who} {few(wanted)} ({_difference(there, wanted)})")
+    at = {name: i for i, name in enumerate(there)}
+    return tuple(at[name] for name in wanted)
 
 
 def _difference(there: tuple[str, ...], wanted: tuple[str, ...]) -> str:

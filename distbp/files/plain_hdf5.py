@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.errors import CheckpointError
+from distbp.files.open_beside import open_beside
 from distbp.files.patience import SECONDS, UnreadError, is_system_error, why_not_read
 from distbp.files.write_arrays import stored_type
 
@@ -44,12 +45,22 @@ def open_plain(path: Path, most: int) -> Iterator[PlainFile]:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # a pipe would keep us waiting
             raise CheckpointError(f"{path}: is not a file")
-        with h5py.File(path, "r", locking=False) as file:
+        with _opened(path) as file:
             if file.userblock_size:
                 raise CheckpointError(f"{path}: has a user block; a checkpoint has none")
             yield PlainFile(path, file, status.st_size, most)
     except DAMAGE as error:
         raise _why_not(path, error) from None
+
+
+def _opened(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        beside = open_beside(path, error)
+        if beside is None:
+            raise
+        return beside
 
 
 def _why_not(path: Path, error: Exception) -> CheckpointError:
