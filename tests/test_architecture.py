@@ -69,6 +69,7 @@ ORDER = [
     "prediction",
     "tables",
     "doctor",
+    "pages",
     "commands",
 ]
 GROUND = {"errors", "config", "counted"}  # for all
