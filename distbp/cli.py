@@ -31,10 +31,10 @@ def cli(context: click.Context) -> None:
     """Trains feed-forward neural networks, in one process or data-parallel on MPI ranks.
 
     \b
-    distbp train                          train on the digits that come with distbp
+    distbp train                          train on the digits, a data set of distbp
     distbp train data.h5                  train on your data, in one process
     mpirun -n 4 distbp train data.h5      train on 4 ranks
-    distbp COMMAND --help                 show the options of a command
+    distbp COMMAND --help                 list the options of a command
     distbp help                           list the pages of the documentation
 
     Every rank computes the gradient of its shard of a batch. The gradients are added up over all ranks and divided by

@@ -9,9 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from runs import LIMIT, Runner, check_error
 
+from distbp.cli import cli
 from distbp.pages.plain_text import plain_text
 from distbp.pages.topics import topics
 
@@ -92,7 +94,7 @@ def test_all_words_of_a_page_are_shown(page: object, width: int) -> None:
     assert "```" not in shown
     assert not re.search(r"\*\*\w", shown)
     assert "<!--" not in shown
-    plain = [word for word in text.split() if word.isalpha() and word.isascii()]
+    plain = [word for word in re.sub(r"<!--.*?-->", "", text).split() if word.isalpha() and word.isascii()]
     seen = {word.rstrip(":") for word in shown.split()}
     assert {word for word in plain if word not in seen} == set()
 
@@ -133,3 +135,34 @@ a  b | c
     distbp help   # as it is
 """
     )
+
+
+def help_of(name: str) -> str:
+    """What `distbp NAME --help` prints on a terminal of 80 columns."""
+    group = click.Context(cli, info_name="distbp")
+    command = cli.commands[name]
+    with click.Context(command, group, name, terminal_width=80) as context:
+        return command.get_help(context)
+
+
+@pytest.mark.parametrize("name", list(cli.commands))
+def test_the_help_of_a_command_is_readable(name: str) -> None:
+    """It fits, a summary fits into the list of commands, no brackets are in brackets, and an option has a sentence."""
+    shown = help_of(name)
+    too_long = [line for line in shown.splitlines() if len(line) > 80]
+    assert [line for line in too_long if not re.fullmatch(r"  --[a-z-]+ \[\S+\]", line)] == []  # a choice is not broken
+    assert "..." not in cli.commands[name].get_short_help_str(60)
+    assert "[default: (" not in shown
+    for option in cli.commands[name].params:
+        if isinstance(option, click.Option) and option.name != "help":
+            words = re.sub(r"  \[default: .*\]$", "", option.help or "")
+            assert re.search(r"[.)]$", words), option.name
+            assert "([" not in words
+            assert not re.search(r"\([^)]*\(", words), option.name
+
+
+@pytest.mark.parametrize("name", ["import", "train", "bench"])
+def test_what_a_new_user_needs_comes_first(name: str) -> None:
+    headings = re.findall(r"^([A-Z][A-Za-z ]+):$", help_of(name), re.MULTILINE)
+    assert [heading for heading in headings if heading != "Exit codes"][0] == "Most used"
+    assert headings[-1] == "Other"
