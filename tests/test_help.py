@@ -164,5 +164,5 @@ def test_the_help_of_a_command_is_readable(name: str) -> None:
 @pytest.mark.parametrize("name", ["import", "train", "bench"])
 def test_what_a_new_user_needs_comes_first(name: str) -> None:
     headings = re.findall(r"^([A-Z][A-Za-z ]+):$", help_of(name), re.MULTILINE)
-    assert [heading for heading in headings if heading != "Exit codes"][0] == "Most used"
+    assert next(heading for heading in headings if heading != "Exit codes") == "Most used"
     assert headings[-1] == "Other"

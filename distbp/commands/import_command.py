@@ -94,7 +94,7 @@ VALUES = (
         "--missing-words",
         default=None,
         metavar="WORDS",
-        help="Texts that mean that a value is missing, with commas between.  [default: nothing, NA, nan, NULL, ?, -, …]",
+        help="Texts that mean that a value is missing, with commas between.  [default: nothing, NA, nan, ?, -, …]",
     ),
     click.option(
         "--on-missing",
