@@ -9,12 +9,15 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 IMPORTED = ("distbp.cli", "distbp.training.train", "distbp.prediction.predict", "distbp.inspection.file_inspection")
+
+LIMIT = 60  # seconds for a command: a hang is a failure
 
 
 class Forks:
@@ -35,7 +38,7 @@ class Forks:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.communicate()
+        self._server.communicate(timeout=LIMIT)
 
     def run(self, arguments: list[str]) -> subprocess.CompletedProcess[str]:
         """`distbp ARGUMENTS`, both outputs together."""
@@ -65,6 +68,7 @@ def run(arguments: list[str], out: str) -> Any:
     for descriptor, name, how in ((0, os.devnull, os.O_RDONLY), (1, out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)):
         os.dup2(os.open(name, how, 0o666), descriptor)
     os.dup2(1, 2)
+    signal.alarm(LIMIT)
     sys.argv = ["distbp", *arguments]
     main()
 
