@@ -217,7 +217,7 @@ class Config:
     )
     batch_size: int | str = option(
         32,
-        "n: samples of a batch, counted as samples over all ranks. all: gradient descent on L_T.",
+        "n: samples of a batch, over all ranks together. all: gradient descent on L_T.",
         low=1,
         word="all",
         group=TRAINING,
