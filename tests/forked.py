@@ -1,7 +1,7 @@
 """Starts `distbp` many times for the price of one: commands in forks of a process that has imported it.
 
-`python forked.py` reads a line of JSON for each command, with its arguments and the file for its output. It answers
-with the exit code. MPI is not imported, so the commands are those of one process.
+`python forked.py` reads a line of JSON for each command, with its words and the file for its output. It answers with
+the exit code. A command is "distbp" with arguments, or "python" with code. MPI is not imported, so all are of one process.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class Forks:
     def __exit__(self, *_: object) -> None:
         self._server.communicate(timeout=LIMIT)
 
-    def run(self, arguments: list[str]) -> subprocess.CompletedProcess[str]:
-        """`distbp ARGUMENTS`, both outputs together."""
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Runs it; both outputs together."""
         assert self._server.stdin
         assert self._server.stdout
-        self._server.stdin.write(json.dumps([arguments, str(self._out)]) + "\n")
+        self._server.stdin.write(json.dumps([command, str(self._out)]) + "\n")
         self._server.stdin.flush()
         code = int(self._server.stdout.readline())
-        return subprocess.CompletedProcess(arguments, code, self._out.read_text())
+        return subprocess.CompletedProcess(command, code, self._out.read_text())
 
 
 def serve() -> None:
@@ -61,15 +61,18 @@ def serve() -> None:
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
-def run(arguments: list[str], out: str) -> Any:
-    """In the child: as the console script does it."""
+def run(command: list[str], out: str) -> Any:
+    """In the child: as the console script does it, or Python."""
     from distbp.__main__ import main
 
     for descriptor, name, how in ((0, os.devnull, os.O_RDONLY), (1, out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)):
         os.dup2(os.open(name, how, 0o666), descriptor)
     os.dup2(1, 2)
     signal.alarm(LIMIT)
-    sys.argv = ["distbp", *arguments]
+    if command[0] == "python":
+        exec(compile(command[1], "page", "exec"), {"__name__": "__main__"})
+        sys.exit()
+    sys.argv = command
     main()
 
 
