@@ -1,7 +1,8 @@
 """Starts `distbp` many times for the price of one: commands in forks of a process that has imported it.
 
 `python forked.py` reads a line of JSON for each command, with its words and the file for its output. It answers with
-the exit code. A command is "distbp" with arguments, or "python" with code. MPI is not imported, so all are of one process.
+the exit code. A command is "distbp" with arguments, or "python" with code. MPI is not
+imported, so all of them are one process.
 """
 
 from __future__ import annotations
