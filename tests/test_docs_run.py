@@ -96,7 +96,7 @@ def faults(reader: Reader, block: Block) -> Iterator[str]:
 
 
 @pytest.mark.one_mpi
-@pytest.mark.timeout(300)  # it takes less than 20 s where nothing else runs
+@pytest.mark.timeout(600)  # it takes less than 20 s where nothing else runs
 def test_what_the_pages_show_is_what_happens(tmp_path: Path) -> None:
     if not (BIN / "mpirun").exists():
         pytest.skip("no mpirun beside this Python (pip install mpich)")
