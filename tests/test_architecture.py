@@ -73,6 +73,7 @@ ORDER = [
     "model",
     "tables",
     "doctor",
+    "pages",
     "commands",
 ]
 GROUND = {"errors", "config", "counted"}  # for all

@@ -101,7 +101,6 @@ class Part:
 
     @property
     def file(self) -> str:
-        """Where it is."""
         return self.columns[0].file
 
 

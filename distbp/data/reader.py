@@ -46,7 +46,6 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        """Closes the files."""
         while self._open:
             self._close_one()
         while self._descriptors:

@@ -82,7 +82,6 @@ class Extremes:
         self.low, self.high = np.full(columns, np.inf), np.full(columns, -np.inf)
 
     def add(self, block: NDArray[Any]) -> None:
-        """More rows."""
         np.minimum(self.low, block.min(axis=0), out=self.low)
         np.maximum(self.high, block.max(axis=0), out=self.high)
 

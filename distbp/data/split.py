@@ -83,7 +83,6 @@ class Split:
 
     @property
     def name(self) -> str:
-        """train"""
         return self.layout.split
 
     @property
@@ -110,7 +109,6 @@ class FileRows:
         self._first, self._held = 0, np.empty((0, self.shape[1]), self.dtype)
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
-        """See `read`."""
         first, last, _ = rows.indices(self.shape[0])
         return self.read(first, last, self.shape[0])
 

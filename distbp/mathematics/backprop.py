@@ -54,11 +54,9 @@ class Piece:
         return [self]
 
     def forward_parts(self, l: int) -> list[Piece]:
-        """All samples at once."""
         return [self]
 
     def backward_parts(self, l: int) -> list[Piece]:
-        """All samples at once."""
         return [self]
 
     def part(self, first: int, last: int) -> Piece:

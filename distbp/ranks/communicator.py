@@ -118,12 +118,10 @@ class _AtOnce:
     def begin_alltoall(
         self, send: Numbers, send_lengths: list[int], receive: Numbers, receive_lengths: list[int]
     ) -> Callable[[], None]:
-        """Done, when this comes back."""
         self.alltoall(send, send_lengths, receive, receive_lengths)
         return _is_done
 
     def begin_allgather_parts(self, array: Numbers, lengths: list[int]) -> Callable[[], None]:
-        """Done, when this comes back."""
         self.allgather_parts(array, lengths)
         return _is_done
 
@@ -139,42 +137,33 @@ class OneProcess(_AtOnce):
         """The sum over one rank."""
 
     def alltoall(self, send: Numbers, send_lengths: list[int], receive: Numbers, receive_lengths: list[int]) -> None:
-        """To itself."""
         receive[:] = send
 
     def allgather_parts(self, array: Numbers, lengths: list[int]) -> None:
         """The one part is there."""
 
     def allgather(self, value: T) -> list[T]:
-        """The one value."""
         return [value]
 
     def gather(self, value: T) -> list[T] | None:
-        """The one value."""
         return [value]
 
     def broadcast(self, value: T) -> T:
-        """The one value."""
         return value
 
     def node_ranks(self) -> list[int]:
-        """This one."""
         return [0]
 
     def node_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NodeArray:
-        """An array of its own."""
         return NodeArray(np.empty(shape, dtype), 0, 1)
 
     def node_copies(self, size: int) -> int:
-        """Its own."""
         return 1
 
     def split(self, color: int) -> Communicator:
-        """Itself."""
         return self
 
     def patiently(self, pause: Callable[[], None]) -> Communicator:
-        """Itself: it never waits."""
         return self
 
     def scope(self) -> Communicator:
@@ -185,7 +174,6 @@ class OneProcess(_AtOnce):
         """There is nothing to give back."""
 
     def describe(self) -> str:
-        """For the summary."""
         return "1 process"
 
 
@@ -239,7 +227,6 @@ class ThreadRank(_AtOnce):
         return self.allgather(value)[0]
 
     def node_ranks(self) -> list[int]:
-        """Those of its node."""
         return sorted(next(node for node in self._nodes if self.rank in node))
 
     def node_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NodeArray:
@@ -278,7 +265,6 @@ class ThreadRank(_AtOnce):
             self._meeting.leave()
 
     def describe(self) -> str:
-        """For the summary."""
         return f"{self.size} simulated ranks (threads)"
 
 

@@ -163,7 +163,6 @@ class MPIRank:
         return self._waiting(self._comm.Iallgatherv(self._in_place, [array, lengths]))
 
     def _waiting(self, request: Any) -> Callable[[], None]:
-        """What waits for it."""
         if self._pause is None:
             return lambda: request.Wait()
         pause = self._pause
@@ -309,7 +308,6 @@ class MPIRank:
         faulthandler.cancel_dump_traceback_later()
 
     def describe(self) -> str:
-        """For the summary."""
         return f"{self.size} ranks ({self.library})" if self.size > 1 else f"1 rank ({self.library})"
 
     def abort(self, code: int) -> None:

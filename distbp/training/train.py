@@ -33,8 +33,8 @@ from distbp.training.own_slices import slices_of_rank, without_decay
 from distbp.training.phases import Trace
 from distbp.training.run import Run, optimizer_of, prepare
 from distbp.training.run_directory import RunDirectory
-from distbp.training.source import DataFiles, Source
 from distbp.training.saving import Saving
+from distbp.training.source import DataFiles, Source
 
 
 class Reporter(Protocol):
