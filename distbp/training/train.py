@@ -77,7 +77,8 @@ def train(
     again, what this rank is doing.  Raises DistbpError.
     """
     with ExitStack() as stack:
-        directory = stack.enter_context(RunDirectory(config.out, dry=dry_run))  # rank 0 holds its lock
+        note = reporter.note if reporter else lambda text: None
+        directory = stack.enter_context(RunDirectory(config.out, dry=dry_run, note=note))  # rank 0 holds its lock
         staging = None
         if config.stage_to:
             from distbp.data.staging import Staging
@@ -94,7 +95,7 @@ def train(
             config,
             directory,
             resume_with,
-            reporter.note if reporter else lambda text: None,
+            note,
             pulse,
             or_begin=or_begin,
             job=job,
