@@ -84,7 +84,7 @@ def load(
     assert found is not None
     config = found.config
     threads = set_threads(comm, 0, reproducible=config.reproducible)
-    for line in threads.notes if comm.rank == 0 else ():
+    for line in threads.all_notes if comm.rank == 0 else ():
         note(line)
     files = from_first(comm, lambda: data_files(data or config.data))
     compare_files(comm, files, note)
