@@ -101,6 +101,8 @@ def load(
     whole = comm.broadcast(on_first_patiently(comm, partial(patiently, lambda: _for_use(path)), reading))
     assert whole is not None
     state = whole
+    if state.flaw and comm.rank == 0:
+        note(f"note      {path}: {state.flaw}; its network, which is used here, is not concerned")
     ordered = agree(comm, lambda: state.problem.in_order(layout))
     samples = read_layout(comm, ordered, labels=state.problem.labels, memory=budget, pulse=pulse)
     state.problem.check(comm, samples, pulse)

@@ -45,7 +45,7 @@ from distbp.mathematics.activations import Array
 from distbp.mathematics.network import Network, Parameters, largest_weights, parameter_bytes
 from distbp.ranks.machine_record import Machine
 from distbp.ranks.node_memory import free_bytes
-from distbp.training.invariants import check, history_columns
+from distbp.training.invariants import check, flaw_of, history_columns
 
 FORMAT = "distbp-checkpoint"
 FORMAT_VERSION = 5  # 2: machines; 3: skipped batches; 4: seconds of phases; 5: names of columns
@@ -79,6 +79,8 @@ class Checkpoint:
 
     `machines`: where the run was computed, each with the step since when.  `fingerprints`: of the data, "training" and
     maybe "validation"; empty where they are not known.
+
+    `flaw`: why no run can go on from it, though its network is good; the vectors of the optimizer are left out then.
     """
 
     config: Config
@@ -89,6 +91,7 @@ class Checkpoint:
     history: dict[str, list[float]] = field(default_factory=dict)
     machines: list[Machine] = field(default_factory=list)
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
+    flaw: str = ""
 
     @property
     def parameters(self) -> Parameters:
@@ -429,6 +432,9 @@ def _from_tree(path: Path, tree: Tree, config: Config, machines: list[Machine]) 
         raise CheckpointError(f"{path}: {next(iter(rest))} does not belong into a checkpoint")
     problem = Problem(network, scaling["input"], scaling["target"], labels, columns_of_data)
     state = Checkpoint(config, problem, vector, optimizer, progress, history, machines)
+    state.flaw = flaw_of(optimizer)
+    if state.flaw:
+        state.optimizer = {}
     try:
         check(state)
     except ValueError as error:

@@ -7,7 +7,7 @@ the run ends before it is written, and the checkpoint before stays.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +28,12 @@ def history_columns(metric: str) -> list[str]:
     return [*names, "learning_rate", "samples_per_second", "seconds", *columns()]
 
 
+def flaw_of(optimizer: Mapping[str, NDArray[Any]]) -> str:
+    """Which vector is not finite; early versions could write such vectors beside a network that is good."""
+    wrong = [f"/optimizer/{name}" for name, vector in optimizer.items() if not np.isfinite(vector).all()]
+    return f"{wrong[0]} holds values that are not finite" if wrong else ""
+
+
 def check(state: Checkpoint) -> None:
     """Raises ValueError that names, as in a checkpoint, what is not so."""
     for name, array in _finite(state):
@@ -36,7 +42,7 @@ def check(state: Checkpoint) -> None:
     for name, array in state.optimizer.items():
         if array.shape != state.vector.shape or array.dtype != state.vector.dtype:
             raise ValueError(f"/optimizer/{name} is {array.dtype} {array.shape}")
-    if state.config.optimizer != "sgd" and (state.optimizer["v"] < 0).any():
+    if state.config.optimizer != "sgd" and (state.optimizer.get("v", np.zeros(0)) < 0).any():
         raise ValueError("/optimizer/v holds values below 0; they are means of squares")
     if any((scaling.spread <= 0.0).any() for scaling in (state.problem.input, state.problem.target)):
         raise ValueError("/input/spread or /target/spread holds values that are not above 0")

@@ -15,6 +15,7 @@ import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from distbp.files.patience import SECONDS, UnreadError, is_passing, is_system_er
 from distbp.files.write_patience import failure, written_patiently
 from distbp.ranks.job import Job
 from distbp.training import checkpoint, starts
+from distbp.training.belonging import why_not_of
 from distbp.training.checkpoint import Checkpoint
 from distbp.training.run_lock import NAME as LOCK
 from distbp.training.run_lock import RunLock
@@ -152,6 +154,12 @@ class RunDirectory:
             except CheckpointError as error:
                 skipped.append(str(error))
                 continue
+            if state.flaw:
+                raise RunError(
+                    f"{path}: {state.flaw}: an older version went on after such an update, and no run can go on from "
+                    "here; nothing was changed\nevaluate and predict use its network; start another run with another "
+                    "--out, or move this checkpoint away to go on from one before it"
+                )
             if self.checkpoint(state.progress.step) != path:
                 raise RunError(
                     f"{path}: holds step {state.progress.step}, which is not what its name says; nothing was changed\n"
@@ -186,6 +194,9 @@ class RunDirectory:
         best, why = None, ""
         try:  # before anything is changed
             best = self._read(self.best, beat)
+            other = why_not_of(best, state)
+            if other:
+                best, why = None, f"{self.best}: does not belong to this run: {other}"
         except CheckpointError as error:
             why = str(error)
         self._tidy(state)
@@ -204,7 +215,7 @@ class RunDirectory:
             self._remove_leftovers()
             for file in self.checkpoints():
                 if int(file.name[-13:-3]) > state.progress.step:  # it is damaged, and was skipped
-                    file.rename(file.with_name(file.name + ".skipped"))
+                    file.rename(_aside(file))
             self._remove_old(state.config.keep)
 
         try:
@@ -214,7 +225,7 @@ class RunDirectory:
         self.write_metrics(state.history)
 
     def _replace_best(self, lowest: float, why: str, note: Callable[[str], None], beat: Callable[[], object]) -> float:
-        """Puts the best of the checkpoints that are there in the place of a best.h5 that is damaged, or gone."""
+        """Puts the best of the checkpoints in the place of a best.h5 that is damaged, gone, or not of this run."""
         found: Checkpoint | None = None
         for path in self.checkpoints():
             try:
@@ -222,12 +233,12 @@ class RunDirectory:
             except CheckpointError:
                 continue
             is_end = state.progress.epoch_samples == 0  # of an epoch
-            if is_end and _last_loss(state) < (_last_loss(found) if found else math.inf):
+            if is_end and not state.flaw and _last_loss(state) < (_last_loss(found) if found else math.inf):
                 found = state
 
         def put_aside() -> None:
             if os.path.lexists(self.best):
-                self.best.rename(self.best.with_name(self.best.name + ".skipped"))
+                self.best.rename(_aside(self.best))
 
         try:
             self._patiently(self.best, put_aside)
@@ -433,6 +444,12 @@ def is_directory(path: Path) -> bool:
         if is_system_error(error):
             raise _unread(path, error) from None
         return False
+
+
+def _aside(path: Path) -> Path:
+    """The name for a file that is skipped; one that nothing has."""
+    names = (path.with_name(f"{path.name}.skipped{f'.{i}' if i > 1 else ''}") for i in count(1))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def _is_there(path: Path) -> bool:
