@@ -18,6 +18,7 @@ from typing import Any
 
 from distbp.errors import UsageError
 from distbp.files.output import check_is_name
+from distbp.files.patience import read_patiently, why_no_text
 
 AUTO = "auto"
 STOP_SIGNALS = ("INT", "TERM", "USR1", "USR2", "HUP", "QUIT", "ALRM", "XCPU")
@@ -506,9 +507,10 @@ def read_toml(path: Path) -> dict[str, Any]:
     import tomllib
 
     try:
-        values = tomllib.loads(path.read_text("utf-8-sig"))  # editors of Windows begin a file with a mark of UTF-8
+        text = read_patiently(path, "utf-8-sig")  # editors of Windows begin a file with a mark of UTF-8
+        values = tomllib.loads(text)
     except OSError as error:
-        raise UsageError(f"{path}: cannot read this configuration file: {error.strerror}") from None
+        raise UsageError(f"{path}: cannot read this configuration file: {why_no_text(error)}") from None
     except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, and of numbers with thousands of digits
         raise UsageError(f"{path}: not a TOML file: {error}") from None
     named = {name.replace("-", "_"): value for name, value in values.items()}

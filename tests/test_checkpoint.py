@@ -225,7 +225,6 @@ def test_wrong_content_with_a_right_checksum_is_refused(path: Path) -> None:
         (lambda tree, _: tree.update({"/progress": np.zeros(8)}), "/progress is not an array of numbers"),
         (lambda tree, _: tree.update({"/input/spread": np.zeros(4)}), "spread holds values that are not above 0"),
         (lambda tree, _: tree["/optimizer/v"].__setitem__(0, -1.0), "/optimizer/v holds values below 0"),
-        (lambda tree, _: tree["/optimizer/m"].__setitem__(0, np.inf), "/optimizer/m holds values that are not finite"),
         (lambda tree, _: tree.pop("/optimizer/m") is None, "/optimizer/m is missing"),
         (lambda tree, _: tree.pop("/history") is None, "/history is missing"),
         (lambda tree, _: tree.update({"/history": tree["/history"][["epoch", "step"]]}), "/history is not an array"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from runs import StopAt, configuration, resumed, train_on, write_data
 
 from distbp.errors import DistbpError, DivergedError, Stopped
-from distbp.mathematics.clipping import BLOCK, shorten, squares
+from distbp.mathematics.clipping import BLOCK, Length, length_of, scaled_squares, shorten, squares
 from distbp.training.comparison import digest
 
 
@@ -22,6 +22,15 @@ def norm(gradient: np.ndarray) -> float:
     out = np.full(-(-len(gradient) // BLOCK), np.nan)
     squares(gradient, out, exact=True)
     return math.sqrt(out.sum())
+
+
+def length(gradient: np.ndarray) -> Length:
+    """As the memory of a step has it."""
+    out, scaled = np.full((2, -(-len(gradient) // BLOCK)), np.nan)
+    with np.errstate(all="ignore"):
+        squares(gradient, out, exact=True)
+        scaled_squares(gradient, scaled)
+    return length_of(out, scaled)
 
 
 @given(
@@ -35,9 +44,66 @@ def test_the_norm_and_the_direction(count: int, scale: float, dtype: str, limit:
     exact = float(np.linalg.norm(gradient.astype(np.longdouble)))
     assert norm(gradient) == pytest.approx(exact, rel=1e-12)
     before = gradient.astype(np.float64)
-    shorten(gradient, norm(gradient), limit)
+    shorten(gradient, length(gradient), limit)
     assert norm(gradient) == pytest.approx(min(exact, limit), rel=1e-6)
     np.testing.assert_allclose(gradient, before * min(1.0, limit / exact), rtol=1e-6)
+
+
+@given(
+    exponents=st.lists(st.floats(-300, 308.2), min_size=1, max_size=6),
+    count=st.sampled_from([1, 3, BLOCK, 3 * BLOCK + 5]),
+    limit=st.sampled_from([1e-3, 1.0, 1e200, 1e307]),
+)
+def test_gradients_whose_squares_are_no_numbers(exponents: list[float], count: int, limit: float) -> None:
+    """Against numbers of more range: the length is that, and the direction stays."""
+    if np.finfo(np.longdouble).maxexp <= 1024:
+        pytest.skip("this CPU has no such numbers")
+    signs = np.random.default_rng(count).choice([-1.0, 1.0], count)
+    gradient = np.resize(10.0 ** np.array(exponents), count) * signs
+    exact = np.sqrt(np.sum(np.square(gradient.astype(np.longdouble))))
+    found = length(gradient)
+    assert math.isfinite(found.scaled)
+    if exact > 1e-140:
+        assert abs(np.longdouble(found.scaled) * np.longdouble(2.0) ** 600 / exact - 1) < 1e-12
+        assert math.isinf(found.value) if exact > 1.8e308 else found.value == pytest.approx(float(exact), rel=1e-12)
+    before = gradient.astype(np.longdouble)
+    shorten(gradient, found, limit)
+    expected = before * min(np.longdouble(1.0), limit / exact)
+    np.testing.assert_allclose(gradient, expected.astype(np.float64), rtol=1e-10, atol=1e-307)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("rest", [1.0, 1e300])
+def test_what_is_no_number_has_no_length(value: float, rest: float) -> None:
+    for place in (0, BLOCK, 2 * BLOCK):
+        gradient = np.full(2 * BLOCK + 1, rest)
+        gradient[place] = value
+        assert not math.isfinite(length(gradient).scaled)
+
+
+def far(path: Path) -> str:
+    """Regression data whose loss is a number, and whose gradient has a square that is none."""
+    rng = np.random.default_rng(1)
+    with h5py.File(path, "w") as file:
+        file["train/x"] = rng.standard_normal((40, 3)) * 1e60
+        file["train/y"] = rng.standard_normal((40, 1)) * 1e100
+    return str(path)
+
+
+@pytest.mark.parametrize(("ranks", "nodes"), [(1, 1), (2, 1), (3, 1), (3, 2)])
+@pytest.mark.parametrize("words", [{}, {"reproducible": True, "grain": 2}])
+def test_a_gradient_above_1e154_is_finite(tmp_path: Path, ranks: int, nodes: int, words: dict[str, Any]) -> None:
+    """So it is used: as it is, by a learning rate that fits, or shortened, also by Adam, who squares it."""
+    data = far(tmp_path / "d.h5")
+    options = {**OPTIONS, **words, "dtype": "float64", "hidden": [], "epochs": 1}
+    run = train_on(ranks, configuration(data, tmp_path / "small", **options, learning_rate=1e-200), nodes)
+    assert run.state.progress.skipped == 0
+    clipped = {**options, "clip_norm": 1.0, "learning_rate": 1e-3}
+    for name in ("sgd", "adam"):
+        run = train_on(ranks, configuration(data, tmp_path / name, **{**clipped, "optimizer": name}), nodes)
+        assert run.state.progress.skipped == 0
+    with pytest.raises(DivergedError, match="v of W of layer 2 would not be finite in float64"):
+        train_on(ranks, configuration(data, tmp_path / "adam alone", **{**options, "optimizer": "adam"}), nodes)
 
 
 def test_clipping_is_that_of_pytorch() -> None:
@@ -48,7 +114,7 @@ def test_clipping_is_that_of_pytorch() -> None:
         parameter = torch.nn.Parameter(torch.zeros(100, dtype=torch.float64))
         parameter.grad = torch.from_numpy(gradient.copy())
         torch.nn.utils.clip_grad_norm_([parameter], limit)
-        shorten(gradient, norm(gradient), limit)
+        shorten(gradient, length(gradient), limit)
         np.testing.assert_allclose(gradient, parameter.grad.numpy(), rtol=2e-6)  # PyTorch adds 1e-6 to the norm
 
 

@@ -79,7 +79,13 @@ def test_a_bucket_has_only_what_is_made_when_it_is_sent(layers: list[int], least
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_arrays_do_not_overlap_and_begin_at_cache_lines(dtype: str, sums: int) -> None:
     memory = made(OneProcess(), dtype, sums)
-    arrays = [memory.w, *memory.vectors.values(), *(one for own in memory.sums for one in own), memory.squares]
+    arrays = [
+        memory.w,
+        *memory.vectors.values(),
+        *(one for own in memory.sums for one in own),
+        memory.squares,
+        memory.scaled,
+    ]
     places = sorted((array.ctypes.data, array.ctypes.data + array.nbytes) for array in arrays)
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(places))
     assert all(start % 64 == 0 for start, _ in places)
@@ -99,7 +105,7 @@ def test_the_reduction_of_any_nodes(ranks: int, nodes: int, overlap: bool) -> No
         for _ in range(3):  # nothing of an earlier step is left
             reduction.gradient.vector[:] = gradients[comm.rank]
             tally = reduction.reduce(Tally(comm.rank + 0.5, 10**7, 1.0, stop=comm.rank == 1), n=12)
-            whole, square = whole_gradient(memory), memory.square
+            whole, square = whole_gradient(memory), memory.length.value**2
             memory.fence()
         reduction.close()
         totals[comm.rank] = sums_of(comm, tally)
@@ -120,9 +126,9 @@ def test_a_gradient_is_finite_also_where_its_square_is_not_in_float32(value: flo
     reduction.gradient.vector[5000] = value
     with np.errstate(all="ignore"):
         reduction.reduce(Tally(0.0, 1), n=1)
-    assert np.isfinite(memory.square) == np.isfinite(value)
+    assert np.isfinite(memory.length.scaled) == np.isfinite(value)
     if np.isfinite(value):
-        assert memory.square == pytest.approx(1e60, rel=1e-6)
+        assert memory.length.value == pytest.approx(1e30, rel=1e-6)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -228,6 +229,10 @@ def test_a_rank_that_is_bound_by_its_launcher(runner: Runner) -> None:
     doctor = runner.run(*command, "doctor", PATH=f"{BIN}:/usr/bin:/bin")
     assert words in doctor.stdout
     assert f"-> {free}" in doctor.stdout
+    bench = runner.run(*command, "bench", "--inputs", "4", "--outputs", "2", "--hidden", "3", "--seconds", "0.1")
+    assert f"threads   1 thread (1 core for 1 rank; {words}: {free}) for each rank" in bench.stdout, bench.stderr
+    evaluated = runner.run(*command, "evaluate", "run", data)
+    assert f"note      {words}: {free}" in evaluated.stdout + evaluated.stderr
     quiet = runner.run(*command, "train", data, "--epochs", "0", "--threads", "1", "--out", "quiet")
     assert "x 1 thread (--threads)\n" in quiet.stdout
     unbound = runner.run(program, bind, "none", "-n", "1", str(BIN / "distbp"), "train", data, "--epochs=0", "--out=u")
@@ -253,6 +258,26 @@ def test_another_number_of_cores_leaves_the_bits(runner: Runner) -> None:
         digests += [line for line in said.stdout.splitlines() if line.startswith("digest")]
     assert len(digests) == 2
     assert len(set(digests)) == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"OPENBLAS_NUM_THREADS": "0"}, "OPENBLAS_NUM_THREADS='0': expected a whole number of threads"),
+        ({"MKL_NUM_THREADS": "7"}, "MKL_NUM_THREADS=7 does not count: the BLAS of NumPy here is OpenBLAS"),
+    ],
+)
+def test_all_commands_say_the_same(runner: Runner, variables: dict[str, str], words: str) -> None:
+    """train, bench and doctor."""
+    if [pool["internal_api"] for pool in threadpool_info() if pool["user_api"] == "blas"] != ["openblas"]:
+        pytest.skip("another BLAS")
+    network = ("--inputs", "4", "--outputs", "2", "--hidden", "3", "--seconds", "0.1")
+    commands = [("train", "--epochs", "0"), ("bench", *network), ("doctor",)]
+    for command in commands:
+        said = runner.distbp(*command, **variables)
+        assert said.returncode == 0, said.stderr
+        assert said.stdout.count(words) == 1, (command, said.stdout)
+    assert re.search(r"\nthreads   \d+ threads? \(.* for 1 rank", runner.distbp("bench", *network).stdout)
 
 
 def test_notes_are_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -332,8 +332,8 @@ def test_what_is_in_the_place_of_out(tmp_path: Path, data_file: str, what: str, 
 def library(tmp_path_factory: pytest.TempPathFactory) -> str:
     if not shutil.which("gcc"):
         pytest.skip("no gcc")
-    path = str(tmp_path_factory.mktemp("library") / "failing_open.so")
-    source = str(Path(__file__).parent / "failing_open.c")
+    path = str(tmp_path_factory.mktemp("library") / "failing_calls.so")
+    source = str(Path(__file__).parent / "failing_calls.c")
     subprocess.run(["gcc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", path, source, "-ldl"], check=True, timeout=60)
     return path
 

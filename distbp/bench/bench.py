@@ -56,12 +56,17 @@ def bench(
     nodes, most = len({min(ranks) for ranks in everywhere}), min(map(len, everywhere))
     if comm.rank == 0 and most < max(map(len, everywhere)):
         note(f"note      {most} ranks of each node are used, for not all nodes have more")
+    threads = set_threads(comm, config.threads, reproducible=config.reproducible)  # of all ranks; what is said of them
+    for line in threads.notes if comm.rank == 0 else ():
+        note(line)
     config, shape, network = _shape(comm, config, wanted, note)
     n = batch_samples(config.batch_size, len(shape))
     if config.reproducible and config.grain == AUTO:
         config = replace(config, grain=default_grain(n))
     if comm.rank == 0:
-        _introduce(comm, config, wanted, network, n, nodes, note)
+        note(f"distbp {__version__}: {comm.describe()} on {nodes} node{'s' * (nodes > 1)}")
+        note(f"threads   {threads.describe()} for each rank")
+        _introduce(config, wanted, network, n, note)
     used = halves(most)
     rows = random_rows(shape, n)
     plan = bench_plan(rank_memory, comm, config, network, shape, n, rows, used, nodes)
@@ -78,17 +83,8 @@ def bench(
     return Findings(config, network, n, task.grain, nodes, [one for one in found if one])
 
 
-def _introduce(
-    comm: Communicator,
-    config: Config,
-    wanted: Wanted,
-    network: Network,
-    n: int,
-    nodes: int,
-    note: Callable[[str], None],
-) -> None:
+def _introduce(config: Config, wanted: Wanted, network: Network, n: int, note: Callable[[str], None]) -> None:
     grains = f"; reproducible, in grains of {config.grain}" if config.reproducible else ""
-    note(f"distbp {__version__}: {comm.describe()} on {nodes} node{'s' * (nodes > 1)}")
     if not wanted.inputs:
         files = config.data[0] if config.data else "the digits data set that comes with distbp"
         note(f"data      {files}{f' and {len(config.data) - 1} more' if len(config.data) > 1 else ''}")

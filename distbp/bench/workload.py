@@ -173,7 +173,7 @@ class Steps:
         start = self._done % (len(self._order) // n) * n
         self._done += 1
         total = self._gradient(self._order[start : start + n], stop=False, save=False)
-        if not total.flaw and isfinite(self._run.memory.square):
+        if not total.flaw and isfinite(self._run.memory.length.scaled):
             rate = self._rate(self._done)
             for own in self._mine:
                 self._optimizer.update(own.w, own.g, own.vectors, rate, self._done, own.biases)

@@ -27,6 +27,7 @@ from distbp.config import (
     with_paths,
 )
 from distbp.errors import UsageError
+from distbp.files.patience import is_there, why_no_text
 
 CONFIG_FILE = "distbp.toml"
 FIRST, OTHER = "Most used", "Other"
@@ -149,7 +150,7 @@ def given_options(
     """
     origin, notes = "command line", []
     given: dict[str, Any] = {}
-    if read_default and config_file is None and not data and Path(CONFIG_FILE).exists():
+    if read_default and config_file is None and not data and _is_default_there():
         config_file = Path(CONFIG_FILE)
         notes.append(f"reading {CONFIG_FILE} of this directory, because no DATA was given")
     if config_file:
@@ -169,6 +170,14 @@ def given_options(
     if given.get("data"):
         given["data"] = [_absolute(file) for file in given["data"]]
     return given, origin, notes
+
+
+def _is_default_there() -> bool:
+    """Raises UsageError where that cannot be seen: the digits are no substitute for a file that is there."""
+    try:
+        return is_there(Path(CONFIG_FILE))
+    except OSError as error:
+        raise UsageError(f"{CONFIG_FILE}: cannot read this configuration file: {why_no_text(error)}") from None
 
 
 def _check_for_all(file: Path) -> None:

@@ -1,7 +1,7 @@
 """What cannot be read now: it is tried again for a while, and not taken for damaged.
 
 A file server that is away for a second, too many open files, a ticket that has to be renewed: the system says so by an
-error, and what is in the file is as good as before.
+error, and what is in the file is as good as before.  What cannot be written now is in `distbp.files.write_patience`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import errno
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from distbp.errors import CheckpointError
@@ -29,6 +30,18 @@ SETTLED = (
     errno.EINVAL,
     errno.EOVERFLOW,
     errno.EFAULT,
+)
+# What the system says of a disk, a server or itself, and may take back: the same call may succeed a moment later.  It
+# says nothing about the file or who asks for it; room on a disk and rights are not among them, for somebody has to give
+# these.
+PASSING = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EIO", "ESTALE", "EINTR", "EAGAIN", "EBUSY", "ENOMEM", "ENOBUFS", "EMFILE", "ENFILE", "ENOLCK", "ENODEV"),
+        *("ETIMEDOUT", "ECONNRESET", "ECONNREFUSED", "ECONNABORTED", "ENOTCONN", "ESHUTDOWN", "EPIPE", "EPROTO"),
+        *("EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "ENETRESET", "EREMOTEIO", "ECOMM"),
+    )
+    if hasattr(errno, name)  # other systems than Linux do not have them all
 )
 WORDS = {
     errno.EACCES: "permission denied; have it made readable for you",
@@ -56,26 +69,64 @@ def is_system_error(error: Exception) -> bool:
     return bool(code) and code not in SETTLED
 
 
+def is_passing(error: Exception) -> bool:
+    """Whether the system may take back what it says, so that the same may be tried again."""
+    return system_code(error) in PASSING
+
+
 def why_not_read(error: Exception) -> str:
     """The system's reason, and what to do."""
     code = system_code(error) or 0
     return WORDS.get(code, os.strerror(code))
 
 
-def patiently(action: Callable[[], T], beat: Callable[[], object] = lambda: None) -> T:
-    """What action() returns; where something cannot be read now, it is called again for SECONDS.
+def is_there(path: Path) -> bool:
+    """Whether there is something of this name.  Raises OSError where that cannot be seen."""
+    try:
+        patiently(lambda: os.stat(path), is_tried_again=is_passing)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
-    Between two calls `beat` is called, which may raise.  Raises the last OSError or UnreadError.
+
+def read_patiently(path: Path, encoding: str) -> str:
+    """A text, such as a configuration.  Raises OSError, at once where trying again would not help; or ValueError."""
+    return patiently(lambda: path.read_text(encoding), is_tried_again=is_passing)
+
+
+def why_no_text(error: OSError) -> str:
+    """The reason, and for how long it was tried."""
+    if is_passing(error):
+        return f"{why_not_read(error)}; it was tried again for {SECONDS:g} s"
+    return error.strerror or str(error)
+
+
+def patiently(
+    action: Callable[[], T],
+    beat: Callable[[], object] = lambda: None,
+    *,
+    is_tried_again: Callable[[OSError], bool] = is_system_error,
+) -> T:
+    """What action() returns; where something cannot be read now, it is called again until SECONDS after the first time.
+
+    Between two calls `beat` is called, which may raise.  `is_tried_again`: after which errors of the system.  Raises
+    the last OSError or UnreadError.
     """
-    end = time.monotonic() + SECONDS
+    end = 0.0
     while True:
         try:
             return action()
         except UnreadError as error:
-            if not error.may_pass or time.monotonic() >= end:
+            if not error.may_pass or _is_over(end):
                 raise
         except OSError as error:
-            if not is_system_error(error) or time.monotonic() >= end:
+            if not is_tried_again(error) or _is_over(end):
                 raise
+        end = end or time.monotonic() + SECONDS
         beat()
         time.sleep(PAUSE_SECONDS)
+
+
+def _is_over(end: float) -> bool:
+    """Whether the time for trying again is over; it has not begun where `end` is 0."""
+    return 0 < end <= time.monotonic()

@@ -35,7 +35,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from distbp.mathematics.activations import Array
 from distbp.mathematics.batches import shard
-from distbp.mathematics.clipping import BLOCK, squares
+from distbp.mathematics.clipping import BLOCK, Length, length_of, scaled_squares, squares
 from distbp.mathematics.network import Network
 from distbp.ranks.communicator import Communicator, NodeArray
 
@@ -57,7 +57,7 @@ class StepMemory:
     """The memory of one rank's node.  All ranks make theirs together; everything is 0 at first.
 
     `names`: of the optimizer's vectors; `sums`: how many gradients, or sums of parts of a gradient, a rank has.
-    `exact`: whether the square of the gradient must be, or need only tell whether the gradient is finite.
+    `exact`: whether the length of the gradient must be, or need only be a bound, up to rounding.
     `overlap`: the gradient is cut into several buckets where it can be exchanged while it is computed.
     """
 
@@ -85,7 +85,9 @@ class StepMemory:
         self.w: Array = memory.take(count, dtype)
         self.vectors: dict[str, Array] = {name: memory.take(count, dtype) for name in names}
         self.sums = [[memory.take(count + TAIL, dtype) for _ in range(sums)] for _ in self.ranks]  # by rank of the node
-        self.squares: NDArray[np.float64] = memory.take(-(-count // BLOCK), np.float64)  # Σ g² of each block
+        blocks = -(-count // BLOCK)
+        self.squares: NDArray[np.float64] = memory.take(blocks, np.float64)  # Σ g² of each block
+        self.scaled: NDArray[np.float64] = memory.take(blocks, np.float64)  # where that is not finite: scaled_squares
 
         self.nodes = all_nodes(comm, self.ranks)
         self.owners = min(map(len, self.nodes))  # ranks of a node that have slices
@@ -107,12 +109,13 @@ class StepMemory:
             own.fill(0.0)
         if self.part == 0:
             self.squares.fill(0.0)
+            self.scaled.fill(0.0)
         self.fence()
 
     @property
-    def square(self) -> float:
-        """|∂L_B/∂w|², the same on any number of ranks; not finite where the gradient is not."""
-        return float(np.add.reduce(self.squares))
+    def length(self) -> Length:
+        """|∂L_B/∂w|, the same on any number of ranks."""
+        return length_of(self.squares, self.scaled)
 
     def measure(self, g: Array, start: int) -> None:
         """Takes the squares of `g`, a part of this rank's slices of ∂L_B/∂w, which starts at a block of w.
@@ -120,15 +123,21 @@ class StepMemory:
         Where they need not be exact, it is their sum that is taken, not that of each block.
         """
         first = start // BLOCK
-        out = self.squares[first : first - (-len(g) // BLOCK)]
+        part = slice(first, first - (-len(g) // BLOCK))
+        out = self.squares[part]
         if self._exact:
             squares(g, out, exact=True)
+            if g.dtype == np.float64 and not isfinite(float(np.add.reduce(out))):
+                scaled_squares(g, self.scaled[part])
         elif isfinite(square := float(g @ g)):
             out[0] = square
-        else:  # maybe too large to be squared in float32
+        else:  # maybe too large to be squared
             of_blocks = np.empty_like(out)
             squares(g, of_blocks, exact=True)
             out[0] = np.add.reduce(of_blocks)
+            if not isfinite(out[0]):
+                scaled_squares(g, of_blocks)
+                self.scaled[first] = np.add.reduce(of_blocks)
 
 
 class _Sections:
@@ -182,7 +191,7 @@ def step_memory_bytes(network: Network, dtype: DTypeLike, vectors: int, sums: in
     """Memory of a node, for so many vectors of an optimizer, and so many sums of all its ranks."""
     count, item = network.parameter_count, np.dtype(dtype).itemsize
     parts = (1 + vectors) * _pages(count * item) + sums * _pages((count + TAIL) * item)
-    return parts + _pages(-(-count // BLOCK) * 8) + PAGE
+    return parts + 2 * _pages(-(-count // BLOCK) * 8) + PAGE
 
 
 def all_nodes(comm: Communicator, ranks: list[int]) -> list[list[int]]:

@@ -55,6 +55,8 @@ def _describe_checkpoint(path: Path) -> Iterator[str]:
     state = _read(path)
     network, progress = state.problem.network, state.progress
     yield f"{path}: distbp checkpoint, checksum good"
+    if state.flaw:
+        yield f"flaw       {state.flaw}: evaluate and predict use its network, and no run can go on from it"
     yield f"progress   epoch {progress.epoch}, step {progress.step}, {counted(progress.samples, 'sample')} seen"
     yield f"network    {network.describe()}; {network.parameter_count} parameters, {state.config.dtype}"
     for l in range(2, network.F + 1):

@@ -14,6 +14,7 @@ from typing import Any
 from distbp.bench.table import aligned
 from distbp.config import flag, read_toml
 from distbp.errors import RunError
+from distbp.files.patience import is_there, read_patiently, why_no_text
 from distbp.training import starts
 
 MANNER = (
@@ -137,13 +138,12 @@ def _written(value: Any) -> str:
 
 def _read(path: Path) -> _Run | None:
     """Of what rank 0 has written for people; a run may be under way."""
-    if not (path / "metrics.csv").is_file() or not (path / "config.toml").is_file():
-        if any((path / name).exists() for name in ("starts.csv", "run.lock")):
-            return _Run(str(path), {}, [], 1, 1, 0)
-        return None
     try:
-        lines = (path / "metrics.csv").read_text(encoding="utf-8").splitlines()
-        log = (path / "starts.csv").read_text(encoding="utf-8").splitlines() if (path / "starts.csv").exists() else []
+        if not is_there(path / "metrics.csv") or not is_there(path / "config.toml"):
+            is_begun = any(is_there(path / name) for name in ("starts.csv", "run.lock"))
+            return _Run(str(path), {}, [], 1, 1, 0) if is_begun else None
+        lines = read_patiently(path / "metrics.csv", "utf-8").splitlines()
+        log = read_patiently(path / "starts.csv", "utf-8").splitlines() if is_there(path / "starts.csv") else []
         rows = [
             {name: float(cell) if cell else math.nan for name, cell in row.items()} for row in csv.DictReader(lines)
         ]
@@ -152,5 +152,7 @@ def _read(path: Path) -> _Run | None:
             if any(row["step"] > int(start["step"]) for row in rows):
                 nodes, ranks, since = int(start["nodes"]), int(start["ranks"]), int(start["step"])
         return _Run(str(path), read_toml(path / "config.toml"), rows, max(1, nodes), max(1, ranks), since)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, csv.Error) as error:
+    except OSError as error:
+        raise RunError(f"{error.filename or path}: cannot be read: {why_no_text(error)}") from None
+    except (ValueError, TypeError, KeyError, AttributeError, csv.Error) as error:
         raise RunError(f"{path}: metrics.csv or starts.csv cannot be read: {error}") from None

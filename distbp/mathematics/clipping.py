@@ -7,6 +7,9 @@ Source: Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neura
 
 from __future__ import annotations
 
+from math import inf, isfinite, sqrt
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,12 +17,34 @@ from distbp.mathematics.activations import Array
 
 BLOCK = 4096  # numbers whose squares are added up by themselves, so that who adds up which blocks makes no difference
 TOGETHER = 16  # blocks that are converted at a time
+SCALE = 2.0**-600  # times any numbers of float64, so many as there may be, the sum of their squares is finite
+
+
+class Length(NamedTuple):
+    """|∂L_B/∂w|: `value`, which is inf where it is beyond the largest number; `scaled`, the same times SCALE.
+
+    `scaled` is finite exactly where all numbers of the gradient are.
+    """
+
+    value: float
+    scaled: float
+
+
+def length_of(squares: NDArray[np.float64], scaled: NDArray[np.float64]) -> Length:
+    """The length, from the squares of all blocks; where these are not finite, from the `scaled` ones of such blocks."""
+    square = float(np.add.reduce(squares))
+    if isfinite(square):
+        value = sqrt(square)
+        return Length(value, value * SCALE)
+    whole = np.where(np.isfinite(squares), squares * SCALE * SCALE, scaled)
+    length = sqrt(square) if isfinite(square := float(np.add.reduce(whole))) else inf
+    return Length(length / SCALE, length)
 
 
 def squares(gradient: Array, out: NDArray[np.float64], *, exact: bool) -> None:
     """Σ g² of each block of the gradient: |g|² is the sum of all.
 
-    `exact`: in float64, where squares of float32 numbers neither overflow nor vanish.
+    `exact`: in float64, where squares of float32 numbers neither overflow nor vanish; those of float64 numbers may.
     """
     if exact and gradient.dtype != np.float64:
         for first in range(0, len(out), TOGETHER):
@@ -34,7 +59,22 @@ def squares(gradient: Array, out: NDArray[np.float64], *, exact: bool) -> None:
         out[whole] = rest @ rest
 
 
-def shorten(gradient: Array, length: float, limit: float) -> None:
+def scaled_squares(gradient: Array, out: NDArray[np.float64]) -> None:
+    """The same of SCALE times the gradient; not finite only where a number of the gradient is not."""
+    for i in range(len(out)):
+        block = gradient[i * BLOCK : (i + 1) * BLOCK].astype(np.float64)
+        block *= SCALE
+        out[i] = block @ block
+
+
+def shorten(gradient: Array, length: Length, limit: float) -> None:
     """In place, where its length is above the limit."""
-    if length > limit:
-        gradient *= limit / length
+    if length.value <= limit:
+        return
+    factor = limit / length.value
+    if factor >= np.finfo(gradient.dtype).smallest_normal:
+        gradient *= factor
+        return
+    root = sqrt(limit) / sqrt(length.scaled) * sqrt(SCALE)  # of a factor that this type of numbers does not have
+    gradient *= root
+    gradient *= root

@@ -85,7 +85,7 @@ def load(
     assert found is not None
     config = found.config
     threads = set_threads(comm, 0, reproducible=config.reproducible)
-    for line in threads.notes if comm.rank == 0 else ():
+    for line in threads.all_notes if comm.rank == 0 else ():
         note(line)
     files = from_first(comm, lambda: data_files(data or config.data))
     compare_files(comm, files, note)
@@ -102,6 +102,8 @@ def load(
     whole = comm.broadcast(on_first_patiently(comm, partial(patiently, lambda: _for_use(path)), reading))
     assert whole is not None
     state = whole
+    if state.flaw and comm.rank == 0:
+        note(f"note      {path}: {state.flaw}; its network, which is used here, is not concerned")
     ordered = agree(comm, lambda: state.problem.in_order(layout))
     samples = read_layout(comm, ordered, labels=state.problem.labels, memory=budget, pulse=pulse)
     state.problem.check(comm, samples, pulse)

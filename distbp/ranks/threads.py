@@ -37,6 +37,11 @@ class Threads:
     notes: tuple[str, ...] = ()
     idle: str = ""
 
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """For commands that do not `describe` them: with a note on cores that are idle."""
+        return (*self.notes, f"note      {self.idle}") if self.idle else self.notes
+
     def describe(self) -> str:
         """2 threads (4 cores for 2 ranks)"""
         return f"{self.count} thread{'s' * (self.count > 1)} ({'; '.join(filter(None, (self.source, self.idle)))})"

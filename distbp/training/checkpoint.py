@@ -50,7 +50,7 @@ from distbp.mathematics.network import Network, Parameters, largest_weights, par
 from distbp.ranks.machine_record import Machine
 from distbp.ranks.node_memory import free_bytes
 from distbp.training.history import History, record
-from distbp.training.invariants import METRICS, check, history_columns
+from distbp.training.invariants import METRICS, check, flaw_of, history_columns
 from distbp.training.older_layouts import LAST, older_names, upgraded
 
 FORMAT = "distbp-checkpoint"
@@ -92,6 +92,8 @@ class Checkpoint:
 
     `machines`: where the run was computed, each with the step since when.  `fingerprints`: of the data, "training" and
     maybe "validation"; empty where they are not known.
+
+    `flaw`: why no run can go on from it, though its network is good; the vectors of the optimizer are left out then.
     """
 
     config: Config
@@ -102,6 +104,7 @@ class Checkpoint:
     history: History = field(default_factory=lambda: History.of({}))
     machines: list[Machine] = field(default_factory=list)
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
+    flaw: str = ""
 
     @property
     def can_continue(self) -> bool:
@@ -471,6 +474,9 @@ def _from_tree(path: Path, tree: Tree, config: Config, machines: list[Machine]) 
     problem = Problem(network, scaling["input"], scaling["target"], labels, columns_of_data)
     history = History(rows) if rows.dtype.names else History.of({name: () for name in history_columns(problem.metric)})
     state = Checkpoint(config, problem, vector, optimizer, progress, history, machines)
+    state.flaw = flaw_of(optimizer)
+    if state.flaw:
+        state.optimizer = {}
     try:
         check(state)
     except ValueError as error:

@@ -54,7 +54,9 @@ def differences(a: Checkpoint, b: Checkpoint) -> Iterator[str]:
     for l in range(2, a.problem.network.F + 1):
         for name in ("W", "b"):
             yield from _arrays(f"layer {l} {name}", *(getattr(state.parameters, name)[l] for state in (a, b)))
-    for name in sorted(a.optimizer.keys() | b.optimizer.keys()):
+    for flaw in sorted({state.flaw for state in (a, b)} - {""}):
+        yield f"optimizer  is not compared: {flaw}"
+    for name in sorted(a.optimizer.keys() | b.optimizer.keys()) if not a.flaw and not b.flaw else ():
         if name in a.optimizer and name in b.optimizer:
             yield from _arrays(f"optimizer {name}", a.optimizer[name], b.optimizer[name])
         else:

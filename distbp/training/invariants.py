@@ -7,7 +7,7 @@ the run ends before it is written, and the checkpoint before stays.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +27,12 @@ def history_columns(metric: str) -> list[str]:
     """The columns of metrics.csv, where the metric is "accuracy" or "rmse"."""
     names = ["epoch", "step", "train_loss", "validation_loss", f"train_{metric}", f"validation_{metric}"]
     return [*names, "learning_rate", "samples_per_second", "seconds", *columns()]
+
+
+def flaw_of(optimizer: Mapping[str, NDArray[Any]]) -> str:
+    """Which vector is not finite; early versions could write such vectors beside a network that is good."""
+    wrong = [f"/optimizer/{name}" for name, vector in optimizer.items() if not np.isfinite(vector).all()]
+    return f"{wrong[0]} holds values that are not finite" if wrong else ""
 
 
 def check(state: Checkpoint) -> None:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,12 @@ from numpy.typing import NDArray
 from distbp import __version__
 from distbp.config import Config, as_dict, with_absolute_paths
 from distbp.errors import CheckpointError, RunError
-from distbp.files.new_file import sync, write_synced
-from distbp.files.patience import SECONDS, UnreadError, is_system_error, patiently, why_not_read
-from distbp.files.write_failure import why_not_written
+from distbp.files.new_file import FAILURES, sync, write_synced
+from distbp.files.patience import SECONDS, UnreadError, is_passing, is_system_error, patiently, why_not_read
+from distbp.files.write_patience import failure, written_patiently
 from distbp.ranks.job import Job
 from distbp.training import checkpoint, starts
+from distbp.training.belonging import why_not_of
 from distbp.training.checkpoint import Checkpoint
 from distbp.training.history import History
 from distbp.training.run_lock import NAME as LOCK
@@ -46,10 +48,13 @@ SYNCS = 4  # of a checkpoint, against the one of a line
 
 
 class RunDirectory:
-    """Reads and writes the files of a run; `dry`: nothing is written.  Raises RunError where it cannot be used."""
+    """Reads and writes the files of a run; `dry`: nothing is written.  Raises RunError where it cannot be used.
 
-    def __init__(self, path: str, *, dry: bool = False) -> None:
-        self.path, self._dry = Path(path), dry
+    What cannot be written is written anew for a while, where the system's reason may pass; `note` is told so.
+    """
+
+    def __init__(self, path: str, *, dry: bool = False, note: Callable[[str], None] = lambda text: None) -> None:
+        self.path, self._dry, self._note = Path(path), dry, note
         self.best = self.path / "best.h5"
         self._lock = RunLock(self.path)
         self._save_seconds, self._is_measured = 0.0, False
@@ -71,19 +76,20 @@ class RunDirectory:
             if self._dry:
                 self._check_access()
             else:
-                self.path.mkdir(parents=True, exist_ok=True)
+                written_patiently(self.path, lambda: self.path.mkdir(parents=True, exist_ok=True), self._note)
         except OSError as error:
+            why = failure(error) if is_passing(error) else os.strerror(error.errno or 0)
             raise RunError(
-                f"{self.path}: cannot write the results here: {error.strerror}; choose another directory with --out"
+                f"{self.path}: cannot write the results here: {why}; choose another directory with --out"
             ) from None
         self._check_links()
         if not self._dry:
             self._lock.acquire(note, pulse)
         try:
             there = is_directory(self.path)
-            found = [file.name for file in sorted(self.path.iterdir()) if _is_of_a_run(file.name)] if there else []
+            found = [file.name for file in _listed(self.path) if _is_of_a_run(file.name)] if there else []
             if not found and not self._dry:
-                self._remove_leftovers()
+                self._patiently(self.path, self._remove_leftovers)
         except OSError as error:
             raise self._cannot_write(error, "choose another directory with --out") from None
         if found:
@@ -152,6 +158,12 @@ class RunDirectory:
             except CheckpointError as error:
                 skipped.append(str(error))
                 continue
+            if state.flaw:
+                raise RunError(
+                    f"{path}: {state.flaw}: an older version went on after such an update, and no run can go on from "
+                    "here; nothing was changed\nevaluate and predict use its network; start another run with another "
+                    "--out, or move this checkpoint away to go on from one before it"
+                )
             if not state.can_continue:
                 skipped.append(f"{path}: holds no /optimizer: it is a best.h5, from which no run can go on")
                 continue
@@ -189,6 +201,9 @@ class RunDirectory:
         best, why = None, ""
         try:  # before anything is changed
             best = self._read(self.best, beat)
+            other = why_not_of(best, state)
+            if other:
+                best, why = None, f"{self.best}: does not belong to this run: {other}"
         except CheckpointError as error:
             why = str(error)
         self._tidy(state)
@@ -202,18 +217,22 @@ class RunDirectory:
 
     def _tidy(self, state: Checkpoint) -> None:
         """What is newer than the state, or was not finished, is put aside; metrics.csv has its rows."""
-        try:
+
+        def tidy() -> None:
             self._remove_leftovers()
             for file in self.checkpoints():
                 if int(file.name[-13:-3]) > state.progress.step:  # it is damaged, and was skipped
-                    file.rename(file.with_name(file.name + ".skipped"))
+                    file.rename(_aside(file))
             self._remove_old(state.config.keep)
+
+        try:
+            self._patiently(self.path, tidy)
         except OSError as error:
             raise self._cannot_write(error, "continue with --resume") from None
         self.write_metrics(state.history)
 
     def _replace_best(self, lowest: float, why: str, note: Callable[[str], None], beat: Callable[[], object]) -> float:
-        """Puts the best of the checkpoints that are there in the place of a best.h5 that is damaged, or gone."""
+        """Puts the best of the checkpoints in the place of a best.h5 that is damaged, gone, or not of this run."""
         found: Checkpoint | None = None
         for path in self.checkpoints():
             try:
@@ -221,11 +240,15 @@ class RunDirectory:
             except CheckpointError:
                 continue
             is_end = state.progress.epoch_samples == 0  # of an epoch
-            if is_end and _last_loss(state) < (_last_loss(found) if found else math.inf):
+            if is_end and not state.flaw and _last_loss(state) < (_last_loss(found) if found else math.inf):
                 found = state
-        try:
+
+        def put_aside() -> None:
             if os.path.lexists(self.best):
-                self.best.rename(self.best.with_name(self.best.name + ".skipped"))
+                self.best.rename(_aside(self.best))
+
+        try:
+            self._patiently(self.best, put_aside)
         except OSError as error:
             raise self._cannot_write(error, "continue with --resume") from None
         note(f"warning   {why}")
@@ -245,18 +268,30 @@ class RunDirectory:
         path = self.best if best else self.checkpoint(state.progress.step)
         if self._dry:
             return path
-        self._lock.check()
-        begun = time.monotonic()
-        try:
+
+        def write() -> None:
+            begun = time.monotonic()
             checkpoint.write(path, state)
-            seconds = time.monotonic() - begun
+            seconds = time.monotonic() - begun  # of the time that it succeeds
             self._save_seconds = max(self._save_seconds, seconds) if self._is_measured else seconds
             self._is_measured = True
+
+        try:
+            self._patiently(path, write)
             if not best:
-                self._remove_old(keep)
-        except (OSError, RuntimeError, ValueError) as error:  # h5py tells of a full disk in many ways
+                self._patiently(self.path, lambda: self._remove_old(keep))
+        except FAILURES as error:  # h5py tells of a full disk in many ways
             raise self._cannot_save(path, error) from None
         return path
+
+    def _patiently(self, path: Path, action: Callable[[], None]) -> None:
+        """`written_patiently`, as long as the directory is this run's.  Raises RunError, or what the action raises."""
+
+        def mine() -> None:
+            self._lock.check()
+            action()
+
+        written_patiently(path, mine, self._note)
 
     def save_seconds(self) -> float:
         """What a checkpoint takes at most: measured; before that, from what a line of starts.csv took, and its size."""
@@ -268,22 +303,22 @@ class RunDirectory:
             mend = f"the last checkpoint is {last[0]}; continue with --resume" if last else "no checkpoint is there yet"
         except RunError:  # the directory is gone
             mend = "then continue with --resume"
-        return RunError(f"{path}: cannot write the checkpoint: {why_not_written(error)}\n{mend}")
+        return RunError(f"{path}: cannot write the checkpoint: {failure(error)}\n{mend}")
 
     def _cannot_write(self, error: OSError, mend: str, path: Path | None = None) -> RunError:
         where = path or error.filename or self.path
         what = "cannot be written" if path else "cannot write the results here"
-        return RunError(f"{where}: {what}: {why_not_written(error)}; {mend}")
+        return RunError(f"{where}: {what}: {failure(error)}; {mend}")
 
     def _remove_old(self, keep: int) -> None:
         for old in self.checkpoints()[:-keep]:
-            old.unlink()
+            old.unlink(missing_ok=True)
 
     def _remove_leftovers(self) -> None:
         """What a run that was killed had begun to write."""
         for file in list(self.path.iterdir()):
             if LEFTOVER.fullmatch(file.name):
-                file.unlink()
+                file.unlink(missing_ok=True)
 
     def write_config(self, config: Config, facts: list[str]) -> None:
         """config.toml: `distbp train --config` of it repeats the run.  `facts` become comments."""
@@ -311,39 +346,52 @@ class RunDirectory:
         except OSError as error:
             raise _unread(path, error) from None
         starts.check_progress(starts.parse(text.splitlines()), job, step, str(self.path))
-        begun = time.monotonic()
         header = [] if text.startswith(",".join(starts.COLUMNS)) else [list(starts.COLUMNS)]
         is_cut = text != "" and not text.endswith("\n")  # a line that was not written to its end
         line = starts.start_of(job, step, ranks, nodes)
-        self._append("starts.csv", [*([[]] if is_cut else []), *header, line])
+        seconds = self._append("starts.csv", [*([[]] if is_cut else []), *header, line])
         if self._is_measured:
             return
-        self._save_seconds = SYNCS * (time.monotonic() - begun)
+        self._save_seconds = SYNCS * seconds
         with suppress(OSError, RunError):
             self._save_seconds += sum(file.stat().st_size for file in self.checkpoints()[-1:]) / SLOW_DISK
 
-    def _append(self, name: str, rows: list[list[str]], *, synced: bool = True) -> None:
-        path = self.path / name
+    def _append(self, name: str, rows: list[list[str]], *, synced: bool = True) -> float:
+        """Adds rows to a file of the run, each once; returns the seconds that the disk takes for it."""
+        path, seconds = self.path / name, 0.0
         self._lock.check()
         flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CREAT * (name == "starts.csv")
-        try:
+        size: int | None = None  # before the rows
+
+        def append() -> None:
+            nonlocal seconds, size
+            begun = time.monotonic()
             _unshare(path)
             with open(os.open(path, flags, 0o666), "a", newline="", encoding="utf-8") as file:
+                there = os.fstat(file.fileno()).st_size
+                size = there if size is None else size
+                if there > size:  # what is there of them is not known to be on the disk
+                    os.ftruncate(file.fileno(), size)
                 csv.writer(file, lineterminator="\n").writerows(rows)
                 file.flush()
                 if synced:
                     sync(file.fileno())
+            seconds = time.monotonic() - begun
+
+        try:
+            self._patiently(path, append)
         except OSError as error:
             raise self._cannot_write(error, "then continue with --resume", path) from None
+        return seconds
 
     def _write(self, name: str, text: str) -> None:
         if self._dry:
             return
-        self._lock.check()
+        path = self.path / name
         try:
-            write_synced(self.path / name, text)
+            self._patiently(path, lambda: write_synced(path, text))
         except OSError as error:
-            raise self._cannot_write(error, "then continue with --resume", self.path / name) from None
+            raise self._cannot_write(error, "then continue with --resume", path) from None
 
 
 def lowest_loss(state: Checkpoint) -> float:
@@ -406,6 +454,12 @@ def is_directory(path: Path) -> bool:
         if is_system_error(error):
             raise _unread(path, error) from None
         return False
+
+
+def _aside(path: Path) -> Path:
+    """The name for a file that is skipped; one that nothing has."""
+    names = (path.with_name(f"{path.name}.skipped{f'.{i}' if i > 1 else ''}") for i in count(1))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def _is_there(path: Path) -> bool:

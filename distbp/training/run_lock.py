@@ -31,6 +31,7 @@ from distbp.errors import RunError
 from distbp.files.new_file import sync
 from distbp.files.patience import SECONDS, is_system_error, patiently, why_not_read
 from distbp.files.write_failure import why_not_written
+from distbp.files.write_patience import failure, written_patiently
 from distbp.ranks.job import job_of
 
 NAME = "run.lock"
@@ -93,7 +94,8 @@ class RunLock:
         here = this_process()
         token = os.urandom(8).hex()  # two runs of one process differ in it
         finished = self.path.with_name(f".{NAME}.{token}.tmp")
-        try:
+
+        def acquire() -> None:
             self._place = _place(self.path.parent)
             where = {"directory": str(self.path.parent.resolve()), "inode": self._place[1]}
             self._mine = json.dumps({**asdict(here), **where, "token": token}) + "\n"
@@ -102,14 +104,17 @@ class RunLock:
                     finished.unlink(missing_ok=True)
                     _write(finished, self._mine)
                     if self._put(finished) or self._take_over(finished, here, note, pulse):
-                        threading.Thread(target=self._show_life, name="run.lock", daemon=True).start()
                         return
+            raise RunError(f"{self.path}: comes and goes, other runs want it too; try again, or choose another --out")
+
+        try:
+            written_patiently(self.path, acquire, note)
         except OSError as error:
-            raise RunError(f"{self.path.parent}: cannot write the results here: {why_not_written(error)}") from None
+            raise RunError(f"{self.path.parent}: cannot write the results here: {failure(error)}") from None
         finally:
             with suppress(OSError):
                 finished.unlink(missing_ok=True)
-        raise RunError(f"{self.path}: comes and goes, other runs want it too; try again, or choose another --out")
+        threading.Thread(target=self._show_life, name="run.lock", daemon=True).start()
 
     def check(self) -> None:
         """Raises RunError where another run has taken the lock, because somebody removed ours; or cannot be read."""
@@ -181,6 +186,8 @@ class RunLock:
     def _take_over(self, finished: Path, here: Owner, note: Callable[[str], None], pulse: Callable[[], None]) -> bool:
         """Puts the finished file in the place of a lock whose process is gone; False where the lock has changed."""
         text, seen = self._read()
+        if text == self._mine:  # it was put there, though the system said otherwise
+            return True
         owner = _owner(text)
         if owner is None:
             raise RunError(

@@ -19,7 +19,7 @@ from distbp.gradient.diagnosis import first_not_finite
 from distbp.gradient.evaluate import Evaluation, Scores
 from distbp.gradient.reduction import Tally
 from distbp.gradient.step_sums import StepSums
-from distbp.mathematics.clipping import shorten
+from distbp.mathematics.clipping import Length, shorten
 from distbp.mathematics.grains import sample_shares
 from distbp.mathematics.schedules import Schedule
 from distbp.ranks.communicator import Communicator, on_first
@@ -82,7 +82,8 @@ def train(
     again, what this rank is doing.  Raises DistbpError.
     """
     with ExitStack() as stack:
-        directory = stack.enter_context(RunDirectory(config.out, dry=dry_run))  # rank 0 holds its lock
+        note = reporter.note if reporter else lambda text: None
+        directory = stack.enter_context(RunDirectory(config.out, dry=dry_run, note=note))  # rank 0 holds its lock
         staging = None
         if config.stage_to:
             from distbp.data.staging import Staging
@@ -99,7 +100,7 @@ def train(
             config,
             directory,
             resume_with,
-            reporter.note if reporter else lambda text: None,
+            note,
             pulse,
             or_begin=or_begin,
             job=job,
@@ -253,13 +254,13 @@ class _Training:
 
         Every rank holds the same sums, gradient and parameters, so all come to the same verdict.
         """
-        run, progress, square = self._run, self._run.state.progress, self._run.memory.square
+        run, progress, length = self._run, self._run.state.progress, self._run.memory.length
         where = f"at epoch {progress.epoch + 1}, step {progress.step + 1}"
         if total.flaw:
             return f"the loss is {total.flaw} {where}{_whose(run, batch)}"
-        if not math.isfinite(square):
+        if not math.isfinite(length.scaled):
             return f"the gradient is not finite {where}{_whose(run, batch)}"
-        wrong = self._update.what_is_not(self._clip(math.sqrt(square)), rate, progress.step + 1)
+        wrong = self._update.what_is_not(self._clip(length), rate, progress.step + 1)
         return f"{wrong}, {where}" if wrong else ""
 
     def _skip(self, wrong: str) -> None:
@@ -273,16 +274,17 @@ class _Training:
         if self._reporter:
             self._reporter.note(f"warning   {wrong}; its update is skipped ({progress.skipped} so far)")
 
-    def _clip(self, length: float) -> float:
-        """The length of the gradient, shortened where it is above the limit."""
+    def _clip(self, length: Length) -> float:
+        """The length of the gradient, shortened where it is above the limit; inf is beyond the largest number."""
         limit = self._run.config.clip_norm
         if not limit:
-            return length
-        agreed = np.array([length])
+            return length.value
+        agreed = np.array(length)
         self._run.comm.allreduce(agreed, "max")  # CPUs of different types may differ in its last bit
+        of_all = Length(*agreed.tolist())
         for g in self._gradient.g:
-            shorten(g, float(agreed[0]), limit)
-        return min(float(agreed[0]), limit)
+            shorten(g, of_all, limit)
+        return min(of_all.value, limit)
 
     def _validate(self) -> Scores | None:
         """Raises Stopped, agreed, where a stop is asked for meanwhile."""

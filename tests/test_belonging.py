@@ -1,0 +1,195 @@
+"""A best.h5 of another run is not taken for this run's; a network beside an optimizer's overflow can be used."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from runs import Runner, check_error, configuration, resumed, train_on, write_data
+
+from distbp.config import Config
+from distbp.training import checkpoint, invariants
+from distbp.training.checkpoint import Checkpoint, read
+from distbp.training.comparison import digest
+from distbp.training.run_directory import RunDirectory
+
+NEWEST = "checkpoint-0000000012.h5"
+
+
+@pytest.fixture(autouse=True)
+def no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Config, str]:
+    """A run of three epochs, with the checkpoints of all; where it comes to in the fifth, and the digest there."""
+    here = tmp_path_factory.mktemp("made")
+    config = configuration(write_data(here / "data.h5"), here / "run", keep=9)
+    train_on(1, config)
+    whole = replace(config, out=str(here / "whole"), epochs=5)
+    return config, whole, digest(train_on(1, whole).state.parameters)
+
+
+@pytest.fixture
+def run(made: tuple[Config, Config, str], tmp_path: Path) -> Config:
+    """A copy of it."""
+    shutil.copytree(made[0].out, tmp_path / "run")
+    return replace(made[0], out=str(tmp_path / "run"))
+
+
+class Notes:
+    """A reporter that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *arguments: None
+
+
+def of_another_run(run: Config, tmp_path: Path, **options: Any) -> None:
+    other = {**options, "out": str(tmp_path / "other")}
+    if "data" in other:
+        other["data"] = [write_data(tmp_path / "other.h5", **other["data"])]
+    train_on(1, replace(run, **other))
+    shutil.copy(tmp_path / "other" / "best.h5", Path(run.out) / "best.h5")
+
+
+OTHERS: dict[str, tuple[dict[str, Any], str]] = {
+    "layers": ({"hidden": [5]}, "its network is 4-5-3, .* that of the run 4-6-3, "),
+    "activation": ({"activation": "tanh"}, "its network is .*tanh"),
+    "dtype": ({"dtype": "float32"}, "its network is .* in float32, that of the run .* in float64"),
+    "targets": ({"data": {"kind": "binary"}}, "its network is 4-6-2, .* that of the run 4-6-3, "),
+    "data": ({"data": {"train": 24}}, "it scales its inputs with other numbers than the run"),
+    "scale": ({"scale": "minmax"}, "it scales its inputs with other numbers than the run"),
+    "seed": ({"seed": 3}, "it was trained with --seed 3, the run with 0"),
+    "learning rate": ({"learning_rate": 0.5}, "it was trained with --learning-rate 0.5, the run with "),
+    "skipped": ({"data": {"test": 9}}, r"its validation loss of epoch 1 is [\d.]+, that of the run "),
+    "newer": ({"data": {"test": 9}, "epochs": 40}, r"its validation loss of epoch 1 is [\d.]+, that of the run "),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_best_of_another_run(run: Config, made: tuple[Config, Config, str], tmp_path: Path, kind: str) -> None:
+    """It is put aside, and the run becomes the one that was not disturbed, its best.h5 too."""
+    options, words = OTHERS[kind]
+    of_another_run(run, tmp_path, **options)
+    stranger = (Path(run.out) / "best.h5").read_bytes()
+    notes = Notes()
+    again = train_on(1, replace(run, epochs=5), resume_with={"epochs": 5}, reporter=notes)
+    (told,) = (line for line in notes.lines if line.startswith("warning"))
+    assert f"{run.out}/best.h5: does not belong to this run: " in told
+    assert re.search(words, told), told
+    assert digest(again.state.parameters) == made[2]
+    assert (Path(run.out) / "best.h5.skipped").read_bytes() == stranger
+    expected = read(Path(made[1].out) / "best.h5")
+    assert digest(read(Path(run.out) / "best.h5").parameters) == digest(expected.parameters)
+    assert again.best() == (min(expected.history["validation_loss"]), expected.progress.epoch)
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("what", ["as it is", "newer", "missing", "damaged"])
+def test_a_best_of_this_run(run: Config, made: tuple[Config, Config, str], what: str, ranks: int) -> None:
+    """It is left alone, also where it is of an epoch that no checkpoint has."""
+    place, notes = Path(run.out), Notes()
+    if what == "newer":
+        shutil.copy(Path(made[1].out) / "best.h5", place / "best.h5")
+        assert read(place / "best.h5").progress.epoch > 3
+    elif what == "missing":
+        (place / "best.h5").unlink()
+    elif what == "damaged":
+        (place / "best.h5").write_bytes((place / "best.h5").read_bytes()[:-100])
+    again = train_on(ranks, replace(run, epochs=5), resume_with={"epochs": 5}, reporter=None if ranks > 1 else notes)
+    assert not [line for line in notes.lines if "does not belong" in line]
+    assert (place / "best.h5.skipped").exists() == (what == "damaged")
+    losses = list(again.state.history["validation_loss"])
+    assert again.best() == (min(losses), losses.index(min(losses)) + 1)
+    assert list(read(place / "best.h5").history["validation_loss"])[-1] == min(losses)
+
+
+def test_nothing_that_was_put_aside_is_replaced(run: Config, tmp_path: Path) -> None:
+    (Path(run.out) / "best.h5.skipped").write_text("another one")
+    of_another_run(run, tmp_path, seed=3)
+    resumed(1, run)
+    assert (Path(run.out) / "best.h5.skipped").read_text() == "another one"
+    assert read(Path(run.out) / "best.h5.skipped.2").config.seed == 3
+
+
+# Optimizers that are not finite
+
+
+def overflown(path: Path, monkeypatch: pytest.MonkeyPatch, *, network: bool = False) -> Checkpoint:
+    """As early versions wrote it, who did not look."""
+    state = read(path)
+    state.optimizer["v"][3], state.optimizer["m"][2] = np.inf, np.nan
+    if network:
+        state.vector[3] = np.inf
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "check", lambda state: None)
+        checkpoint.write(path, state)
+    return state
+
+
+def test_the_network_of_such_a_checkpoint_is_used(run: Config, runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Path(run.out)
+    expected = {name: runner.distbp(*command, str(place / NEWEST)) for name, command in COMMANDS.items()}
+    state = overflown(place / NEWEST, monkeypatch)
+    assert digest(read(place / NEWEST).parameters) == digest(state.parameters)
+    for name, command in COMMANDS.items():
+        result = runner.distbp(*command, str(place / NEWEST), *(("--overwrite",) if name == "predict" else ()))
+        assert result.returncode == 0, result.stderr
+        assert "Traceback" not in result.stderr
+        said = result.stdout + result.stderr
+        assert said.count("/optimizer/m holds values that are not finite") == (name != "digest")
+        if name in ("evaluate", "digest"):
+            assert result.stdout.splitlines()[-1] == expected[name].stdout.splitlines()[-1]
+    check_error(
+        runner.distbp("train", "--resume", "--epochs", "4", "--out", run.out),
+        1,
+        f"{NEWEST}: /optimizer/m holds values that are not finite: ",
+        "nothing was changed",
+        "start another run with another --out, or move this checkpoint away",
+    )
+    assert not list(place.glob("*.skipped"))
+    (place / NEWEST).unlink()
+    assert resumed(1, run, epochs=4).state.progress.epoch == 4
+    assert len(list(place.glob("*.skipped"))) == 0
+
+
+COMMANDS = {
+    "evaluate": ("evaluate",),
+    "predict": ("predict", "--out", "predictions.csv"),
+    "inspect": ("inspect",),
+    "digest": ("inspect", "--digest"),
+}
+
+
+def test_such_a_best_is_of_this_run(run: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not gone on from."""
+    overflown(Path(run.out) / "best.h5", monkeypatch)
+    before = (Path(run.out) / "best.h5").read_bytes()
+    resumed(1, run)
+    assert (Path(run.out) / "best.h5").read_bytes() == before
+
+
+def test_a_network_that_is_not_finite_is_refused(run: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    overflown(Path(run.out) / NEWEST, monkeypatch, network=True)
+    with pytest.raises(checkpoint.CheckpointError, match="layer_2/W holds values that are not finite"):
+        read(Path(run.out) / NEWEST)
+    assert RunDirectory(run.out).newest()[0].progress.epoch == 2
+
+
+def test_which_vector_it_is() -> None:
+    good = np.ones(3)
+    assert invariants.flaw_of({}) == invariants.flaw_of({"m": good, "v": good}) == ""
+    assert invariants.flaw_of({"m": good, "v": good * np.nan}).startswith("/optimizer/v ")
