@@ -36,6 +36,7 @@ __all__ = [
     "DriftError",
     "LaunchError",
     "Model",
+    "Run",
     "RunError",
     "Stopped",
     "TooLargeError",
@@ -43,10 +44,11 @@ __all__ = [
     "__version__",
     "load",
     "open_dataset",
+    "train",
 ]
 
 if TYPE_CHECKING:
-    from distbp.api import load, open_dataset
+    from distbp.api import load, open_dataset, train
     from distbp.errors import (
         CheckpointError,
         DataError,
@@ -61,13 +63,16 @@ if TYPE_CHECKING:
     )
     from distbp.inspection.dataset import Dataset, DatasetSplit
     from distbp.model.model import Model
+    from distbp.runs.run import Run
 else:
     _MODULES = {
         "Dataset": "distbp.inspection.dataset",
         "DatasetSplit": "distbp.inspection.dataset",
         "Model": "distbp.model.model",
+        "Run": "distbp.runs.run",
         "load": "distbp.api",
         "open_dataset": "distbp.api",
+        "train": "distbp.api",
     }  # all other public names are those of errors
 
     def __getattr__(name):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from distbp.config import AUTO
@@ -14,6 +14,8 @@ from distbp.inspection.data_inspection import View
 from distbp.inspection.dataset import Dataset, read_dataset
 from distbp.model.model import Model
 from distbp.model.read_model import read_model
+from distbp.runs.run import Run
+from distbp.runs.train import train_in_python
 
 
 def load(path: str | os.PathLike[str]) -> Model:
@@ -97,3 +99,59 @@ def _texts(given: Any, option: str) -> list[str]:
     if not isinstance(given, list | tuple) or not given or not all(isinstance(name, str) for name in given):
         raise UsageError(f"open_dataset: {option} is {given!r}; expected a name, or a list of names")
     return list(given)
+
+
+def train(
+    data: Any = None,
+    *,
+    validation: Any = None,
+    comm: Any = None,
+    on_epoch: Callable[[dict[str, float]], Any] | None = None,
+    progress: bool = False,
+    resume: bool | str = False,
+    out: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> Run:
+    """Trains a network, as `distbp train` does, and gives back what came out.
+
+    `data`: the path of an HDF5 data set, several that are one data set end to end, or patterns such as "data/*.h5"; or
+    a pair (x, y).  x has the shape (N, …), numbers; y has the shape (N,), labels (integers or strings) or targets
+    (floats), or (N, n_F), targets.  Frames of pandas and Polars, xarray data sets and dictionaries are taken, too, and
+    the network keeps the names of their columns.  Without `data`, the digits data set that comes with distbp.
+
+    `validation`: a pair (x, y), if `data` is one; of data files it is the split `validation_split`.
+
+    `options`: those of the command line with the same names, defaults and checks: hidden=[128, 64], epochs=20,
+    learning_rate=0.01, reproducible=True, …; `distbp train --help` has them all.
+
+    `out`: the directory of the run; without it, nothing is written.  `resume=True` continues the run in it, and
+    `resume="auto"` begins one if there is none.
+
+    `comm`: a communicator of mpi4py, all ranks of which call this with the same arguments; arrays are the same on all
+    of them.  The run has a communicator of its own, and gives back all that it takes.  Without `comm`, this process
+    trains alone.
+
+    `on_epoch` is called after each epoch, on all ranks, with the row of metrics.csv as a dictionary.  If it returns
+    "stop" on any rank, that was the last epoch.  `progress=True` prints what `distbp train` prints.
+
+    Raises UsageError for wrong options, DataError for data that cannot be used, DivergedError, TooLargeError, and other
+    errors of `distbp.DistbpError`, on all ranks alike; what `on_epoch` raises is raised on its rank, and a DistbpError
+    on the others.
+
+    >>> import distbp
+    >>> run = distbp.train("digits.h5", hidden=[32], epochs=3)
+    >>> run
+    <distbp.Run 3 epochs, best ...>
+    >>> bool(run.history["validation_accuracy"][-1] > 0.9)
+    True
+
+    Arrays, and a stop when it is good enough:
+
+    >>> import numpy as np
+    >>> x = np.linspace(-1, 1, 200)[:, None]
+    >>> run = distbp.train((x, np.sin(3 * x)), hidden=[16], on_epoch=lambda row: "stop" if row["epoch"] == 2 else None)
+    >>> run.model().predict(np.array([0.5])).shape
+    (1,)
+    """
+    how = {"out": out, "resume": resume, "progress": progress}
+    return train_in_python(data, validation, comm, on_epoch, how, options)

@@ -71,6 +71,7 @@ ORDER = [
     "inspection",
     "prediction",
     "model",
+    "runs",
     "tables",
     "doctor",
     "pages",

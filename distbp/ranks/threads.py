@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +46,15 @@ class Threads:
     def describe(self) -> str:
         """2 threads (4 cores for 2 ranks)"""
         return f"{self.count} thread{'s' * (self.count > 1)} ({'; '.join(filter(None, (self.source, self.idle)))})"
+
+
+@contextmanager
+def threads_given_back() -> Iterator[None]:
+    """What is inside may limit the threads of the BLAS; afterwards they are as many as before."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=None, user_api="blas"):
+        yield
 
 
 def set_threads(comm: Communicator, asked: int, *, reproducible: bool = False) -> Threads:

@@ -82,7 +82,7 @@ class ConsoleReporter:
             how = f"in {buckets} parts from layer F down" if buckets > 1 else "in one part"
             wire = f", as {config.wire}" if config.wire != "full" else ""
             self.note(f"exchange  of {nodes} nodes, {how}{wire}")
-        self.note(f"results   {run.directory.path}/")
+        self.note(f"results   {run.directory.path}/" if run.directory.writes else "results   are not written")
         self._total, self._done = config.epochs * len(data), run.state.progress.samples
         self._started_at = self._done
         self._spoken = self._started = time.monotonic()
@@ -136,13 +136,12 @@ class ConsoleReporter:
         if epoch:
             metric = run.problem.metric
             value = run.state.history[f"validation_{metric}"][epoch - 1]
-            self.note(
-                f"best      epoch {epoch}: validation loss {best:.6g}, {metric} {value:.6g}; {run.directory.best}"
-            )
+            where = f"; {run.directory.best}" if run.directory.writes else ""
+            self.note(f"best      epoch {epoch}: validation loss {best:.6g}, {metric} {value:.6g}{where}")
         if run.config.reproducible:
             self.note(f"digest    {digest(run.state.parameters)}")
-        newest = run.directory.checkpoints()
-        self.note(f"last      {newest[-1]}")
+        if newest := run.directory.checkpoints():
+            self.note(f"last      {newest[-1]}")
 
     def close(self) -> None:
         """Prints the last lines, and removes the bar."""

@@ -64,6 +64,7 @@ class Run:
     phases: Phases
     job: Job
     to_beat: float  # the validation loss below which an epoch's parameters become best.h5
+    kept: Checkpoint | None = None  # on rank 0, at the end: the best parameters of this start, if there are any
 
     def best(self) -> tuple[float, int]:
         """The validation loss of what is in best.h5, and its epoch; (inf, 0) where there is none."""

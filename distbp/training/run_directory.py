@@ -53,6 +53,8 @@ class RunDirectory:
     What cannot be written is written anew for a while, where the system's reason may pass; `note` is told so.
     """
 
+    writes = True  # somewhere: the run has files
+
     def __init__(self, path: str, *, dry: bool = False, note: Callable[[str], None] = lambda text: None) -> None:
         self.path, self._dry, self._note = Path(path), dry, note
         self.best = self.path / "best.h5"
@@ -105,6 +107,10 @@ class RunDirectory:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if not os.access(existing, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def saved_as(self, step: int) -> str:
+        """What messages call the checkpoint after so many updates."""
+        return str(self.checkpoint(step))
 
     def has_checkpoints(self) -> bool:
         """Whether there is something to resume from, or something damaged."""
@@ -359,6 +365,8 @@ class RunDirectory:
     def _append(self, name: str, rows: list[list[str]], *, synced: bool = True) -> float:
         """Adds rows to a file of the run, each once; returns the seconds that the disk takes for it."""
         path, seconds = self.path / name, 0.0
+        if self._dry:
+            return seconds
         self._lock.check()
         flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CREAT * (name == "starts.csv")
         size: int | None = None  # before the rows

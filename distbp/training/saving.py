@@ -26,7 +26,8 @@ class Saving:
     def __init__(self, directory: RunDirectory, state: Checkpoint) -> None:
         self._directory, self._state = directory, state
         self._rows = state.history.count  # of metrics.csv, that are written
-        self._best: Checkpoint | None = None  # where it is not in best.h5 yet
+        self.best: Checkpoint | None = None  # the best parameters of this start; None where none beat those before it
+        self._is_written = True  # that they are in best.h5
         self._kept = state.vector[:0]
         self._seconds, self._failed = directory.save_seconds(), False
         self._saved_at = self._written_at = time.monotonic()
@@ -74,14 +75,15 @@ class Saving:
             self._kept = state.vector.copy()
         self._kept[:] = state.vector
         progress, history = replace(state.progress), state.history.snapshot()
-        self._best = replace(state, vector=self._kept, optimizer={}, progress=progress, history=history)
+        self._is_written = False
+        self.best = replace(state, vector=self._kept, optimizer={}, progress=progress, history=history)
 
     def _write_kept(self, *, synced: bool) -> None:
         self._write_rows(synced=synced)
-        if self._best is not None:
-            best = self._best
+        best = self.best
+        if best is not None and not self._is_written:
             self._try(lambda: self._directory.save(best, best.config.keep, best=True))
-            self._best = None
+            self._is_written = True
 
     def _write_rows(self, *, synced: bool) -> None:
         history = self._state.history

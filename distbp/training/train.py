@@ -26,7 +26,7 @@ from distbp.ranks.communicator import Communicator, on_first
 from distbp.ranks.drift import DriftGuard
 from distbp.ranks.job import NO_JOB, Job
 from distbp.ranks.stop import ON_REQUEST, Pulse, stopping_pulse
-from distbp.training.checkpoint import Progress
+from distbp.training.checkpoint import Checkpoint, Progress
 from distbp.training.deadline import Deadline, ends_of, time_of_the_first
 from distbp.training.finite_update import FiniteUpdate
 from distbp.training.own_slices import slices_of_rank, without_decay
@@ -67,6 +67,8 @@ def train(
     reporter: Reporter | None = None,
     job: Job = NO_JOB,
     source: Source | None = None,
+    directory: RunDirectory | None = None,
+    on_epoch: Callable[[dict[str, float]], bool] | None = None,
     dry_run: bool = False,
 ) -> Run:
     """Trains as configured; `resume_with` (options given again, maybe none) continues the run in `config.out`.
@@ -74,7 +76,9 @@ def train(
     `or_begin`: where there is no run to continue, one is begun.  `stop_requested` says why this rank is to stop, or
     nothing; and the run stops before the end of `job`, or after config.time_limit minutes.
 
-    `source`: what is learnt from, in the place of the files that config.data names.
+    `source`: what is learnt from, in the place of the files that config.data names; `directory`, where to save, in the
+    place of config.out.  `on_epoch` is called on all ranks with the row of an epoch, and says whether that was the last
+    one; all ranks say the same.
 
     `dry_run`: all that comes before the first step, but no file is written.
 
@@ -83,7 +87,8 @@ def train(
     """
     with ExitStack() as stack:
         note = reporter.note if reporter else lambda text: None
-        directory = stack.enter_context(RunDirectory(config.out, dry=dry_run, note=note))  # rank 0 holds its lock
+        directory = directory or RunDirectory(config.out, dry=dry_run, note=note)
+        stack.enter_context(directory)  # rank 0 holds its lock
         staging = None
         if config.stage_to:
             from distbp.data.staging import Staging
@@ -111,16 +116,24 @@ def train(
         if reporter:
             reporter.start(run)
         if not dry_run:
-            _train(run, stop_requested, beat, pulse, reporter)
+            _train(run, stop_requested, beat, pulse, reporter, on_epoch)
         return run
 
 
-def _train(run: Run, stop_requested: Callable[[], str], beat: Pulse, pulse: Pulse, reporter: Reporter | None) -> None:
+def _train(
+    run: Run,
+    stop_requested: Callable[[], str],
+    beat: Pulse,
+    pulse: Pulse,
+    reporter: Reporter | None,
+    on_epoch: Callable[[dict[str, float]], bool] | None,
+) -> None:
     started = time.perf_counter()
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the loss is watched instead
         training = _Training(run, stop_requested, beat, pulse, reporter)
         try:
-            training.all_epochs()
+            training.all_epochs(on_epoch or (lambda row: False))
+            run.kept = training.best()
         finally:
             training.close()
     if reporter:
@@ -172,16 +185,22 @@ class _Training:
         self._guard = DriftGuard(run.comm, state.parameters, config.drift_steps if len(run.memory.nodes) > 1 else 0)
         self._evaluation = Evaluation(run.comm, run.problem, run.validation, config.dtype) if run.validation else None
         self.why_no_best = ""  # the row whose loss is not finite
-        self._saved, self._saving = str(run.directory.checkpoint(state.progress.step)), Saving(run.directory, state)
+        self._saved, self._saving = run.directory.saved_as(state.progress.step), Saving(run.directory, state)
         self._trace = Trace(run.comm, run.phases, config.trace, *(trace_steps(config) if config.trace else (0, 0)))
 
-    def all_epochs(self) -> None:
-        """To the end, or until a stop is asked for (Stopped)."""
+    def best(self) -> Checkpoint | None:
+        """On rank 0: the best parameters of this start."""
+        return self._saving.best
+
+    def all_epochs(self, is_last: Callable[[dict[str, float]], bool]) -> None:
+        """To the end, until an epoch `is_last`, or until a stop is asked for (Stopped)."""
         run = self._run
         run.phases.start()
         try:
             while run.state.progress.epoch < run.config.epochs:
-                self._epoch()
+                if is_last(self._epoch()):
+                    self._save()
+                    break
         except Stopped:
             self._trace.close()
             raise
@@ -195,7 +214,8 @@ class _Training:
         """Ends what works in the background."""
         self._gradient.close()
 
-    def _epoch(self) -> None:
+    def _epoch(self) -> dict[str, float]:
+        """An epoch, or the rest of it; its row of metrics.csv."""
         run, progress = self._run, self._run.state.progress
         started = time.perf_counter() - progress.epoch_seconds
         done = _Done(run)
@@ -222,6 +242,7 @@ class _Training:
             self._save()
         if self._reporter:
             self._reporter.epoch(row)
+        return row
 
     def _step(self, batch: NDArray[np.int64], done: _Done, *, save: bool) -> Tally:
         """One batch; its sums are added to `done`."""
@@ -330,7 +351,7 @@ class _Training:
         self._beat("writing a checkpoint")
         on_first(run.comm, self._saving.save)
         run.phases.lap("checkpoint")
-        self._saved = str(run.directory.checkpoint(run.state.progress.step))
+        self._saved = run.directory.saved_as(run.state.progress.step)
 
 
 def _end_epoch(

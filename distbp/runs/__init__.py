@@ -1,0 +1,1 @@
+"""Training from Python: data as a caller has them, options by name, and what came out."""
