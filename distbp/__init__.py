@@ -38,17 +38,19 @@ __all__ = [
     "Model",
     "Run",
     "RunError",
+    "Scores",
     "Stopped",
     "TooLargeError",
     "UsageError",
     "__version__",
+    "evaluate",
     "load",
     "open_dataset",
     "train",
 ]
 
 if TYPE_CHECKING:
-    from distbp.api import load, open_dataset, train
+    from distbp.api import evaluate, load, open_dataset, train
     from distbp.errors import (
         CheckpointError,
         DataError,
@@ -64,12 +66,15 @@ if TYPE_CHECKING:
     from distbp.inspection.dataset import Dataset, DatasetSplit
     from distbp.model.model import Model
     from distbp.runs.run import Run
+    from distbp.runs.scores import Scores
 else:
     _MODULES = {
         "Dataset": "distbp.inspection.dataset",
         "DatasetSplit": "distbp.inspection.dataset",
         "Model": "distbp.model.model",
         "Run": "distbp.runs.run",
+        "Scores": "distbp.runs.scores",
+        "evaluate": "distbp.api",
         "load": "distbp.api",
         "open_dataset": "distbp.api",
         "train": "distbp.api",

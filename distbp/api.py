@@ -15,6 +15,7 @@ from distbp.inspection.dataset import Dataset, read_dataset
 from distbp.model.model import Model
 from distbp.model.read_model import read_model
 from distbp.runs.run import Run
+from distbp.runs.scores import Scores, scores_of
 from distbp.runs.train import train_in_python
 
 
@@ -78,27 +79,34 @@ def open_dataset(
     return read_dataset(names, view)
 
 
-def _path(path: Any, who: str) -> str:
-    """The path as text.  Raises UsageError."""
-    try:
-        text = os.fsdecode(path)
-    except TypeError:
-        raise UsageError(f"{who}: expected a path, a str or an os.PathLike, got {type(path).__name__}") from None
-    if not text or "\0" in text:
-        raise UsageError(f"{who}: expected a path, got {text!r}")
-    return text
+def evaluate(
+    model: Model | str | os.PathLike[str],
+    data: Any = None,
+    *,
+    split: str = "test",
+    x: str = "",
+    y: str = "",
+    comm: Any = None,
+    memory: float = 0.0,
+    trust_links: bool = False,
+) -> Scores:
+    """Computes the loss and the metric of a network on a split, over all samples, as `distbp evaluate` does.
 
+    `model`: a Model, or the path of a checkpoint or run directory.  `data`: paths of data files, of which `split` is
+    taken, or a pair (x, y) as for `distbp.train`; without it, the data that the network was trained on.  `x` and `y`:
+    the names of inputs and of labels or targets in the files, if they differ from those in training.  `comm`: a
+    communicator of mpi4py, whose ranks share the work; the result is the same on all of them.  `memory`: GiB of each
+    node for the data; 0: half of what is free.
 
-def _names(given: Any, option: str) -> str:
-    """Names of columns as the command line has them.  Raises UsageError."""
-    return given if isinstance(given, str) else ",".join(map(quoted, _texts(given, option)))
+    Raises CheckpointError, DataError, UsageError and TooLargeError, on all ranks alike.
 
-
-def _texts(given: Any, option: str) -> list[str]:
-    """A sequence of names.  Raises UsageError."""
-    if not isinstance(given, list | tuple) or not given or not all(isinstance(name, str) for name in given):
-        raise UsageError(f"open_dataset: {option} is {given!r}; expected a name, or a list of names")
-    return list(given)
+    >>> import distbp
+    >>> scores = distbp.evaluate(distbp.load("run"), "digits.h5", split="test")
+    >>> scores.metrics["accuracy"] > 0.9
+    True
+    """
+    how = {"x": x, "y": y, "memory": memory, "trust_links": trust_links}
+    return scores_of(model if isinstance(model, Model) else _path(model, "evaluate"), data, split, comm, how)
 
 
 def train(
@@ -140,8 +148,8 @@ def train(
 
     >>> import distbp
     >>> run = distbp.train("digits.h5", hidden=[32], epochs=3)
-    >>> run
-    <distbp.Run 3 epochs, best ...>
+    >>> len(run.history["epoch"]), run.best["epoch"]
+    (3, 3)
     >>> bool(run.history["validation_accuracy"][-1] > 0.9)
     True
 
@@ -155,3 +163,26 @@ def train(
     """
     how = {"out": out, "resume": resume, "progress": progress}
     return train_in_python(data, validation, comm, on_epoch, how, options)
+
+
+def _path(path: Any, who: str) -> str:
+    """The path as text.  Raises UsageError."""
+    try:
+        text = os.fsdecode(path)
+    except TypeError:
+        raise UsageError(f"{who}: expected a path, a str or an os.PathLike, got {type(path).__name__}") from None
+    if not text or "\0" in text:
+        raise UsageError(f"{who}: expected a path, got {text!r}")
+    return text
+
+
+def _names(given: Any, option: str) -> str:
+    """Names of columns as the command line has them.  Raises UsageError."""
+    return given if isinstance(given, str) else ",".join(map(quoted, _texts(given, option)))
+
+
+def _texts(given: Any, option: str) -> list[str]:
+    """A sequence of names.  Raises UsageError."""
+    if not isinstance(given, list | tuple) or not given or not all(isinstance(name, str) for name in given):
+        raise UsageError(f"open_dataset: {option} is {given!r}; expected a name, or a list of names")
+    return list(given)

@@ -138,6 +138,11 @@ class Model:
         return values[0] if rows.is_single else values
 
     @property
+    def state(self) -> Checkpoint:
+        """The checkpoint that the network was read from; its arrays must not be changed."""
+        return self._state
+
+    @property
     def layers(self) -> list[tuple[NDArray[Any], NDArray[Any], str]]:
         """(W, b, activation) of the layers l = 2 … F.
 

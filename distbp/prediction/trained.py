@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+from distbp.data.given_arrays import Samples, layout_of
 from distbp.data.layout import CLASSES, TARGETS, Layout
 from distbp.data.loading import node_budget
 from distbp.data.locate import Asked, check_kinds, find_splits
@@ -20,9 +22,12 @@ from distbp.ranks.memory_plan import Measured, MemoryPlan, Term
 from distbp.ranks.same_everywhere import check_options, compare_files
 from distbp.ranks.stop import Pulse
 from distbp.ranks.threads import set_threads
-from distbp.training.checkpoint import Checkpoint, Outline, outline, read
+from distbp.training.checkpoint import Checkpoint, Outline, outline, outline_of, read
+from distbp.training.comparison import digest
 from distbp.training.history import History
 from distbp.training.run_directory import find_checkpoint
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,8 @@ class Trained:
 
 def load(
     comm: Communicator,
-    checkpoint: str,
-    data: Sequence[str],
+    checkpoint: str | Checkpoint,
+    data: Sequence[str] | Samples,
     split: str,
     *,
     targets: bool,
@@ -62,6 +67,9 @@ def load(
 ) -> Trained:
     """A checkpoint, or that of a run directory, and a split of `data`, or without these of the run's own data.
 
+    The checkpoint may be in memory already, and so may the data; both are then the same on all ranks, and a split of
+    that name is all that there is.
+
     `targets`: with its labels or targets; `columns`: their names, where they are others than in training; `work`: what
     memory is taken later to work on them (`memory_plan`); `memory`: GiB of each node for the data, 0: half of what is
     free.  `pulse` is called again and again; `note` tells the user, on rank 0.  Raises UsageError where ranks were
@@ -69,8 +77,8 @@ def load(
     `pulse` raises, agreed by all ranks.
     """
     options = {
-        "CHECKPOINT": checkpoint,
-        "DATA": list(data),
+        "CHECKPOINT": checkpoint if isinstance(checkpoint, str) else digest(checkpoint.parameters),
+        "DATA": [] if isinstance(data, Samples) else list(data),
         "--split": split,
         "--memory": memory,
         "--x": columns.x,
@@ -79,38 +87,50 @@ def load(
     check_options(comm, {**options, "--trust-links": trust_links, "with targets": targets})
     measured = Measured(comm)
     agree(comm, lambda: pulse("reading the checkpoint"))
-    path = from_first(comm, lambda: find_checkpoint(checkpoint))
     reading = partial(pulse, "reading the checkpoint")
-    found = comm.broadcast(on_first_patiently(comm, partial(patiently, lambda: outline(path)), reading))
-    assert found is not None
+    if isinstance(checkpoint, Checkpoint):
+        path, found = None, outline_of(checkpoint)
+    else:
+        path = from_first(comm, lambda: find_checkpoint(checkpoint))
+        found = _from_first(comm, partial(outline, path), reading)
     config = found.config
     threads = set_threads(comm, 0, reproducible=config.reproducible)
     for line in threads.all_notes if comm.rank == 0 else ():
         note(line)
-    files = from_first(comm, lambda: data_files(data or config.data))
-    compare_files(comm, files, note)
+    task = CLASSES if found.is_labelled else TARGETS
+    if isinstance(data, Samples):
+        given, files = data, list[str]()
+        layout = agree(comm, lambda: check_kinds(replace(layout_of(given, split), task=task)))
+    else:
+        paths = data or config.data
+        files = from_first(comm, lambda: data_files(paths))
+        compare_files(comm, files, note)
+        asked = [
+            Asked(x, y if targets else None, trust_links, config.each, task)
+            for x in _candidates(columns.x, config.x, found.columns.x, "x")
+            for y in _candidates(columns.y, config.y, () if found.is_labelled else found.columns.y, "y")
+        ]
+        layout = from_first(comm, lambda: _first_there(files, split, asked))
     budget = node_budget(comm, memory)
-    asked = [
-        Asked(x, y if targets else None, trust_links, config.each, CLASSES if found.is_labelled else TARGETS)
-        for x in _candidates(columns.x, config.x, found.columns.x, "x")
-        for y in _candidates(columns.y, config.y, () if found.is_labelled else found.columns.y, "y")
-    ]
-    layout = from_first(comm, lambda: _first_there(files, split, asked))
     foreseen = foresee_split(comm, layout, memory=budget)
     plan = plan_use(comm, measured, found, foreseen, work(comm, found, foreseen))
     plan.check()
-    whole = comm.broadcast(on_first_patiently(comm, partial(patiently, lambda: _for_use(path)), reading))
-    assert whole is not None
-    state = whole
+    state = checkpoint if isinstance(checkpoint, Checkpoint) else _from_first(comm, partial(_for_use, path), reading)
     if state.flaw and comm.rank == 0:
         note(f"note      {path}: {state.flaw}; its network, which is used here, is not concerned")
     ordered = agree(comm, lambda: state.problem.in_order(layout))
     samples = read_layout(comm, ordered, labels=state.problem.labels, memory=budget, pulse=pulse)
     state.problem.check(comm, samples, pulse)
-    return Trained(state, samples, [str(path), *files], plan)
+    return Trained(state, samples, [*([str(path)] if path else []), *files], plan)
 
 
-def _for_use(path: Path) -> Checkpoint:
+def _from_first(comm: Communicator, read_it: Callable[[], T], reading: Callable[[], None]) -> T:
+    """What rank 0 reads, on all ranks."""
+    return comm.broadcast(on_first_patiently(comm, partial(patiently, read_it), reading))  # type: ignore[return-value]
+
+
+def _for_use(path: Path | None) -> Checkpoint:
+    assert path
     return replace(read(path), optimizer={}, history=History.of({}))
 
 

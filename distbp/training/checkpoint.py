@@ -209,6 +209,13 @@ class Outline:
     columns: Names
 
 
+def outline_of(state: Checkpoint) -> Outline:
+    """The outline of a checkpoint that is in memory already."""
+    problem, size = state.problem, state.vector.nbytes
+    labelled = problem.labels is not None
+    return Outline(state.config, problem.network, problem.target, size, labelled, problem.columns)
+
+
 def outline(path: Path) -> Outline:
     """The outline of a checkpoint, with no large array read.  Raises CheckpointError; `read` looks closer."""
     with open_plain(path, free_bytes()) as file:
