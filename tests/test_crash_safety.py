@@ -129,9 +129,9 @@ print(len(points), *sorted(set(points)))
 
 
 @pytest.mark.timeout(LIMIT * 9)
-@pytest.mark.parametrize(("part", "parts", "saves"), [(0, 2, "1"), (1, 2, "1"), (0, 1, "auto")])
+@pytest.mark.parametrize(("part", "parts", "saves"), [(0, 2, "1"), (1, 2, "1"), (0, 2, "auto"), (1, 2, "auto")])
 def test_killed_at_any_point_of_writing(data_file: str, tmp_path: Path, part: int, parts: int, saves: str) -> None:
-    """With a checkpoint after each epoch, in two halves, for two workers; and with those that auto writes."""
+    """With a checkpoint after each epoch, and with those that auto writes; in halves, for two workers."""
     done = subprocess.run(
         [sys.executable, "-c", KILLER, data_file, str(tmp_path), *map(str, (EVERY, part, parts)), saves],
         env=environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1"),

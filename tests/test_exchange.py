@@ -157,7 +157,7 @@ def test_training_goes_as_without(wire: str, overlap: bool, tmp_path: Path, monk
         name: train_on(5, configuration(data, tmp_path / name, wire=name, overlap=overlap, drift_steps=1, **options), 2)
         for name in ("full", wire)
     }
-    losses = [run.state.history["train_loss"] for run in runs.values()]
+    losses = [run.state.history["train_loss"].tolist() for run in runs.values()]
     np.testing.assert_allclose(losses[1], losses[0], rtol=0.02)
     assert losses[1] != losses[0]
     assert losses[0][-1] < losses[0][0] / 2

@@ -29,7 +29,7 @@ from distbp.errors import Stopped
 
 OPTIONS = {"hidden": 5, "batch-size": 200, "epochs": 4, "drift-steps": 5}
 PLAIN = [word for name, value in OPTIONS.items() for word in (f"--{name}", str(value))]
-SMALL = [*PLAIN, "--reproducible", "--grain", "64"]
+SMALL = [*PLAIN, "--reproducible", "--grain", "64", "--checkpoint-every", "1"]
 STREAMED = [*SMALL, "--memory", "0.0007"]  # GiB: half of the data
 
 pytestmark = pytest.mark.mpi

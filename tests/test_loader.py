@@ -133,7 +133,7 @@ def test_memory_changes_no_bit(tmp_path: Path, kind: str, dtype: str) -> None:
         assert not run.validation.in_memory
         assert digest(run.state.parameters) == digest(whole.state.parameters)
         for column in ("train_loss", "validation_loss"):
-            assert run.state.history[column] == whole.state.history[column]
+            assert run.state.history[column].tolist() == whole.state.history[column].tolist()
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -57,7 +57,7 @@ BATCHES = {  # of 23 samples
 def results(run: Run) -> tuple[str, bytes, dict[str, list[float]]]:
     """All that must not depend on the ranks."""
     state = run.state
-    history = {name: values for name, values in state.history.items() if name not in CLOCKS}
+    history = {name: values.tolist() for name, values in state.history.items() if name not in CLOCKS}
     rest = b"".join(values.tobytes() for values in state.optimizer.values())
     scaling = [part.tobytes() for of in (state.problem.input, state.problem.target) for part in (of.shift, of.spread)]
     return digest(state.parameters), rest + b"".join(scaling), history
