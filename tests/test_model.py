@@ -333,14 +333,24 @@ def test_what_is_refused(runs: dict[str, Path], x: Any, words: str) -> None:
 def test_every_value_is_looked_at(bad: float, dtype: str, N: int) -> None:
     """Behind relu and softmax, or times a weight of 0, an output could be finite."""
     model = made([4, 6, 3], dtype=dtype)
-    dead = model._parameters
-    dead.W[2][:, 2] = 0.0
+    W = model._parameters.W[2]
+    W[:, 3] = -1.0  # times ∞ it is -∞, of which relu makes 0
     model = Model(model._state)
     for row, column in ((0, 0), (N - 1, 2), (N // 2, 3)):
         x = np.ones((N, 4), dtype)
         x[row, column] = bad
         with pytest.raises(distbp.DataError, match=rf"x, row {row}: {bad} in column {column}"):
             model.predict(x)
+
+
+def test_a_product_that_leaves_out_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some BLAS libraries do not multiply by 0, so that NaN in an unused input leaves no trace."""
+    model = made([4, 6, 3])
+    model._parameters.W[2][:, 2] = 0.0
+    model = Model(model._state)
+    monkeypatch.setattr(model, "_network_outputs", lambda x, scaled, room, out: True)
+    with pytest.raises(distbp.DataError, match="x, row 1: nan in column 2"):
+        model.predict([[0, 0, 0, 0], [0, 0, np.nan, 0]])
 
 
 def test_outputs_that_overflow(runs: dict[str, Path]) -> None:
