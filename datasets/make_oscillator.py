@@ -1,5 +1,7 @@
 """Makes a regression set from a formula: python make_oscillator.py [oscillator.h5] [--samples N] [--seed S].
 
+With a name that ends in .csv it writes one table of all samples, as an instrument or a simulation might.
+
 A mass m on a spring of stiffness k with damping c, released at time 0 from position 1, at rest:
 
     m p'' + c p' + k p = 0,    p(0) = 1,    p'(0) = 0
@@ -40,7 +42,9 @@ def main() -> None:
         description="Makes a regression set: position and velocity of a damped oscillator.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("path", nargs="?", type=Path, default=Path("oscillator.h5"), help="the file to write")
+    parser.add_argument(
+        "path", nargs="?", type=Path, default=Path("oscillator.h5"), help="the file to write, HDF5 or CSV"
+    )
     parser.add_argument("--samples", type=int, default=50_000, help="samples in all, a fifth of them in test")
     parser.add_argument("--seed", type=int, default=0, help="of the random inputs")
     options = parser.parse_args()
@@ -52,6 +56,11 @@ def main() -> None:
     low, high = np.array(list(INPUTS.values())).T
     x = np.random.default_rng(options.seed).uniform(low, high, (options.samples, len(INPUTS))).astype(np.float32)
     y = oscillator(x).astype(np.float32)
+    if options.path.suffix == ".csv":
+        names = ",".join((*INPUTS, *TARGETS))
+        np.savetxt(options.path, np.hstack([x, y]), fmt="%.7g", delimiter=",", header=names, comments="")
+        print(f"{options.path}: {options.samples} samples")
+        return
     n = options.samples - options.samples // 5
     with h5py.File(options.path, "w") as file:
         file.attrs["title"] = "Damped oscillator released from 1 at rest"

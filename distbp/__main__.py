@@ -13,12 +13,15 @@ WRITING_FILES = ("train", "predict", "import")  # commands whose results are fil
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """As an exception, so that unfinished files are removed; `distbp train` does better, see `distbp.ranks.stop`."""
+    """Ends the command by an exception, so that unfinished files are removed.
+
+    `distbp train` has its own way, see `distbp.ranks.stop`.
+    """
     raise SystemExit(128 + number)
 
 
 def _lost(lost: "sys.UnraisableHookArgs") -> None:
-    """A termination that came while a callback ran which cannot raise comes again a moment later."""
+    """Sends a termination again a moment later, if it came in a callback that cannot raise."""
     if isinstance(lost.exc_value, SystemExit):
         signal.signal(signal.SIGALRM, lambda number, frame: _terminate(signal.SIGTERM, frame))
         signal.setitimer(signal.ITIMER_REAL, 0.05)

@@ -68,189 +68,219 @@ class Config:
 
     data: list[str] = option(
         [],
-        'HDF5 files, or patterns such as "run-*.h5", end to end one data set; none: the digits',
+        'HDF5 files, or patterns such as "run-*.h5". Together they are one data set, end to end. Without any: '
+        "the digits.",
         may_change=True,  # to where the same data are now
         group=DATA,
     )
     split: str = option(
-        AUTO, 'group of the files to train on; auto: "train", or without it "/", the file as a whole', group=DATA
+        AUTO, 'Group of the files to train on. auto: "train"; if there is none, "/", the file as a whole.', group=DATA
     )
     validation_split: str = option(
-        AUTO, 'group to validate on after each epoch; auto: "test" if the files have it; "" for none', group=DATA
+        AUTO, 'Group to validate on after each epoch. auto: "test", if the files have it. "" for none.', group=DATA
     )
     x: str = option(
         AUTO,
-        "inputs inside a split; several data sets, or fields table.name, side by side: p,t,v; auto: x, or all other "
-        "columns that are data",
+        "Inputs: names inside a split, side by side, such as p,t,v or table.field. auto: x; without one, all "
+        "other columns that are data.",
         group=DATA,
     )
     y: str = option(
         AUTO,
-        "labels or targets inside a split; several, side by side: drag,lift; auto: y, or the only one called label, "
-        "target, class or the like",
+        "Labels or targets: names inside a split, such as drag,lift. auto: y; without one, the only column "
+        "called label, target, class or the like.",
         group=DATA,
     )
-    drop: str = option("", "columns that are not to be inputs, where --x does not name the inputs", group=DATA)
+    drop: str = option("", "Columns that are not to be inputs, if --x does not name the inputs.", group=DATA)
     task: str = option(
         AUTO,
-        "what y is: labels of classes, or targets of a regression; auto: by --loss, else integers and text are labels",
+        "What y is: labels of classes, or targets of a regression. auto: as --loss says; else integers and "
+        "text are labels.",
         choices=(AUTO, "classes", "targets"),
         group=DATA,
     )
     each: bool = option(
-        False, "each file, or with a star in the names each group, is one sample: all of its values", group=DATA
+        False, "Each file is one sample, with all of its values. With a star in the names, each group is.", group=DATA
     )
     trust_links: bool = option(
-        False, "follow links to other files, and virtual data sets: for data from a source you trust", group=DATA
+        False,
+        "Follow links to other files, and virtual data sets. Only for data from a source that you trust.",
+        group=DATA,
     )
     allow_changed_data: bool = option(
         False,
-        "go on with --resume though values in the data are others than before; for this start only",
+        "Let --resume go on although values in the data have changed. For this start only.",
         may_change=True,
         group=DATA,
     )
     stage_to: str = option(
         "",
-        "directory of each node, such as $TMPDIR, to copy the data files to, once a node, and to read them from there; "
-        "rank 0 alone reads the files themselves",
+        "Directory of each node, such as $TMPDIR. Rank 0 copies the data files there, and the ranks read the copies.",
         may_change=True,
         group=DATA,
     )
     scale: str = option(
         "standardize",
-        "shift and scale inputs, and regression targets, by the statistics of the training split",
+        "Shift and scale inputs, and targets of a regression, by the statistics of the training split.",
         choices=("standardize", "minmax", "none"),
         group=DATA,
     )
 
     shuffle_window: int | str = option(
         AUTO,
-        "samples that are shuffled together; auto: all up to 1 GiB of data, else 256 MiB of them",
+        "Samples that are shuffled together. auto: all, up to 1 GiB of data; of more data, 256 MiB.",
         low=1,
         word=AUTO,
         group=DATA,
     )
     memory: float = option(
         0.0,
-        "GiB of each node for the data sets; what does not fit is read from its files as it is needed; 0: half of what "
-        "is free",
+        "GiB of each node for the data. What does not fit is read from its files as it is needed. 0: half of "
+        "what is free.",
         low=0,
         may_change=True,
         group=DATA,
     )
 
-    hidden: list[int] = option([128], 'neurons of the hidden layers, "128,64"; "" for no hidden layer', group=NETWORK)
+    hidden: list[int] = option(
+        [128], 'Neurons of the hidden layers, such as 128,64. "" for no hidden layer.', group=NETWORK
+    )
     activation: str = option(
         "relu",
-        "σ of the hidden layers",
+        "σ of the hidden layers.",
         choices=("sigmoid", "tanh", "relu", "leaky_relu", "gelu", "softplus", "identity"),
         group=NETWORK,
     )
     output_activation: str = option(
         AUTO,
-        "σ of the output layer; auto: by the loss (identity, softmax, sigmoid)",
+        "σ of the output layer. auto: the one that goes with the loss.",
         choices=(AUTO, "identity", "sigmoid", "tanh", "relu", "leaky_relu", "gelu", "softplus", "softmax"),
         group=NETWORK,
     )
     loss: str = option(
         AUTO,
-        "L; auto: cross_entropy for integer labels, mse for real targets",
+        "The loss L. auto: cross_entropy for labels, mse for targets.",
         choices=(AUTO, "mse", "cross_entropy", "binary_cross_entropy"),
         group=NETWORK,
     )
     initialization: str = option(
-        AUTO, "rule for the first weights; auto: by the activation", choices=(AUTO, "glorot", "he"), group=NETWORK
+        AUTO,
+        "Rule for the first weights. auto: he or glorot, by the activation.",
+        choices=(AUTO, "glorot", "he"),
+        group=NETWORK,
     )
-    dtype: str = option("float32", "numbers to compute with", choices=("float32", "float64"), group=NETWORK)
+    dtype: str = option(
+        "float32", "Type of the numbers to compute with.", choices=("float32", "float64"), group=NETWORK
+    )
 
-    optimizer: str = option("adam", "how the gradient is used", choices=("sgd", "adam", "adamw"), group=TRAINING)
-    learning_rate: float = option(1e-3, "η of the first update after warm-up", above=0, group=TRAINING)
-    momentum: float = option(0.0, "μ of sgd", low=0, below=1, group=TRAINING)
-    nesterov: bool = option(False, "Nesterov's form of the momentum of sgd", group=TRAINING)
-    beta1: float = option(0.9, "β₁ of adam and adamw", low=0, below=1, group=TRAINING)
-    beta2: float = option(0.999, "β₂ of adam and adamw", low=0, below=1, group=TRAINING)
-    epsilon: float = option(1e-8, "ε of adam and adamw", above=0, group=TRAINING)
-    weight_decay: float = option(0.0, "λ; added to the gradient as λw (adamw: shrinks w by ηλ)", low=0, group=TRAINING)
-    decay_bias: bool = option(True, "weight decay of all W and b; with --no-decay-bias of W alone", group=TRAINING)
+    optimizer: str = option("adam", "Rule for the update of w.", choices=("sgd", "adam", "adamw"), group=TRAINING)
+    learning_rate: float = option(1e-3, "η: the learning rate after warm-up.", above=0, group=TRAINING)
+    momentum: float = option(0.0, "μ of sgd.", low=0, below=1, group=TRAINING)
+    nesterov: bool = option(False, "Use Nesterov's form of the momentum of sgd.", group=TRAINING)
+    beta1: float = option(0.9, "β₁ of adam and adamw.", low=0, below=1, group=TRAINING)
+    beta2: float = option(0.999, "β₂ of adam and adamw.", low=0, below=1, group=TRAINING)
+    epsilon: float = option(1e-8, "ε of adam and adamw.", above=0, group=TRAINING)
+    weight_decay: float = option(
+        0.0, "λ of weight decay. sgd and adam add λw to the gradient; adamw shrinks w by ηλ.", low=0, group=TRAINING
+    )
+    decay_bias: bool = option(True, "Apply weight decay to b as well as to W.", group=TRAINING)
     schedule: str = option(
         "constant",
-        "the learning rate over the run; cosine ends at --epochs",
+        "How the learning rate changes over the run. cosine ends at --epochs.",
         choices=("constant", "step", "cosine"),
         group=TRAINING,
     )
     warmup_epochs: float = option(
-        0.0, "epochs of linear warm-up before the schedule", low=0, below=MOST_EPOCHS, group=TRAINING
+        0.0, "Epochs of linear warm-up before the schedule.", low=0, below=MOST_EPOCHS, group=TRAINING
     )
     step_epochs: float = option(
-        10.0, "epochs between two reductions of the step schedule", above=0, below=MOST_EPOCHS, group=TRAINING
+        10.0, "Epochs between two reductions of the step schedule.", above=0, below=MOST_EPOCHS, group=TRAINING
     )
-    step_factor: float = option(0.1, "factor of each reduction of the step schedule", above=0, group=TRAINING)
-    minimum_learning_rate: float = option(0.0, "where the cosine schedule ends", low=0, group=TRAINING)
+    step_factor: float = option(0.1, "Factor of each reduction of the step schedule.", above=0, group=TRAINING)
+    minimum_learning_rate: float = option(
+        0.0, "Learning rate at the end of the cosine schedule.", low=0, group=TRAINING
+    )
     clip_norm: float = option(
         0.0,
-        "longest gradient, by the norm over all w and b; a longer one is shortened to it; 0: none",
+        "Shorten a longer gradient to this norm, taken over all w and b. 0: never.",
         low=0,
         group=TRAINING,
     )
     on_nan: str = option(
         "stop",
-        "when the loss or the gradient of a batch is not finite, or what its update would leave: stop, or skip it",
+        "What to do if the loss, the gradient or the update of a batch is not finite.",
         choices=("stop", "skip"),
         may_change=True,
         group=TRAINING,
     )
     skip_limit: int = option(
-        10, "batches that may be skipped in a run, with --on-nan skip", low=0, may_change=True, group=TRAINING
+        10, "Batches that --on-nan skip may skip in a run.", low=0, may_change=True, group=TRAINING
     )
     batch_size: int | str = option(
-        32, 'n of L_B, in samples over all ranks; "all": gradient descent on L_T', low=1, word="all", group=TRAINING
+        32,
+        "n: samples of a batch, over all ranks together. all: gradient descent on L_T.",
+        low=1,
+        word="all",
+        group=TRAINING,
     )
     reproducible: bool = option(
         False,
-        "the same bits on any number of ranks (same CPU type, BLAS, C library and --threads): see README",
+        "Give the same bits on any number of ranks. See distbp help reproducibility.",
         group=TRAINING,
     )
     grain: int | str = option(
         AUTO,
-        "samples that are worked on together, whoever does, with --reproducible; at most n / grain ranks have work; "
-        "auto: from n alone",
+        "With --reproducible: samples in a grain, the unit that one rank computes. At most n / grain ranks "
+        "can work. auto: a quarter of n, from 16 to 256.",
         low=1,
         word=AUTO,
         group=TRAINING,
     )
     wire: str = option(
         "full",
-        "numbers that nodes send each other as their gradients: as they are, or 16 bits each, and what rounding leaves "
-        "is added to the next gradient; not with --reproducible",
+        "Number format of gradients sent between nodes. The 16-bit formats halve the traffic, and rounding "
+        "errors are carried to the next step. Not with --reproducible.",
         choices=("full", "float16", "bfloat16"),
         group=TRAINING,
     )
-    epochs: int = option(20, "passes over the training split, in all", low=0, may_change=True, group=TRAINING)
-    seed: int = option(0, "of the first weights and of the order of samples", low=0, group=TRAINING)
+    epochs: int = option(20, "Passes over the training split, in all.", low=0, may_change=True, group=TRAINING)
+    seed: int = option(0, "Seed of the first weights and of the order of the samples.", low=0, group=TRAINING)
 
-    out: str = option("run", "directory of the run", may_change=True, group=RUN)
-    checkpoint_every: int = option(1, "epochs between checkpoints", low=1, may_change=True, group=RUN)
-    checkpoint_minutes: float = option(
-        10.0, "minutes between checkpoints, also inside an epoch; 0: only by epochs", low=0, may_change=True, group=RUN
+    out: str = option("run", "Directory of the run.", may_change=True, group=RUN)
+    checkpoint_every: int | str = option(
+        AUTO,
+        "Epochs between checkpoints. auto: after each epoch, but so that checkpoints take at most 2 % of the time.",
+        low=1,
+        word=AUTO,
+        may_change=True,
+        group=RUN,
     )
-    keep: int = option(3, "how many checkpoints stay, the newest ones", low=1, may_change=True, group=RUN)
+    checkpoint_minutes: float = option(
+        10.0,
+        "Minutes after which a checkpoint is written at the latest, also inside an epoch. A run that is killed can "
+        "lose as much. 0: no such limit.",
+        low=0,
+        may_change=True,
+        group=RUN,
+    )
+    keep: int = option(3, "Number of checkpoints to keep; the newest ones stay.", low=1, may_change=True, group=RUN)
     drift_steps: int = option(
         100,
-        "steps between comparisons of the parameters of the ranks, which must stay the same; 0: never",
+        "Steps between two comparisons of the parameters of the nodes, which must stay the same. 0: never.",
         low=0,
         may_change=True,
         group=RUN,
     )
     stop_signals: str = option(
         "INT,TERM,USR1,USR2",
-        "signals that ask for a stop: the step is finished, a checkpoint written, exit code 75",
+        "Signals that ask for a stop: after the current step, with a checkpoint and exit code 75.",
         may_change=True,
         group=RUN,
     )
     time_limit: float = option(
         0.0,
-        "minutes that this command may take: it stops in time for a checkpoint, exit code 75; 0: to the end of the "
-        "SLURM job, where there is one",
+        "Minutes that this command may take. It stops in time for a checkpoint, with exit code 75. 0: until "
+        "the end of the SLURM job, if there is one.",
         low=0,
         below=1e6,
         may_change=True,
@@ -258,32 +288,35 @@ class Config:
     )
     grace: float = option(
         0.0,
-        "seconds from such a signal to the end of the process, whatever it is doing then; 0: as long as it takes",
+        "Seconds from a stop signal to the end of the process, whatever it is doing then. 0: as long as it takes.",
         low=0,
         may_change=True,
         group=RUN,
     )
     trace: str = option(
-        "", "file for a trace of some steps of all ranks, for Perfetto; ends in .json", may_change=True, group=RUN
+        "",
+        "File for a trace of some steps of all ranks, for Perfetto. Its name ends in .json.",
+        may_change=True,
+        group=RUN,
     )
-    trace_steps: str = option("11-20", "steps that --trace records, FIRST-LAST", may_change=True, group=RUN)
+    trace_steps: str = option("11-20", "Steps that --trace records, FIRST-LAST.", may_change=True, group=RUN)
     stall_minutes: float = option(
         60.0,
-        "minutes without a step after which a rank says where it is, and the job ends; 0: never",
+        "Minutes without progress after which a rank says where it is and the job ends. 0: never.",
         low=0,
         may_change=True,
         group=RUN,
     )
     overlap: bool = option(
         True,
-        "nodes exchange the gradient of a layer while those of the layers below are computed",
+        "Exchange the gradient of a layer between nodes while those of the layers below are computed.",
         may_change=True,
         group=RUN,
     )
     threads: int = option(
         0,
-        "BLAS threads of each rank; 0: as OMP_NUM_THREADS or the like says, else cores of the node (or of the job "
-        "there) / ranks on it, or 1 with --reproducible",
+        "BLAS threads of each rank. 0: as OMP_NUM_THREADS or the like says; else the cores of the node "
+        "divided by its ranks, or 1 with --reproducible.",
         low=0,
         below=2**16,
         may_change=True,
@@ -542,18 +575,24 @@ def resume(stored: Config, given: Mapping[str, Any], origin: str) -> Config:
 
     Raises UsageError that names every given option that differs and may not.
     """
-    given = {name: value for name, value in given.items() if value != AUTO}  # "auto" is what the run has chosen
+    given = {  # "auto" is what the run has chosen, but where it may choose again
+        name: value for name, value in given.items() if value != AUTO or name not in FIELDS or _may_change(name)
+    }
     given = check_each(given, origin)
     wrong = [
         f"{flag(name)}: the run has {getattr(stored, name)!r}, given was {value!r}"
         for name, value in given.items()
-        if value != getattr(stored, name) and not FIELDS[name].metadata["may_change"]
+        if value != getattr(stored, name) and not _may_change(name)
     ]
     if wrong:
-        may = ", ".join(flag(name) for name, field in FIELDS.items() if field.metadata["may_change"])
+        may = ", ".join(flag(name) for name in FIELDS if _may_change(name))
         raise UsageError(
             "--resume: these options differ from the run's and cannot change in mid-run:\n  "
             + "\n  ".join(wrong)
             + f"\nleave them out, or start another run with another --out (these may change: {may})"
         )
     return merge({**as_dict(stored), **given}, origin)
+
+
+def _may_change(name: str) -> bool:
+    return bool(FIELDS[name].metadata["may_change"])

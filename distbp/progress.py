@@ -57,7 +57,6 @@ class Bar:
             self._try(lambda: self._bar.clear())
 
     def close(self) -> None:
-        """Takes it away."""
         if self._bar is not None:
             self._try(lambda: self._bar.close())
             self._bar = None
@@ -69,7 +68,6 @@ class _Progress:
     _bar: Bar | None = None
 
     def close(self) -> None:
-        """Takes the bar away."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -85,7 +83,6 @@ class RowProgress(_Progress):
         self._stage, self._rows, self._of, self._spoken = "", 0, 0, time.monotonic()
 
     def __call__(self, stage: str, rows: int) -> None:
-        """So many rows more."""
         if stage != self._stage:
             self.close()
             self._stage, self._of, self._rows = stage, self._rows, 0
@@ -107,7 +104,6 @@ class StageProgress(_Progress):
         self._shown, self._stage = shown, ""
 
     def __call__(self, stage: str) -> None:
-        """It goes on."""
         if not self._shown:
             return
         if sys.stderr.isatty():

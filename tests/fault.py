@@ -20,7 +20,7 @@ RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")  # of MPICH, of Open M
 PLACES = {  # module, class, function, the call that goes wrong
     "before MPI": ("distbp.ranks.launch", "Launch", "connect", 1),
     "MPI_Init": ("distbp.ranks.launch", "Launch", "_check", 1),
-    "before MPI_Finalize": ("distbp.ranks.mpi", "MPIRank", "_end", 1),
+    "before MPI_Finalize": ("distbp.ranks.mpi", "MPIRank", "end", 1),
     "reading": ("distbp.data.split", None, "_read_checked", 2),
     "loading": ("distbp.data.split", None, "_read_checked", 1),
     "measuring": ("distbp.data.scaling", "Extremes", "add", 1),

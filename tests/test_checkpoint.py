@@ -15,6 +15,8 @@ from runs import configuration, train_on, write_data
 from distbp.errors import CheckpointError
 from distbp.training import checkpoint
 from distbp.training.checkpoint import read, write
+from distbp.training.history import record
+from distbp.training.invariants import history_columns
 
 
 @pytest.fixture
@@ -48,7 +50,9 @@ def test_the_documented_layout(path: Path) -> None:
         assert file.attrs["format"] == b"distbp-checkpoint"
         assert json.loads(file.attrs["config"])["hidden"] == [6]
         assert {"network", "optimizer", "progress", "input", "target", "history"} == set(file)
-        assert file["/progress/step"][()] == 8
+        assert (file["/progress"]["epoch"], file["/progress"]["step"]) == (2, 8)
+        assert list(file["/history"]["step"]) == [4, 8]
+        assert file["/history"].dtype.names[:3] == ("epoch", "step", "train_loss")
         assert list(file["/target/classes"]) == [0, 1, 2]
 
 
@@ -95,6 +99,9 @@ def test_any_flipped_bit_is_found_or_harmless(path: Path, tmp_path: Path) -> Non
                 one, other = getattr(state.problem, of), getattr(good.problem, of)
                 assert (one.shift.tobytes(), one.spread.tobytes()) == (other.shift.tobytes(), other.spread.tobytes())
     assert found > 100
+
+
+REGRESSION = record(history_columns("rmse"))
 
 
 def missing(file: h5py.File) -> None:
@@ -180,9 +187,18 @@ def forge(path: Path, change: Callable[[checkpoint.Tree, dict[str, object]], Non
         for name, array in tree.items():
             file[name] = array
         del attributes["checksum"]
-        attributes["checksum"] = np.bytes_(checkpoint._checksum(tree, attributes))
+        version = {"format_version": np.max(attributes["format_version"])}
+        attributes["checksum"] = np.bytes_(checkpoint._checksum(tree, {**attributes, **version}))
         for name, value in attributes.items():
             file.attrs[name] = value
+
+
+def progress(name: str, value: object) -> Callable[[checkpoint.Tree, dict[str, object]], None]:
+    return lambda tree, _: tree["/progress"].__setitem__(name, value)
+
+
+def history(name: str, row: int, value: float) -> Callable[[checkpoint.Tree, dict[str, object]], None]:
+    return lambda tree, _: tree["/history"][name].__setitem__(row, value)
 
 
 def configure(**options: object) -> Callable[[checkpoint.Tree, dict[str, object]], None]:
@@ -199,21 +215,35 @@ def test_wrong_content_with_a_right_checksum_is_refused(path: Path) -> None:
         (lambda tree, _: tree["/network/layer_2/W"].__setitem__((0, 0), np.nan), "layer_2/W holds values that are not"),
         (lambda tree, _: tree.update({"/network/layer_2/b": np.zeros(5)}), "layer_2/b is float64"),
         (lambda tree, _: tree.update({"/input/shift": np.zeros(9)}), "/input/shift"),
-        (lambda tree, _: tree.update({"/progress/epoch": np.asarray(-1)}), "/progress/epoch is -1"),
-        (lambda tree, _: tree.update({"/progress/step": np.asarray(2**60)}), "/progress/step is"),
+        (progress("epoch", -1), "/history does not have -1 rows|/progress/epoch is -1"),
+        (progress("step", 2**60), "/progress/step is"),
+        (progress("epoch_seconds", np.nan), "/progress/epoch_seconds is nan"),
+        (
+            lambda tree, _: tree.update({"/progress": np.zeros(1, tree["/progress"].dtype)}),
+            r"/progress is of records \(1,\), expected",
+        ),
+        (lambda tree, _: tree.update({"/progress": np.zeros(8)}), "/progress is not an array of numbers"),
         (lambda tree, _: tree.update({"/input/spread": np.zeros(4)}), "spread holds values that are not above 0"),
         (lambda tree, _: tree["/optimizer/v"].__setitem__(0, -1.0), "/optimizer/v holds values below 0"),
         (lambda tree, _: tree.pop("/optimizer/m") is None, "/optimizer/m is missing"),
-        (lambda tree, _: tree.pop("/history/seconds") is None, "/history has the columns"),
-        (lambda tree, _: tree["/history/epoch"].__setitem__(0, np.inf), "/history/epoch does not count"),
-        (lambda tree, _: tree["/history/step"].__setitem__(0, 99), "/history/step does not count"),
-        (lambda tree, _: tree["/history/learning_rate"].__setitem__(0, np.inf), "/history/learning_rate holds"),
-        (lambda tree, _: tree.update({"/history/step": np.zeros(3)}), "/history does not have 2 rows"),
+        (lambda tree, _: tree.pop("/history") is None, "/history is missing"),
+        (lambda tree, _: tree.update({"/history": tree["/history"][["epoch", "step"]]}), "/history is not an array"),
+        (lambda tree, _: tree.update({"/history": tree["/history"].astype(REGRESSION)}), "/history has the columns"),
+        (history("epoch", 0, np.inf), "/history/epoch does not count"),
+        (history("epoch", 1, 1.0), "/history/epoch does not count"),
+        (history("step", 0, 99), "/history/step does not count"),
+        (history("step", 0, 8), "/history/step does not count"),
+        (history("step", 1, 7.5), "/history/step does not count"),
+        (history("learning_rate", 0, np.inf), "/history/learning_rate holds"),
+        (history("seconds", 1, np.nan), "/history/seconds holds"),
+        (history("forward_seconds", 1, np.inf), "/history/forward_seconds holds"),
+        (lambda tree, _: tree.update({"/history": tree["/history"][:1]}), "/history does not have 2 rows"),
+        (lambda tree, _: tree.update({"/history": tree["/history"].reshape(2, 1)}), r"/history is of shape \(2, 1\)"),
         (lambda tree, _: tree.update({"/target/classes": np.arange(2)}), "/target/classes holds 2 labels"),
         (lambda tree, _: tree.update({"/target/classes": np.array([2, 1, 0])}), "/target/classes: labels are sorted"),
         (lambda tree, _: tree.pop("/target/classes") is None, "/target/classes is missing"),
         (lambda tree, _: tree.update({"/other": np.zeros(1)}), "'/other' does not belong"),
-        (lambda tree, _: tree.pop("/progress/step") and None, "/progress/step is missing"),
+        (lambda tree, _: tree.pop("/progress") and None, "/progress is missing"),
         (configure(hidden=[7]), "layer_2/W is float64"),
         (configure(hidden=[10**12]), "layer_2/W is float64"),
         (configure(hidden=[-7]), "--hidden|hidden"),
@@ -251,7 +281,7 @@ def test_another_format_version_is_named(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file.attrs["format_version"] = 1
         del file.attrs["machines"]
-    with pytest.raises(CheckpointError, match=r"format version 1, this distbp .* reads 4"):
+    with pytest.raises(CheckpointError, match=r"format version 1, this distbp .* reads 2 to 6"):
         read(path)
 
 

@@ -27,14 +27,14 @@ SMALL = ("--hidden", "6", "--epochs", "2", "--batch-size", "7")
 
 def test_help_and_version_start_neither_mpi_nor_numpy(runner: Runner) -> None:
     assert runner.distbp("--version").stdout == f"distbp {__version__}\n"
-    for command in ("train", "evaluate", "predict", "inspect", "gradcheck", "doctor", "bench"):
+    for command in ("train", "evaluate", "predict", "import", "inspect", "gradcheck", "doctor", "bench", "help"):
         result = runner.distbp(command, "--help", OPENBLAS_NUM_THREADS="x", PYTHONPROFILEIMPORTTIME="1")
         assert result.returncode == 0
         assert "Usage: distbp " + command in result.stdout
         assert "numpy" not in result.stderr
         assert "mpi4py" not in result.stderr
-    words = runner.distbp("train", "--help").stdout
-    for word in ("--learning-rate", "--batch-size", "default", "Network:", "Training:", "samples over all ranks"):
+    words = " ".join(runner.distbp("train", "--help").stdout.split())
+    for word in ("--learning-rate", "--batch-size", "default", "Network:", "Training:", "over all ranks together"):
         assert word in words
 
 

@@ -1,5 +1,6 @@
 """One process and threads that stand in for ranks: the same answers, no hang, and errors that all ranks agree on."""
 
+import os
 import socket
 import threading
 import time
@@ -325,3 +326,39 @@ def test_on_first_raises_rank_0s_error_on_all_without_a_rank(size):
         return caught.value.agreed
 
     assert run_threads(size, on_rank) == [True] * size
+
+
+@pytest.mark.parallel
+def test_a_scope_gives_back_what_was_made_in_it(comm):
+    """Windows, communicators and open files: as many after twenty scopes as after one."""
+
+    def in_a_scope(number):
+        scope = comm.scope()
+        shared = scope.node_array((100,), np.dtype(np.float32))
+        shared.array[shared.part :: shared.parts] = number
+        shared.fence()
+        assert (shared.array == number).all()
+        part = scope.split(scope.rank % 2).patiently(lambda: None)
+        ranks = np.ones(1)
+        part.allreduce(ranks)
+        assert ranks[0] == len(range(comm.rank % 2, comm.size, 2))
+        scope.close()
+        return len(os.listdir("/proc/self/fd"))
+
+    first = in_a_scope(0)
+    assert [in_a_scope(number) for number in range(1, 20)] == [first] * 19
+    assert comm.allgather(comm.rank) == list(range(comm.size))
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_scopes_of_threads(size):
+    def on_rank(communicator):
+        for _ in range(5):
+            scope = communicator.scope()
+            scope.split(0)
+            assert scope.allgather(scope.rank) == list(range(size))
+            scope.close()
+        communicator.allgather(None)
+        return len(communicator._meeting._parts)
+
+    assert run_threads(size, on_rank) == [0] * size

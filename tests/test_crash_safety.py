@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -26,6 +27,7 @@ from distbp.errors import RunError
 from distbp.files import new_file
 from distbp.training.checkpoint import read, write
 from distbp.training.comparison import digest
+from distbp.training.history import History
 from distbp.training.run_directory import RunDirectory
 
 WITHOUT_ROOTS_RIGHTS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
@@ -42,8 +44,10 @@ from distbp.config import merge
 from distbp.errors import RunError
 from distbp.training.train import train
 
-data, out = sys.argv[1], Path(sys.argv[2])
+data, out, every = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+part, parts, saves = int(sys.argv[4]), int(sys.argv[5]), "auto" if sys.argv[6] == "auto" else int(sys.argv[6])
 SMALL = dict(hidden=[], optimizer="sgd", epochs=2, batch_size=12, reproducible=True, keep=1, data=[data])
+SMALL["checkpoint_every"] = saves
 
 def config(name):
     return merge({**SMALL, "out": str(out / name)}, "test")
@@ -113,7 +117,7 @@ def going_on(name, k):
         train(OneProcess(), config(name))
 
 writes = [k for k in range(1, len(points) + 1) if points[k - 1] == "pwrite"]
-for k in sorted({*range(1, len(points) + 1)} - {*writes} | {*writes[::int(sys.argv[3])]}):
+for k in sorted({*range(1, len(points) + 1)} - {*writes} | {*writes[::every]})[part::parts]:
     killed = forked(lambda: training(f"at-{k}", k))
     assert killed == signal.SIGKILL, (k, killed)
     if k % 4 == 0:  # and the resume too
@@ -125,9 +129,11 @@ print(len(points), *sorted(set(points)))
 
 
 @pytest.mark.timeout(LIMIT * 9)
-def test_killed_at_any_point_of_writing(data_file: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("part", "parts", "saves"), [(0, 2, "1"), (1, 2, "1"), (0, 1, "auto")])
+def test_killed_at_any_point_of_writing(data_file: str, tmp_path: Path, part: int, parts: int, saves: str) -> None:
+    """With a checkpoint after each epoch, in two halves, for two workers; and with those that auto writes."""
     done = subprocess.run(
-        [sys.executable, "-c", KILLER, data_file, str(tmp_path), str(EVERY)],
+        [sys.executable, "-c", KILLER, data_file, str(tmp_path), *map(str, (EVERY, part, parts)), saves],
         env=environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1"),
         capture_output=True,
         text=True,
@@ -135,6 +141,11 @@ def test_killed_at_any_point_of_writing(data_file: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert {"fsync", "os.rename", "os.link", "os.remove", "open", "pwrite"} <= set(done.stdout.split())
+
+
+def often(data: str, out: Path, **options: Any) -> Config:
+    """Of a reproducible run that saves after each epoch."""
+    return configuration(data, out, reproducible=True, checkpoint_every=1, **options)
 
 
 def seen(run: Path) -> tuple[list[str], dict[str, bytes]]:
@@ -155,7 +166,7 @@ def check_goes_on(whole: Path, run: Path) -> None:
 @pytest.fixture
 def whole(data_file: str, tmp_path: Path) -> Path:
     """An undisturbed run of 3 epochs."""
-    train_on(1, configuration(data_file, tmp_path / "whole", reproducible=True))
+    train_on(1, often(data_file, tmp_path / "whole"))
     return tmp_path / "whole"
 
 
@@ -169,12 +180,12 @@ def whole(data_file: str, tmp_path: Path) -> Path:
     ],
     ids=lambda value: errno.errorcode.get(value, "") if isinstance(value, int) else "",
 )
-@pytest.mark.parametrize("where", ["fsync", "create_dataset", "close", "replace"])
+@pytest.mark.parametrize("where", ["fsync", "create", "close", "replace"])
 def test_an_error_in_mid_run(
     data_file: str, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, code: int, words: str, where: str
 ) -> None:
     """The 2nd epoch cannot be saved; what was saved of the 1st is good."""
-    owner: object = os if where in ("fsync", "replace") else h5py.File
+    owner: object = {"fsync": os, "replace": os, "create": h5py.h5d, "close": h5py.File}[where]
     original, run = getattr(owner, where), tmp_path / "run"
 
     def fails(*arguments: object, **how: object) -> object:
@@ -186,7 +197,7 @@ def test_an_error_in_mid_run(
 
     monkeypatch.setattr(owner, where, fails)
     with pytest.raises(RunError, match=words) as caught:
-        train_on(1, configuration(data_file, run, reproducible=True))
+        train_on(1, often(data_file, run))
     if "cannot write the checkpoint" in str(caught.value):
         assert f"the last checkpoint is {run}/checkpoint-0000000004.h5; continue with --resume" in str(caught.value)
     monkeypatch.undo()
@@ -229,7 +240,7 @@ FULL = """
 set -e
 mount -t tmpfs -o size={size}k tmpfs {disk}
 set +e
-{distbp} train {data} --out {disk}/run --epochs 6 --hidden 64 --keep 100
+{distbp} train {data} --out {disk}/run --epochs 6 --hidden 64 --keep 100 --checkpoint-every 1
 echo "exit code $?"
 ls -A {disk}/run
 cp -r {disk}/run {copy}
@@ -309,7 +320,7 @@ def temporary_names(run: Path) -> list[Path]:
 def test_what_lies_at_the_temporary_names_is_not_written_to(data_file: str, whole: Path, kind: str) -> None:
     """Planted, or left by a run with our process id that was killed."""
     run, other = whole.with_name("run"), whole.with_name("other")
-    train_on(1, configuration(data_file, run, reproducible=True, epochs=1))
+    train_on(1, often(data_file, run, epochs=1))
     if kind != "dangling link":
         other.write_text("precious")
     for name in temporary_names(run):
@@ -324,15 +335,15 @@ def test_a_link_that_is_planted_in_mid_run(data_file: str, whole: Path, monkeypa
     other.write_text("precious")
     original = RunDirectory.append_metrics
 
-    def plant(self: RunDirectory, row: dict[str, float]) -> None:
-        original(self, row)
-        if row["epoch"] == 2:
+    def plant(self: RunDirectory, rows: History, *, synced: bool) -> None:
+        original(self, rows, synced=synced)
+        if 2 in rows["epoch"]:
             for name in temporary_names(run):
                 name.symlink_to(other)
 
     monkeypatch.setattr(RunDirectory, "append_metrics", plant)
     with pytest.raises(RunError, match=r"temporary name, is there|symbolic link is there"):
-        train_on(1, configuration(data_file, run, reproducible=True))
+        train_on(1, often(data_file, run))
     monkeypatch.undo()
     check_goes_on(whole, run)
     assert other.read_text() == "precious"
@@ -340,12 +351,12 @@ def test_a_link_that_is_planted_in_mid_run(data_file: str, whole: Path, monkeypa
 
 def test_metrics_that_became_a_link_are_not_written_to(data_file: str, whole: Path) -> None:
     run, other = whole.with_name("run"), whole.with_name("other")
-    train_on(1, configuration(data_file, run, reproducible=True, epochs=1))
+    train_on(1, often(data_file, run, epochs=1))
     other.write_text("precious")
     (run / "metrics.csv").unlink()
     (run / "metrics.csv").symlink_to(other)
     with pytest.raises(RunError, match=r"metrics\.csv: cannot be written: a symbolic link is there"):
-        RunDirectory(str(run)).append_metrics({"epoch": 2})
+        RunDirectory(str(run)).append_metrics(History.of({"epoch": [2.0]}), synced=True)
     with pytest.raises(RunError, match=r"metrics\.csv: is a link to "), RunDirectory(str(run)) as directory:
         directory.lock(print)
     (run / "metrics.csv").unlink()
@@ -356,7 +367,7 @@ def test_metrics_that_became_a_link_are_not_written_to(data_file: str, whole: Pa
 def test_no_clock_is_asked(data_file: str, whole: Path) -> None:
     """The older a checkpoint, the newer its time."""
     run = whole.with_name("run")
-    train_on(1, configuration(data_file, run, reproducible=True, epochs=2))
+    train_on(1, often(data_file, run, epochs=2))
     for age, path in enumerate(RunDirectory(str(run)).checkpoints()):
         os.utime(path, (10**9 - age * 10**6, 10**9 - age * 10**6))
     assert RunDirectory(str(run)).newest()[1].name == "checkpoint-0000000008.h5"
@@ -367,7 +378,7 @@ def test_no_clock_is_asked(data_file: str, whole: Path) -> None:
 def test_metrics_agree_with_the_checkpoint_after_a_resume(data_file: str, whole: Path, rows: str) -> None:
     """The crash came between the row of the 2nd epoch and its checkpoint, or the row did not reach the disk."""
     run = whole.with_name("run")
-    train_on(1, configuration(data_file, run, reproducible=True, epochs=2))
+    train_on(1, often(data_file, run, epochs=2))
     lines = (run / "metrics.csv").read_text().splitlines(keepends=True)
     if rows in ("one more", "one torn"):
         (run / "checkpoint-0000000008.h5").unlink()
@@ -437,10 +448,11 @@ def test_what_a_later_epoch_has_to_beat_is_the_loss_of_what_is_in_best(whole: Pa
     path = RunDirectory(str(whole)).checkpoints()[-1]
     state, best = read(path), read(path)
     assert state.progress.epoch == 3
-    state.history["validation_loss"] = [0.1, 0.3, 0.2]
-    best.history = {name: [*values, *values][:epoch] for name, values in state.history.items()}
-    best.history["epoch"], best.history["step"] = ([float(k * e) for e in range(1, epoch + 1)] for k in (1, 4))
-    best.history["validation_loss"] = [0.1, 0.3, 0.2, 0.25][:epoch]
+    of_state = {**state.history, "validation_loss": [0.1, 0.3, 0.2]}
+    of_best = {name: [*values, *values][:epoch] for name, values in of_state.items()}
+    of_best["epoch"], of_best["step"] = ([float(k * e) for e in range(1, epoch + 1)] for k in (1, 4))
+    of_best["validation_loss"] = [0.1, 0.3, 0.2, 0.25][:epoch]
+    state.history, best.history = History.of(of_state), History.of(of_best)
     best.progress.epoch, best.progress.step = epoch, 4 * epoch
     write(whole / "best.h5", best)
     told: list[str] = []
@@ -456,7 +468,8 @@ def test_the_best_that_is_left_is_chosen_by_its_own_loss(whole: Path) -> None:
     paths = run.checkpoints()
     for path in paths:
         state = read(path)
-        state.history["validation_loss"] = [0.1, 0.3, 0.2][: state.progress.epoch]
+        losses = [0.1, 0.3, 0.2][: state.progress.epoch]
+        state.history = History.of({**state.history, "validation_loss": losses})
         write(path, state)
     for path in paths[:-2]:
         path.unlink()

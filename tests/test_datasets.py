@@ -40,3 +40,14 @@ def test_the_oscillator_obeys_its_equation(tmp_path: Path) -> None:
             um, vm = u + h / 2 * v, v - h / 2 * (damping * v + stiffness * u) / mass
             u, v = u + h * vm, v - h * (damping * vm + stiffness * um) / mass
         assert (position, velocity) == (pytest.approx(u, abs=2e-5), pytest.approx(v, abs=2e-5))
+
+
+def test_the_oscillator_as_a_table_has_the_same_numbers(tmp_path: Path) -> None:
+    for name in ("oscillator.h5", "oscillator.csv"):
+        script = DATASETS / "make_oscillator.py"
+        subprocess.run([sys.executable, script, tmp_path / name, "--samples", "50"], check=True, timeout=60)
+    with h5py.File(tmp_path / "oscillator.h5") as file:
+        whole = np.vstack([np.hstack([file[split]["x"], file[split]["y"]]) for split in ("train", "test")])
+    with open(tmp_path / "oscillator.csv") as table:
+        assert next(table) == "mass,damping,stiffness,time,position,velocity\n"
+        np.testing.assert_allclose(np.loadtxt(table, delimiter=","), whole, rtol=1e-6)

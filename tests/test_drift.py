@@ -76,7 +76,9 @@ def test_a_run_that_drifts_stops_before_it_saves(
 ) -> None:
     """One rank's memory flips a bit in step 4 or after; an epoch has 4 steps."""
     update = optimizers.Adam.update
-    config = configuration(data_file, tmp_path / "run", drift_steps=steps, reproducible=reproducible)
+    config = configuration(
+        data_file, tmp_path / "run", drift_steps=steps, reproducible=reproducible, checkpoint_every=1
+    )
 
     def on_rank(comm: Communicator) -> int:
         return train(comm, config).state.progress.step

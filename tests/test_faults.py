@@ -148,7 +148,7 @@ def test_a_signal_to_one_rank_stops_all(runner: Runner, undisturbed: tuple[Path,
 
 @pytest.mark.parametrize(("name", "ranks"), [("INT", 2), ("TERM", 3), ("USR1", 4), ("USR2", 2), ("HUP", 3)])
 def test_a_signal_to_mpirun(runner: Runner, undisturbed: tuple[Path, str], name: str, ranks: int) -> None:
-    """The launchers differ in what they pass on (README, Stop and resume); nothing is lost with any.
+    """The launchers differ in what they pass on (slurm/README.md, "Which launcher"); nothing is lost with any.
 
     Open MPI's ends the ranks half a second after INT, TERM and HUP, which may be enough for a checkpoint; MPICH's at
     once after USR2 and HUP.

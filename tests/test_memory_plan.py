@@ -81,9 +81,13 @@ else:
 
 
 def piece_size(piece: Piece) -> int:
-    """Bytes of the memory that its arrays are views of, each once; not what aligns them to cache lines."""
+    return memory_of(*piece.a, *piece.z, *piece.d, *piece.s, piece.y, piece.ones)
+
+
+def memory_of(*arrays: Any) -> int:
+    """Bytes of the memory that arrays are views of, each once; not what aligns them to cache lines."""
     memory = {}
-    for array in (*piece.a, *piece.z, *piece.d, *piece.s, piece.y, piece.ones):
+    for array in arrays:
         while array is not None and array.base is not None:
             array = array.base
         if array is not None:
@@ -105,7 +109,8 @@ def test_pieces_and_optimizers(dtype: str) -> None:
     assert parameter_bytes(network, dtype) == (7 * 5 + 5 + 5 * 9 + 9 + 9 * 2 + 2) * int(dtype[5:]) // 8
     for optimizer in (SGD(), SGD(0.9), Adam()):
         assert list(optimizer.init(np.zeros(3))) == list(optimizer.vectors)
-    assert write_bytes(network, dtype, has_vectors=False) == 5 * 9 * int(dtype[5:]) // 8
+    assert write_bytes(network, has_vectors=False) == 5 * 9
+    assert write_bytes(network, has_vectors=True) == 7 * 5 + 5 + 5 * 9 + 9 + 9 * 2 + 2
 
 
 @pytest.mark.parametrize("kind", ["classes", "targets"])
@@ -261,12 +266,12 @@ def test_what_predictions_take(trained: dict[str, str], checkpoint: str, ranks: 
         problem, config = used.state.problem, used.state.config
         said = prediction_bytes(problem.network, used.data, config.dtype, problem.target, comm)
         outputs = _Outputs(comm, used.state, used.data, lambda phase: None)
-        assert said["activations"] == piece_size(outputs._piece) + feed_size(outputs._feed)
+        assert said["activations"] == memory_of(*outputs._room.a, *outputs._room.z)
         N = len(used.data)
         held = len(outputs._found) * problem.network.sizes[-1] * outputs._found.itemsize
         assert held == outputs._found.nbytes == -(-N // ranks) * problem.network.sizes[-1] * outputs._found.itemsize
         block = outputs(0, N)
-        assert block.dtype == unscaled_output(problem, outputs._piece.a[-1]).dtype
+        assert block.dtype == unscaled_output(problem, outputs._room.a[-1]).dtype
         blocks = comm.gather(block)
         sent = 0 if ranks == 1 else 2 * sum(one.nbytes for one in blocks) if blocks else held
         assert said["predictions"] == held + sent

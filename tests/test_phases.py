@@ -65,7 +65,7 @@ def test_the_columns_of_metrics(data_file: str, tmp_path: Path, ranks: int, repr
         assert least < 1.05 * row["seconds"] + 0.02
         assert most > 0.5 * row["seconds"]
     kept = RunDirectory(config.out).newest()[0].history
-    assert kept["forward_seconds"] == [row["forward_seconds"] for row in rows]
+    assert kept["forward_seconds"].tolist() == [row["forward_seconds"] for row in rows]
 
 
 def traced(path: Path) -> dict[tuple[int, int], list[dict[str, Any]]]:

@@ -73,7 +73,7 @@ def test_csv_holds_what_hdf5_holds(
     dtype: str,
     ranks: int,
 ) -> None:
-    monkeypatch.setattr("distbp.prediction.predict.BLOCK", 100)
+    monkeypatch.setattr("distbp.prediction.network_outputs.BLOCK", 100)
     data = write_data(tmp_path / "d.h5", train=60, test=330, kind=kind)
     train_on(1, configuration(data, tmp_path / "run", epochs=1, **options))
 
@@ -250,7 +250,7 @@ class BrokenOnOne:
 
 @pytest.mark.parametrize("name", ["p.csv", "p.h5"])
 def test_a_rank_that_cannot_go_on_tells_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr("distbp.prediction.predict.BLOCK", 100)
+    monkeypatch.setattr("distbp.prediction.network_outputs.BLOCK", 100)
     data = write_data(tmp_path / "d.h5", test=300)
     train_on(1, configuration(data, tmp_path / "run", epochs=1))
 
@@ -305,7 +305,7 @@ def test_a_file_that_comes_meanwhile_stays(tmp_path: Path) -> None:
 def test_a_file_system_without_nameless_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was half-written is removed, and the old file stays."""
     monkeypatch.delattr("os.O_TMPFILE")
-    monkeypatch.setattr("distbp.prediction.predict.BLOCK", 100)
+    monkeypatch.setattr("distbp.prediction.network_outputs.BLOCK", 100)
     data = write_data(tmp_path / "d.h5", test=300)
     train_on(1, configuration(data, tmp_path / "run", epochs=1))
     used = load(OneProcess(), str(tmp_path / "run"), (), "test", targets=False)

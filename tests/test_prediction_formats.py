@@ -52,7 +52,7 @@ def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             predict(comm, used.state, used.data, here / f"p{ending}", inputs=used.files)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distbp.prediction.predict.BLOCK", 100)
+        patch.setattr("distbp.prediction.network_outputs.BLOCK", 100)
         patch.setattr("distbp.prediction.parquet_predictions.GROUP_ROWS", 64)
         run_threads(ranks, work)
     return here

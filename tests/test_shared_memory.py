@@ -140,7 +140,7 @@ import os, sys, time
 from distbp.ranks import mpi
 from distbp.ranks.launch import say
 import numpy as np
-comm = mpi.MPIRank(wait_seconds=1.0, say=say)
+comm = mpi.world(wait_seconds=1.0, say=say)
 if comm.rank == 1:
     mpi.MPIRank._allocate = lambda *_: time.sleep(40)
 comm.node_array((5,), np.dtype(float))

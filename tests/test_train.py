@@ -227,7 +227,7 @@ def test_resume_with_the_options_the_run_was_started_with(data_file: str, tmp_pa
         train_on(1, Config(out=config.out), resume_with={"epochs": 1})
 
 
-DECAY = dict(weight_decay=0.3, learning_rate=0.05, batch_size="all", epochs=2, hidden=[6, 5])
+DECAY = dict(checkpoint_every=1, weight_decay=0.3, learning_rate=0.05, batch_size="all", epochs=2, hidden=[6, 5])
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

@@ -56,7 +56,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, str]:
     """A run of two epochs, with the checkpoints of all; and the digest after a third."""
     here = tmp_path_factory.mktemp("made")
-    config = configuration(write_data(here / "data.h5"), here / "run", epochs=2, keep=9)
+    config = configuration(write_data(here / "data.h5"), here / "run", epochs=2, keep=9, checkpoint_every=1)
     train_on(1, config)
     return config, digest(train_on(1, replace(config, out=str(here / "whole"), epochs=3)).state.parameters)
 

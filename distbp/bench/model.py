@@ -124,7 +124,6 @@ class Node:
 
     @property
     def words(self) -> str:
-        """2 x 8"""
         return f"{self.ranks} x {self.threads}"
 
     def passes_at(self, m: int) -> Passes:
@@ -153,7 +152,6 @@ class Step:
 
     @property
     def seconds(self) -> float:
-        """T"""
         return float(sum(getattr(self, field.name) for field in fields(self)))
 
     @property

@@ -39,7 +39,6 @@ class Row:
 
     @property
     def weak_efficiency(self) -> float:
-        """Likewise."""
         return self.weak_rate / (self.nodes * self.base)
 
 

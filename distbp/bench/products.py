@@ -22,7 +22,6 @@ class Products:
         self.operations = m * products_of_a_sample(network)  # of one call
 
     def __call__(self) -> None:
-        """All of them, once."""
         W, dW, a, d, z = self._W, self._gradient.W, self._piece.a, self._piece.d, self._piece.z
         for l in range(2, self._network.F + 1):
             np.matmul(W[l], a[l - 1], out=z[l])
@@ -49,5 +48,4 @@ class LongSum:
         self.bytes = 3 * SUM_BYTES
 
     def __call__(self) -> None:
-        """Once."""
         self._a += self._b

@@ -31,7 +31,6 @@ class Rounds:
         self._found: dict[str, list[dict[str, float]]] = {}
 
     def add(self, name: str, timer: Timer) -> None:
-        """One thing more."""
         self._timers[name], self._found[name] = timer, []
 
     def run(self) -> None:

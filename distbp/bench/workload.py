@@ -24,7 +24,7 @@ from distbp.ranks.communicator import Communicator
 from distbp.ranks.job import NO_JOB
 from distbp.ranks.memory_plan import MemoryPlan
 from distbp.ranks.threads import Threads
-from distbp.training.checkpoint import Checkpoint, Progress
+from distbp.training.checkpoint import Checkpoint
 from distbp.training.own_slices import slices_of_rank, without_decay
 from distbp.training.phases import Phases
 from distbp.training.run import Run, optimizer_of
@@ -134,7 +134,7 @@ def make_run(comm: Communicator, task: Task, n: int, sums: int) -> Run:
     network = problem.network
     overlap = has_overlap(config, comm)
     memory = StepMemory(comm, network, config.dtype, optimizer_of(config).vectors, sums, overlap=overlap)
-    state = Checkpoint(config, problem, memory.w, memory.vectors, Progress(), {})
+    state = Checkpoint(config, problem, memory.w, memory.vectors)
     if memory.part == 0:
         initialize(state.parameters, network, config.seed, config.initialization)
     memory.fence()

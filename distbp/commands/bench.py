@@ -38,36 +38,48 @@ OPTIONS = (
 )
 
 
-@click.command(cls=Grouped)
+MOST_USED = (
+    *("config_file", "nodes", "seconds", "inputs", "outputs", "link_latency", "link_bandwidth", "out", "overwrite"),
+    *("hidden", "batch_size", "threads"),
+)
+
+
+@click.command(cls=Grouped, first=MOST_USED)
 @click.argument("data", nargs=-1)
 @click.option(
     "--config",
     "config_file",
     type=click.Path(path_type=Path),
-    help="TOML file with options, its paths relative to the directory it is in; the command line wins",
+    help="TOML file with options. Its paths are relative to its directory. The command line wins.",
 )
-@click.option("--inputs", type=click.IntRange(1), help="n_1, of a network without DATA")
+@click.option("--inputs", type=click.IntRange(1), help="Inputs of the network, without DATA.")
 @click.option(
-    "--outputs", type=click.IntRange(1), help="n_F, of a network without DATA: classes, or targets of --loss mse"
+    "--outputs", type=click.IntRange(1), help="Outputs of the network, without DATA: classes, or targets of --loss mse."
 )
 @click.option(
-    "--nodes", type=click.IntRange(1, 2**20), default=64, show_default=True, help="the most nodes to predict for"
+    "--nodes",
+    type=click.IntRange(1, 2**20),
+    default=64,
+    show_default=True,
+    help="Largest number of nodes to predict for.",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(0, 86400, min_open=True),
     default=20.0,
     show_default=True,
-    help="time to measure in, about; long steps take longer",
+    help="Time for the measurements, about. Long steps take longer.",
 )
 @click.option(
     "--link-latency",
     type=click.FloatRange(0, 1e9),
-    help="µs of a message between two nodes, with --link-bandwidth: for a network other than the measured one",
+    help="Time of a message between two nodes in µs, for a network other than the measured one.",
 )
-@click.option("--link-bandwidth", type=click.FloatRange(0, 1e9, min_open=True), help="Gbit/s of the link of a node")
-@click.option("--out", type=click.Path(path_type=Path), help="chart to write, PNG; needs distbp[plot]")
-@click.option("--overwrite", is_flag=True, help="replace the chart if it exists")
+@click.option(
+    "--link-bandwidth", type=click.FloatRange(0, 1e9, min_open=True), help="Bandwidth of the link of a node in Gbit/s."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Chart to write (PNG). This needs distbp[plot].")
+@click.option("--overwrite", is_flag=True, help="Replace the chart if it exists.")
 @config_options(*OPTIONS)
 @click.pass_obj
 def bench(
@@ -85,16 +97,20 @@ def bench(
     overwrite: bool,
     **options: Any,
 ) -> None:
-    """Predicts how fast `distbp train` would be on 1, 2, 4, … nodes, from measurements on the ranks at hand.
+    """Predicts the speed of training on more nodes.
+
+    It measures matrix products, memory, both passes, sums within a node, and Allreduce over the nodes. From these it
+    predicts the speed of `distbp train` on 1, 2, 4, … nodes. Then it compares the predictions with whole steps on the
+    ranks at hand. Start it on all cores of two nodes to learn what more nodes would do.
 
     \b
-    distbp bench data.h5 --hidden 512,512 --batch-size 512        one process
-    mpirun -n 2 … distbp bench data.h5 …                          more ranks of a node, or of several nodes
-    distbp bench --inputs 784 --outputs 10 …                      without DATA
+    distbp bench data.h5 --hidden 512,512 --batch-size 512
+    mpirun -n 2 distbp bench data.h5 --hidden 512,512
+    distbp bench --inputs 784 --outputs 10 --hidden 512,512
 
-    Of DATA only columns and labels are looked at; samples are random numbers. Measured are matrix products, memory,
-    the passes over shards of all sizes, sums within a node, and Allreduce over the nodes; then whole steps, which the
-    predictions are held against. Start it on all cores of two nodes, or more, to learn what more of them would do.
+    Only the columns and labels of DATA are read; the samples are random numbers. The pages `distbp help performance`
+    and `distbp help proposal` say more.
+
     Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped on request.
     """
     if (inputs is None) != (outputs is None):

@@ -15,17 +15,18 @@ from distbp.ranks.launch import Launch
     type=click.Path(path_type=Path),
     default=".",
     show_default=True,
-    help="directory for results, where it is tried out whether they can be written",
+    help="Directory for results. doctor tries whether they can be written there.",
 )
 @click.pass_obj
 def doctor(launch: Launch, out: Path) -> None:
-    """Says whether this installation works: libraries, MPI and its launcher, cores, memory, files.
+    """Checks this installation: MPI, cores, memory, files.
 
     \b
     distbp doctor                         in one process
     mpirun -n 4 distbp doctor --out DIR   on the ranks and nodes of a job
 
-    A line for each check: ok; warn, it could be better; FAIL, a run would not work, and then the exit code is 1.
+    It prints a line for each check. The line begins with `ok`, with `warn` if something could be better, or with
+    `FAIL` if a run would not work. After a FAIL the exit code is 1.
     """
     from distbp.doctor.doctor import examine
 

@@ -15,9 +15,11 @@ from distbp.ranks.launch import Launch, say
 @click.command()
 @click.argument("checkpoint")
 @click.argument("data", nargs=-1)
-@click.option("--split", default="test", show_default=True, help="group of the files to evaluate on")
-@click.option("--x", default="", help="names of the inputs in the files  [default: as in training, x, or by name]")
-@click.option("--y", default="", help="names of the labels or targets, likewise")
+@click.option("--split", default="test", show_default=True, help="Group of the files to evaluate on.")
+@click.option("--x", default="", help="Names of the inputs in the files.  [default: as in training, x, or by name]")
+@click.option(
+    "--y", default="", help="Names of the labels or targets in the files.  [default: as in training, y, or by name]"
+)
 @memory_option
 @stall_option
 @trust_links_option
@@ -33,11 +35,13 @@ def evaluate(
     stall_minutes: float,
     trust_links: bool,
 ) -> None:
-    """Prints the loss and the metric of CHECKPOINT on a split of DATA.
+    """Prints the loss and the metric of a network.
 
-    CHECKPOINT is a file, or a run directory (then its best.h5). Without DATA: the data the network was trained on.
-    The figures are exact for any number of ranks: each sample counts once. Exit codes: 0 done, 1 failed, 2 wrong
-    usage, 75 stopped by SIGINT, SIGTERM, SIGUSR1 or SIGUSR2 (run the same command again).
+    CHECKPOINT is a file, or a run directory, of which best.h5 is taken. Without DATA, the data are those that the
+    network was trained on. Each sample counts once, so the figures are exact for any number of ranks.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped by SIGINT, SIGTERM, SIGUSR1 or SIGUSR2. After 75, run the
+    same command again.
     """
     from distbp.ranks.watch import Watch
 

@@ -10,12 +10,15 @@ from distbp.ranks.launch import Launch
 
 @click.command()
 @click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="of parameters, samples and directions"
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of parameters, samples and directions."
 )
-@click.option("--verbose", is_flag=True, help="print every network, not only the worst ones")
+@click.option("--verbose", is_flag=True, help="Print every network, not only the worst ones.")
 @click.pass_obj
 def gradcheck(launch: Launch, seed: int, verbose: bool) -> None:
-    """Compares backpropagation with finite differences, for every σ, L and depth. Exit code 1 if one is off."""
+    """Compares backpropagation with finite differences.
+
+    It does so for every σ, every loss and several depths. The exit code is 1 if one of them is wrong.
+    """
     if not launch.only_first():
         return
     from distbp.mathematics.gradcheck import TOLERANCE, all_networks, check_network

@@ -13,31 +13,43 @@ from distbp.ranks.launch import Launch, printable
 
 @click.command()
 @click.argument("file", nargs=-1, required=True)
-@click.option("--digest", is_flag=True, help="print a hash of the parameters (SHA-256) of each checkpoint")
-@click.option("--diff", is_flag=True, help="say where two checkpoints differ, and by how many ulps; exit code 1 if so")
+@click.option("--digest", is_flag=True, help="Print a hash (SHA-256) of the parameters of each checkpoint.")
+@click.option(
+    "--diff",
+    is_flag=True,
+    help="Say where two checkpoints differ, and by how many ulps. The exit code is 1 if they do.",
+)
 @click.option(
     "--rank",
     type=click.Choice(["loss", "speed"]),
-    help="a table of run directories: by the lowest validation loss, or by ranks, with samples/s and efficiency",
+    help="Print a table of run directories: by validation loss, or by number of ranks with speed and efficiency.",
 )
-@click.option("--x", default=AUTO, show_default=True, help="of a data set: names of the inputs, as distbp train has it")
-@click.option("--y", default=AUTO, show_default=True, help="of a data set: names of the labels or targets, likewise")
-@click.option("--split", default=AUTO, show_default=True, help="of a data set: the group, or groups, to look at")
-@click.option("--drop", default="", help="of a data set: columns that are not to be inputs")
-@click.option("--task", type=click.Choice([AUTO, "classes", "targets"]), default=AUTO, help="of a data set: what y is")
-@click.option("--each", is_flag=True, help="of a data set: each file, or with a star each group, is one sample")
+@click.option("--x", default=AUTO, show_default=True, help="Data set: names of the inputs, as in distbp train.")
+@click.option(
+    "--y", default=AUTO, show_default=True, help="Data set: names of the labels or targets, as in distbp train."
+)
+@click.option("--split", default=AUTO, show_default=True, help="Data set: the group or groups to look at.")
+@click.option("--drop", default="", help="Data set: columns that are not to be inputs.")
+@click.option("--task", type=click.Choice([AUTO, "classes", "targets"]), default=AUTO, help="Data set: what y is.")
+@click.option("--each", is_flag=True, help="Data set: each file, or with a star each group, is one sample.")
 @click.option(
     "--statistics/--no-statistics",
     default=True,
     show_default=True,
-    help="of a data set: read all of it, for ranges, means, classes, gaps",
+    help="Data set: read all of it, for ranges, means, classes and missing values.",
 )
 @trust_links_option
 @click.pass_obj
 def inspect(launch: Launch, /, file: tuple[str, ...], digest: bool, diff: bool, rank: str | None, **look: Any) -> None:
-    """Says what is in each FILE: a data set, a checkpoint, or a run directory (then its best.h5); also by patterns.
+    """Shows what is in a data set, a checkpoint or a run.
 
-    Of a data set: layout, statistics, what distbp train makes of it, and advice where its layout is slow to read.
+    FILE is a file, a run directory, or a pattern such as "run-*". For a data set it shows the layout, statistics, and
+    what `distbp train` would make of it. If the layout reads slowly, it says how to rewrite it.
+
+    \b
+    distbp inspect data.h5
+    distbp inspect --rank loss run-*
+    distbp inspect --diff run-1 run-2
     """
     if digest + diff + bool(rank) > 1:
         raise click.UsageError("--digest, --diff and --rank: expected one of them")

@@ -1,40 +1,80 @@
-"""Options of several commands, made from the fields of the configuration."""
+"""Options that several commands share; most of them are made from the fields of the configuration."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from distbp.config import FIELDS, PATHS, Config, below, check_each, flag, kind, parse, read_toml, with_paths
+from distbp.config import (
+    DATA,
+    FIELDS,
+    NETWORK,
+    PATHS,
+    RUN,
+    TRAINING,
+    Config,
+    below,
+    check_each,
+    flag,
+    kind,
+    parse,
+    read_toml,
+    with_paths,
+)
 from distbp.errors import UsageError
 from distbp.files.patience import is_there, why_no_text
 
 CONFIG_FILE = "distbp.toml"
+FIRST, OTHER = "Most used", "Other"
+HEADINGS = (DATA, NETWORK, TRAINING, RUN)
 
 
 class Grouped(click.Command):
-    """A command whose help lists its options under the headings of the configuration."""
+    """A command whose help lists its options under headings.
+
+    `first`: names of the options that a new user needs. They come first, in this order. `headings`: a heading and the
+    names of its options. The other options have the headings of the configuration.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        first: tuple[str, ...] = (),
+        headings: Mapping[str, tuple[str, ...]] | None = None,
+        **words: Any,
+    ) -> None:
+        super().__init__(*arguments, **words)
+        self._first, self._headings = first, headings or {}
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        """One section for each heading."""
-        sections: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(context):
-            record = parameter.get_help_record(context)
+        sections: dict[str, list[tuple[str, str]]] = {name: [] for name in (FIRST, *self._headings, *HEADINGS, OTHER)}
+        options = [parameter for parameter in self.get_params(context) if isinstance(parameter, click.Option)]
+        parameters = {option.name or "": option for option in options}
+        for name in (*self._first, *(name for name in parameters if name not in self._first)):
+            record = parameters[name].get_help_record(context)
             if record:
-                field = FIELDS.get(parameter.name or "")
-                sections.setdefault(field.metadata["group"] if field else "Other", []).append(record)
+                sections[self._heading(name)].append(record)
         for heading, records in sections.items():
-            with formatter.section(heading):
-                formatter.write_dl(records)
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+    def _heading(self, name: str) -> str:
+        if name in self._first:
+            return FIRST
+        for heading, names in self._headings.items():
+            if name in names:
+                return heading
+        return FIELDS[name].metadata["group"] if name in FIELDS else OTHER
 
 
 def config_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """An option for each of these fields of `Config`; without names for all, but DATA."""
+    """Adds an option for each of these fields of `Config`; without names, for all of them except DATA."""
 
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
         for name in reversed(FIELDS):
@@ -46,10 +86,8 @@ def config_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., 
 
 
 def _option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    limits, default = FIELDS[name].metadata, getattr(Config(), name)
-    if isinstance(default, list):
-        default = ",".join(map(str, default))
-    words: dict[str, Any] = {"default": None, "help": limits["help"], "show_default": str(default) or '""'}
+    limits = FIELDS[name].metadata
+    words: dict[str, Any] = {"default": None, "help": f"{limits['help']}  [default: {_shown(getattr(Config(), name))}]"}
     match kind(name):
         case "bool":
             return click.option(f"{flag(name)}/--no-{flag(name)[2:]}", name, **words)
@@ -64,14 +102,23 @@ def _option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return click.option(flag(name), name, **words)
 
 
+def _shown(default: Any) -> str:
+    """A default as a user would write it."""
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    if isinstance(default, list):
+        return ",".join(map(str, default))
+    return f"{default:g}" if isinstance(default, float) else str(default) or '""'
+
+
 def _checked(context: click.Context, parameter: click.Parameter, value: float) -> float:
-    """An option that `train` has too, within the same limits."""
+    """The value of an option that `train` has, too. Raises UsageError outside the limits of `train`."""
     assert parameter.name
     return float(check_each({parameter.name: value}, "command line")[parameter.name])
 
 
 def _like_train(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A number that `train` takes too, with its help, default and limits."""
+    """Adds an option of `train` that is a number, with its help, default and limits."""
     return click.option(
         flag(name),
         type=click.FLOAT,
@@ -95,10 +142,11 @@ def given_options(
     several: bool,
     read_default: bool = True,
 ) -> tuple[dict[str, Any], str, list[str]]:
-    """The options that were given, in the file or on the command line, where from, and what to tell the user.
+    """Returns the options that were given, the place where the last of them were given, and notes for the user.
 
-    Without DATA and a file, that of this directory is read, where there is one: `read_default`.  `several`: so do other
-    ranks, and all of them read the file.
+    Options come from the configuration file and from the command line, which wins. `read_default`: without DATA and
+    `config_file`, read distbp.toml of this directory, if there is one. `several`: other ranks read the same file, so it
+    must not be a pipe. Raises UsageError.
     """
     origin, notes = "command line", []
     given: dict[str, Any] = {}
@@ -133,11 +181,11 @@ def _is_default_there() -> bool:
 
 
 def _check_for_all(file: Path) -> None:
-    """Raises UsageError for what differs from process to process: a pipe, which one of them empties, a descriptor."""
+    """Raises UsageError for a file that is not the same for all processes: a pipe, a descriptor, a device."""
     own = os.path.abspath(file).startswith(("/dev/", "/proc/")) and not str(file).startswith("/dev/shm/")
     try:
         mode = os.stat(file).st_mode
-    except OSError:  # who reads it says why
+    except OSError:  # read_toml says why
         mode = stat.S_IFREG
     if own or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise UsageError(

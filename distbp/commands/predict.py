@@ -20,12 +20,12 @@ from distbp.ranks.launch import Launch, say
     "--out",
     required=True,
     type=click.Path(path_type=Path),
-    help="file to write; its ending says in which format: .csv, .tsv, both also with .gz, .json, .jsonl, .npy, "
-    ".parquet (needs distbp[parquet]), .h5 or .hdf5",
+    help="File to write. Its ending says in which format: .h5, .hdf5, .csv, .tsv, .csv.gz, .tsv.gz, .json, .jsonl, "
+    ".npy, or .parquet with distbp[parquet].",
 )
-@click.option("--split", default="test", show_default=True, help="group of the files to predict")
-@click.option("--overwrite", is_flag=True, help="replace the file if it exists")
-@click.option("--x", default="", help="names of the inputs in the files  [default: as in training, x, or by name]")
+@click.option("--split", default="test", show_default=True, help="Group of the files to predict.")
+@click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
+@click.option("--x", default="", help="Names of the inputs in the files.  [default: as in training, x, or by name]")
 @memory_option
 @stall_option
 @trust_links_option
@@ -42,14 +42,20 @@ def predict(
     stall_minutes: float,
     trust_links: bool,
 ) -> None:
-    """Writes the predictions of CHECKPOINT for a split of DATA.
+    """Writes the predictions of a network to a file.
 
-    HDF5 has `class` (N,) and `probability` (N, K) for a classifier, `y` (N, outputs) in the units of the targets
-    otherwise; NPY has the same, as fields for a classifier. The other formats have columns: class and
-    probability_LABEL for each label, or the targets; JSON has an object for each sample (.jsonl: on a line).
-    CHECKPOINT is a file, or a run directory. Without DATA: the data the network was trained on. The file appears when
-    it is complete. Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped by SIGINT, SIGTERM, SIGUSR1 or SIGUSR2, with
-    nothing written (run the same command again).
+    CHECKPOINT is a file, or a run directory, of which best.h5 is taken. Without DATA, the data are those that the
+    network was trained on. The file appears when it is complete.
+
+    \b
+    distbp predict run new.h5 --split train --out new.csv
+
+    HDF5 and NPY have `class` (N,) and `probability` (N, K) for a classifier. Otherwise they have `y` (N, outputs), in
+    the units of the targets. The other formats have columns: class and probability_LABEL for each label, or the
+    targets. JSON has an object for each sample; .jsonl has one on each line.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped by SIGINT, SIGTERM, SIGUSR1 or SIGUSR2. After 75 nothing
+    was written: run the same command again.
     """
     from distbp.ranks.watch import Watch
 

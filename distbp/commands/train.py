@@ -20,10 +20,10 @@ NEWEST = "newest"
 
 
 class _Train(Grouped):
-    """--resume may be followed by "auto", and by nothing else: a file that comes next is DATA."""
+    """The value of --resume is "auto" or nothing: any other word that follows it is DATA."""
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        """With the value of --resume in its own word, which click would take to be any that follows."""
+        # click would take any word that follows --resume for its value, so the value is joined to it.
         words: list[str] = []
         end = args.index("--") if "--" in args else len(args)
         for i, word in enumerate(args):
@@ -34,27 +34,32 @@ class _Train(Grouped):
         return super().parse_args(context, words)
 
 
-@click.command(cls=_Train)
+MOST_USED = (
+    *("config_file", "out", "resume", "dry_run", "hidden", "activation", "epochs", "batch_size", "learning_rate"),
+    *("optimizer", "schedule", "task", "reproducible"),
+)
+
+
+@click.command(cls=_Train, first=MOST_USED)
 @click.argument("data", nargs=-1)
 @click.option(
     "--config",
     "config_file",
     type=click.Path(path_type=Path),
-    help="TOML file with options, its paths relative to the directory it is in; the command line wins",
+    help="TOML file with options. Its paths are relative to its directory. The command line wins.",
 )
 @click.option(
     "--resume",
     type=click.Choice([NEWEST, AUTO]),
     metavar=f"[{AUTO}]",
-    help="continue the run in --out from its newest good checkpoint; auto: if there is one, else begin it",
+    help="Continue the run in --out from its newest good checkpoint. auto: begin the run if there is none.",
 )
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="do all that comes before the first step, show what the run would be and how much memory it takes, and stop; "
-    "no file is written",
+    help="Show what the run would be and how much memory it takes, and stop before the first step. Write no file.",
 )
-@click.option("--simulate-ranks", type=click.IntRange(1, 1024), help="threads that stand in for ranks, without MPI")
+@click.option("--simulate-ranks", type=click.IntRange(1, 1024), help="Use threads in place of ranks, without MPI.")
 @config_options()
 @click.pass_obj
 def train(
@@ -67,11 +72,25 @@ def train(
     simulate_ranks: int | None,
     **options: Any,
 ) -> None:
-    """Trains a network on DATA, HDF5 files with a group per split.
+    """Trains a network on HDF5 data sets.
 
-    Without DATA: as distbp.toml in this directory says; without that, on the digits data set that comes with distbp.
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped after a checkpoint, on request
-    or before the end of its time (run again with --resume).
+    DATA are HDF5 files with a group for each split. Without DATA, the options are read from distbp.toml of this
+    directory. If there is none, the network is trained on the digits data set that comes with distbp.
+
+    \b
+    distbp train data.h5 --hidden 128,64 --epochs 50 --out run
+    distbp train --resume --epochs 100 --out run
+    mpirun -n 4 distbp train data.h5
+
+    The pages `distbp help training` and `distbp help data` say more.
+
+    \b
+    Exit codes:
+      0   done
+      1   failed
+      2   wrong usage
+      75  stopped on request or before the end of its time, with a checkpoint;
+          run the command again with --resume
     """
     given, origin, notes = given_options(data, config_file, options, several=launch.launched)
     if resume == NEWEST:  # the rest of the configuration is the run's

@@ -40,7 +40,6 @@ class CharacterArray:
         self.dtype = np.dtype(object)
 
     def read(self, index: Index) -> NDArray[Any]:
-        """The strings at an index."""
         whole = (*index, slice(None))
         stored = self._array.read_bytes(whole) if self._array.dtype == object else self._array.read(whole)
         shape = stored.shape[:-1]

@@ -111,7 +111,6 @@ class MaskedArray(DecodedArray):
         self._mask = mask
 
     def read(self, index: Index) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """See `Stored.read`."""
         values, missing = self._source.read(index), self._mask.read(index).astype(bool)
         if not missing.any():
             return values, None

@@ -105,18 +105,15 @@ class DecodedArray:
 
     @cached_property
     def units(self) -> str:
-        """See `Stored`."""
         texts = set(self._texts("units"))
         return texts.pop() if len(texts) == 1 else ""
 
     @cached_property
     def column_units(self) -> tuple[str, ...]:
-        """See `Stored`."""
         return self._of_columns("units")
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """See `Stored`."""
         found = self._of_columns("columns")
         return found or (self.beside() if len(self.shape) == 2 else ())
 
@@ -129,7 +126,6 @@ class DecodedArray:
         return texts if len(texts) == prod(self.shape[1:]) else ()
 
     def read(self, index: Index) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """See `Stored.read`."""
         values, missing = self._source.read(index), None
         for step in self._steps:
             try:

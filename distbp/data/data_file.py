@@ -16,6 +16,7 @@ import h5py
 
 from distbp.data.string_rows import check_openable
 from distbp.errors import DataError
+from distbp.files.open_beside import open_beside
 from distbp.files.write_failure import system_code
 
 # HDF5 filters whose plugins come with the package hdf5plugin, by their registered numbers.
@@ -77,6 +78,9 @@ def open_file(path: str) -> h5py.File:
     try:
         return h5py.File(h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY, _reading()))
     except (OSError, RuntimeError, ValueError) as error:
+        beside = open_beside(path, error)
+        if beside is not None:
+            return beside
         raise DataError(f"{path}: {_written_in_parts(path) or _why_not_opened(error, path)}") from None
 
 

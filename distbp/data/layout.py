@@ -15,11 +15,17 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distbp.data.selection import Selection
 from distbp.errors import DataError
 
 CLASSES, TARGETS = "classes", "targets"
+
+
+def _not_compared() -> Any:
+    """The default of an array in a dataclass whose objects are compared."""
+    return field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,7 @@ class Column:
     axis: str = ""  # what the file calls the axis of the samples
     notes: tuple[str, ...] = ()  # how the values were decoded, for the user
     alias: str = ""  # of a data set that has a second name in the first file: the name that another column has
+    held: NDArray[Any] | None = _not_compared()  # (rows, width): an array of the caller
 
     @property
     def name(self) -> str:
@@ -69,7 +76,7 @@ class Column:
     @property
     def is_direct(self) -> bool:
         """Whether its rows are read as HDF5 has them."""
-        return self.selection is None and not self.is_decoded and self.constant is None
+        return self.selection is None and not self.is_decoded and self.constant is None and self.held is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,6 @@ class Part:
 
     @property
     def file(self) -> str:
-        """Where it is."""
         return self.columns[0].file
 
 
@@ -175,6 +181,11 @@ class Layout:
                 found.setdefault(note, []).append(column.name)
         return [f"{', '.join(names)}: {note}" for note, names in found.items()]
 
+    def held(self, of: str) -> NDArray[Any] | None:
+        """All rows of "x" or "y", shape (N, width), if the caller holds them in one array; else None."""
+        columns = getattr(self.parts[0], of)
+        return columns[0].held if len(self.parts) == len(columns) == 1 and of not in self.order else None
+
     def row_bytes(self) -> int:
         """Of a row of x and y."""
         bytes_of_y = 4 if self.is_labelled else 0  # classes are int32
@@ -230,19 +241,31 @@ class Layout:
         `who` says in the message whose names `wanted` are.  Raises DataError where other columns are there.
         """
         there = self.names(of)
-        if not wanted or not there or there == wanted:
+        order = column_order(there, wanted, self.place(0, of).removesuffix(", row 0"), who)
+        if order is None:
             return self
-        if sorted(there) != sorted(wanted) or len(set(there)) < len(there):
-            where = self.place(0, of).removesuffix(", row 0")
-            raise DataError(f"{where} has the columns {few(there)}; {who} {few(wanted)} ({_difference(there, wanted)})")
         now = self.order.get(of, tuple(range(len(there))))
-        return replace(self, order={**self.order, of: tuple(now[there.index(name)] for name in wanted)})
+        return replace(self, order={**self.order, of: tuple(now[i] for i in order)})
 
 
 def few(names: tuple[str, ...] | list[str]) -> str:
     """The names with commas between them; the middle is left out where they are many."""
     shown = list(names) if len(names) <= 20 else [*names[:18], "…", names[-1]]
     return ", ".join(shown)
+
+
+def column_order(there: tuple[str, ...], wanted: tuple[str, ...], where: str, who: str) -> tuple[int, ...] | None:
+    """Where each of the wanted columns is among those that are there.
+
+    The result is None if the order is right as it is, or if one side has no names.  `where` says in the message what
+    has the columns, and `who` whose names `wanted` are.  Raises DataError if these are not the same columns.
+    """
+    if not wanted or not there or there == wanted:
+        return None
+    if sorted(there) != sorted(wanted) or len(set(there)) < len(there):
+        raise DataError(f"{where} has the columns {few(there)}; {who} {few(wanted)} ({_difference(there, wanted)})")
+    at = {name: i for i, name in enumerate(there)}
+    return tuple(at[name] for name in wanted)
 
 
 def _difference(there: tuple[str, ...], wanted: tuple[str, ...]) -> str:

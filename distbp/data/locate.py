@@ -27,6 +27,7 @@ from distbp.data.data_file import (
 )
 from distbp.data.layout import CLASSES, TARGETS, Column, Layout, Part, few, inside
 from distbp.data.names import FILE, GROUP, Index, Name, parse, quoted
+from distbp.data.same_make import Make, make_of
 from distbp.data.selection import Selection, select
 from distbp.data.stored import Stored, is_column, open_stored
 from distbp.data.string_rows import bytes_of_file
@@ -63,6 +64,7 @@ class _Place:
     stars: tuple[str, ...] = ()
     known: dict[str, Any] = field(default_factory=dict)  # what was found in the file, by its path
     source: tuple[int, int] | None = None  # of the file: see `bytes_of_file`
+    makes: dict[tuple[str, Name], Make | None] = field(default_factory=dict)  # of names that were found in other places
 
     def inside(self, name: str) -> str:
         """The path in the file; each star is the group that it stands for."""
@@ -105,6 +107,7 @@ def find_splits(paths: Sequence[str], splits: Sequence[str], asked: Asked) -> di
     xs, ys = (parse(text, option) if text is not None else () for text, option in ((asked.x, "--x"), (asked.y, "--y")))
     parts: dict[str, list[Part]] = {split: [] for split in splits}
     left_out: dict[str, list[str]] = {split: [] for split in splits}
+    makes: dict[str, dict[tuple[str, Name], Make | None]] = {split: {} for split in splits}
     for path in paths:
         size, _ = stamp(path)
         with opened(path) as file:
@@ -112,7 +115,7 @@ def find_splits(paths: Sequence[str], splits: Sequence[str], asked: Asked) -> di
             source = bytes_of_file(file)
             begin = beginning(source[0])
             for split in splits:
-                whole = _Place(file, path, split, asked, (), known, None if asked.trust_links else source)
+                whole = _Place(file, path, split, asked, (), known, None if asked.trust_links else source, makes[split])
                 if len(paths) > 1 and any(_is_empty(whole, name) for name in (*xs, *ys)):
                     left_out[split].append(f"{path}: {split}, which has no rows")
                     continue
@@ -226,11 +229,18 @@ def _column(place: _Place, name: Name, option: str, *, alone: bool) -> Column:
     _check_split(place)
     for text, index, brackets in _readings(name):
         item, path, field = _item(place, text)
+        make = place.makes.get((option, name)) if field is None and index is None else None
+        if make and isinstance(item, h5py.Dataset) and (column := make.column_of(place.path, path, item)):
+            return column
         if isinstance(item, h5py.Dataset) or (isinstance(item, h5py.Group) and is_column(item)):
             where = f"{place.path}: {inside(place.split, text)}"
             if isinstance(item, h5py.Dataset):
                 _check_dataset(place, item, where, field)
-            return _found(place, _Stored(item, path, field, where), index, brackets, (text, option, alone))
+            column = _found(place, _Stored(item, path, field, where), index, brackets, (text, option, alone))
+            if (option, name) not in place.makes:
+                is_here = isinstance(item, h5py.Dataset) and not place.asked.trust_links
+                place.makes[option, name] = make_of(item, column) if is_here else None
+            return column
     constant = None if name.quoted else _constant(place, name)
     if constant is not None:
         return constant
@@ -273,9 +283,10 @@ def _found(
     _check_turned(place, found, index)
     shape, width = selection.shape, prod(selection.shape)
     whole = selection.is_whole(stored.shape)
-    dtype = _dtype(item, found.field, stored)
     is_typed = isinstance(item, h5py.Dataset) and (found.field is None or not why_not_typed(item))
-    is_plain = whole and stored.is_plain and dtype.kind != "O" and is_typed
+    is_as_stored = stored.is_plain and stored.dtype.kind != "O" and is_typed
+    dtype = _in_file(item, found.field) if is_as_stored else stored.dtype
+    is_plain = whole and is_as_stored and dtype.kind != "O"
     offset, stride = plain_place(item, found.field) if is_plain and not _is_elsewhere(place, item) else (None, 0)
     return Column(
         place.path,
@@ -303,11 +314,8 @@ def _is_elsewhere(place: _Place, item: Any) -> bool:
     return place.asked.trust_links and item.file != place.file
 
 
-def _dtype(item: Any, field: str | None, stored: Stored) -> np.dtype[Any]:
-    """Of plain values as they are in the file, byte order included."""
-    is_typed = isinstance(item, h5py.Dataset) and (field is None or not why_not_typed(item))
-    if not stored.is_plain or stored.dtype.kind == "O" or not is_typed:
-        return stored.dtype
+def _in_file(item: h5py.Dataset, field: str | None) -> np.dtype[Any]:
+    """The type of a value as it is in the file, byte order included."""
     dtype: np.dtype[Any] = (item.dtype if field is None else item.dtype[field]).base
     return dtype
 
@@ -576,5 +584,6 @@ def _aliased(place: _Place, columns: Sequence[Column], names: dict[Any, str]) ->
 
 def _shared(one: Column, other: Column) -> Column:
     """The other column, with what is equal in both held in memory once: there may be 100,000 of them."""
-    same = {name: getattr(one, name) for name in SHARED if getattr(one, name) == getattr(other, name)}
-    return replace(other, **same)
+    both = [(name, getattr(one, name), getattr(other, name)) for name in SHARED]
+    same = {name: ours for name, ours, theirs in both if ours is not theirs and ours == theirs}
+    return replace(other, **same) if same else other

@@ -34,17 +34,23 @@ def names_beside(path: str, item: h5py.Dataset | h5py.Group) -> tuple[str, ...]:
     return names if len(set(names)) == len(names) and all(names) else ()
 
 
+def may_have_names(name: str) -> bool:
+    """Whether names of its columns may stand beside a data set that is called so."""
+    *above, last = name.split("/")
+    return last == "X" or above[-1:] == ["layers"] or bool(_BLOCK.fullmatch(last))
+
+
 def _beside(path: str, item: h5py.Dataset | h5py.Group) -> tuple[Any, str | None]:
     """The data set with the names, and the field of it; None where there is none."""
-    *above, last = str(item.name or "").split("/")
     if isinstance(item, h5py.Group) and "barcodes" in item and "features" in item:
         return below(item, "features/id"), None
-    if last == "X":
-        return _of_var(path, item.parent)
-    if above and above[-1] == "layers":
-        return _of_var(path, item.parent.parent)
-    block = _BLOCK.fullmatch(last)
-    return (below(item.parent, f"{block[1]}_items") if block else None), None
+    name = str(item.name or "")
+    if not may_have_names(name):
+        return None, None
+    block = _BLOCK.fullmatch(name.rpartition("/")[2])
+    if block:
+        return below(item.parent, f"{block[1]}_items"), None
+    return _of_var(path, item.parent if name.endswith("/X") else item.parent.parent)
 
 
 def _of_var(path: str, group: h5py.Group) -> tuple[Any, str | None]:

@@ -46,7 +46,6 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        """Closes the files."""
         while self._open:
             self._close_one()
         while self._descriptors:
@@ -123,8 +122,11 @@ class Reader:
         left: int,
     ) -> None:
         """One column, or fields of one table, to their place; they begin at column `left` of `missing`."""
+        held = together[0].held
         if together[0].constant is not None:
             place[:] = np.array(together[0].constant, place.dtype)
+        elif held is not None:
+            np.concatenate([held[start:stop] for start, stop in runs], out=place)
         elif together[0].offset is not None:
             _read_plain(self._descriptor(part), together, runs, place)
         elif together[0].is_direct:

@@ -62,6 +62,8 @@ class SampleOrder:
 
     def _deal(self, epoch: int) -> list[list[tuple[int, int]]]:
         """The blocks of each window, in the order of the files."""
+        if self.count == 1:
+            return [self._blocks]
         if epoch not in self._dealt:
             rng, K = np.random.default_rng([self._seed, SHUFFLE_STREAM, epoch]), self.count
             windows: list[list[tuple[int, int]]] = [[] for _ in range(K)]

@@ -17,6 +17,7 @@ are constant.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -64,7 +65,7 @@ class Scaling:
         """Leaves values as they are."""
         return cls(np.zeros(columns), np.ones(columns))
 
-    @property
+    @cached_property
     def is_none(self) -> bool:
         """Whether values stay as they are."""
         return not self.shift.any() and bool((self.spread == 1.0).all())
@@ -81,7 +82,6 @@ class Extremes:
         self.low, self.high = np.full(columns, np.inf), np.full(columns, -np.inf)
 
     def add(self, block: NDArray[Any]) -> None:
-        """More rows."""
         np.minimum(self.low, block.min(axis=0), out=self.low)
         np.maximum(self.high, block.max(axis=0), out=self.high)
 

@@ -22,13 +22,14 @@ from distbp.data.locate import Asked, check_kinds, find_splits
 from distbp.data.reader import Reader
 from distbp.data.same_files import check_once
 from distbp.data.scaling import Extremes, Rows
-from distbp.errors import DataError
+from distbp.errors import DataError, UsageError
 from distbp.mathematics.batches import aligned_pieces, pieces, shard
 from distbp.mathematics.finite import first_not_finite
 from distbp.ranks.communicator import Communicator, agree, from_first
 from distbp.ranks.stop import Pulse
 
 DIGITS = "digits.h5"
+IN_MEMORY = "arrays in memory"  # in the configuration of a run, in the place of data files
 BLOCK_BYTES = 16 * 2**20  # read and checked at a time
 LABEL_ROWS = 2**18  # likewise
 NOTHING: NDArray[Any] = np.empty((0, 0))
@@ -82,7 +83,6 @@ class Split:
 
     @property
     def name(self) -> str:
-        """train"""
         return self.layout.split
 
     @property
@@ -109,7 +109,6 @@ class FileRows:
         self._first, self._held = 0, np.empty((0, self.shape[1]), self.dtype)
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
-        """See `read`."""
         first, last, _ = rows.indices(self.shape[0])
         return self.read(first, last, self.shape[0])
 
@@ -133,8 +132,11 @@ def read_ahead_bytes(data: Split) -> int:
 def data_files(paths: Sequence[str]) -> list[str]:
     """The files to open: the given ones, or the digits data set that comes with the package.
 
-    Raises DataError where a pattern stands for no file, UsageError where a file is named twice.
+    Raises DataError where a pattern stands for no file, UsageError where a file is named twice, or where `paths` are
+    those of a run that had none.
     """
+    if list(paths) == [IN_MEMORY]:
+        raise UsageError("the network was trained on arrays in memory, not on files: name the DATA")
     files = matching(paths)
     check_once(files)
     return files or [str(digits_path())]
@@ -253,6 +255,15 @@ def _load(comm: Communicator, data: Split, of: str, pulse: Pulse) -> Split:
     """Reads and checks all of x or y; where it does not stay in memory, what remains are the extremes."""
     layout = data.layout
     rows, width, dtype = layout.rows, layout.width(of), layout.dtype(of)
+    held = layout.held(of)
+    if (
+        data.in_memory
+        and held is not None
+        and held.dtype == dtype
+        and max(map(len, comm.allgather(comm.node_ranks()))) == 1
+    ):
+        agree(comm, lambda: _check_held(layout, of, held))
+        return replace(data, x=held) if of == "x" else replace(data, y=held)
     if data.in_memory:
         loaded = comm.node_array((rows, width), dtype)
         agree(comm, lambda: _fill(layout, of, loaded.array, *shard(rows, loaded.part, loaded.parts), pulse))
@@ -275,6 +286,12 @@ def _load(comm: Communicator, data: Split, of: str, pulse: Pulse) -> Split:
     return replace(data, files=files, extremes={**data.extremes, of: extremes.agree(comm)})
 
 
+def _check_held(layout: Layout, of: str, array: NDArray[Any]) -> None:
+    """An array of the caller, which is used where it is."""
+    for first, last in pieces(0, len(array), max(1, BLOCK_BYTES // (array.itemsize * array.shape[1]))):
+        _check_finite(layout, of, array[first:last], first)
+
+
 def _fill(layout: Layout, of: str, array: NDArray[Any], start: int, stop: int, pulse: Pulse) -> None:
     """Reads rows start … stop - 1 of x or y to where they belong."""
     with Reader(layout) as reader:
@@ -287,11 +304,16 @@ def _fill(layout: Layout, of: str, array: NDArray[Any], start: int, stop: int, p
 
 def _read_checked(reader: Reader, of: str, first: int, last: int, out: NDArray[Any]) -> None:
     reader.read(of, first, last, out)
-    row = first_not_finite(out)
+    _check_finite(reader.layout, of, out, first)
+
+
+def _check_finite(layout: Layout, of: str, rows: NDArray[Any], first: int) -> None:
+    """Raises DataError where a number is not.  `first`: the number of the first of these rows."""
+    row = first_not_finite(rows)
     if row is not None:
-        at = int((~np.isfinite(out[row])).argmax())
-        where, column = reader.layout.place(first + row, of, at), reader.layout.column_name(of, at)
-        raise DataError(f"{where}: {out[row, at]} in the data, in {column}; remove or replace such rows")
+        at = int((~np.isfinite(rows[row])).argmax())
+        where, column = layout.place(first + row, of, at), layout.column_name(of, at)
+        raise DataError(f"{where}: {rows[row, at]} in the data, in {column}; remove or replace such rows")
 
 
 def _read_labels(layout: Layout, start: int, stop: int, pulse: Pulse) -> tuple[list[Any], NDArray[np.int64]]:

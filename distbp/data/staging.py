@@ -36,7 +36,6 @@ class Staging:
     """Copies in a new directory below `parent`, which is removed at the end of the `with` block."""
 
     def __init__(self, comm: Communicator, parent: str) -> None:
-        """All ranks."""
         self._comm, self._parent = comm, Path(parent)
         self._where = f"--stage-to {parent}"
         self._first = comm.node_ranks()[0]
@@ -157,7 +156,6 @@ class _File:
         self._opened.close()
 
     def open(self) -> None:
-        """Without a buffer."""
         with _reported(self._cannot):
             file = open(self._path, self._mode, buffering=0)  # noqa: SIM115
             self._file = self._opened.enter_context(file)

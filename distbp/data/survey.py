@@ -115,7 +115,7 @@ def _layouts(config: Config, files: Sequence[str], splits: Sequence[str]) -> dic
     found = find_splits(files, splits, asked)
     for layout in found.values():
         check_overlap(layout)
-    return {split: check_kinds(replace(layout, task=_task(config, layout))) for split, layout in found.items()}
+    return {split: check_kinds(replace(layout, task=task_of(config, layout))) for split, layout in found.items()}
 
 
 def _with_task(config: Config, path: str) -> Config:
@@ -130,7 +130,7 @@ def _with_task(config: Config, path: str) -> Config:
     return replace(config, task=task) if task in (CLASSES, TARGETS) else config
 
 
-def _task(config: Config, layout: Layout) -> str:
+def task_of(config: Config, layout: Layout) -> str:
     """What y is, as far as its type and the options say it: "classes", "targets" or "auto".  Raises UsageError."""
     kind = layout.dtype("y").kind
     if config.task != AUTO or kind == "O":

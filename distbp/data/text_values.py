@@ -18,7 +18,6 @@ class TextValues:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """object"""
         return np.dtype(object)
 
     def decode(

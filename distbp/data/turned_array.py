@@ -19,5 +19,4 @@ class TurnedArray:
         self.chunks = array.chunks[::-1] if array.chunks else None
 
     def read(self, index: Index) -> NDArray[Any]:
-        """The values at an index."""
         return np.ascontiguousarray(self._array.read(index[::-1]).T)

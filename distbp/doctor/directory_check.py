@@ -127,7 +127,7 @@ def _speed(directory: Path) -> Finding:
     finally:
         path.unlink(missing_ok=True)
     slow = rate < SLOW
-    mend = "checkpoints will take long: another --out, or larger --checkpoint-every" if slow else ""
+    mend = "checkpoints will take long, and so be rare: choose another --out" if slow else ""
     return Finding(WARN if slow else OK, "write speed", f"{in_units(rate)}/s, {in_units(SPEED_BYTES)} synced", mend)
 
 

@@ -35,11 +35,9 @@ class ForgivingFile(io.RawIOBase):
         return True
 
     def writable(self) -> bool:
-        """It does."""
         return True
 
     def seekable(self) -> bool:
-        """It can."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -49,7 +47,6 @@ class ForgivingFile(io.RawIOBase):
         return self._position
 
     def tell(self) -> int:
-        """Where that is."""
         return self._position
 
     def readinto(self, buffer: Any) -> int:
@@ -77,7 +74,6 @@ class ForgivingFile(io.RawIOBase):
         return len(view)
 
     def truncate(self, size: int | None = None) -> int:
-        """Makes the file so long."""
         size = self._position if size is None else size
         try:
             os.truncate(self._descriptor, size)
@@ -98,7 +94,6 @@ class ForgivingFile(io.RawIOBase):
         self.check()
 
     def __del__(self) -> None:
-        """Closes what nobody has closed."""
         with suppress(OSError):
             self.close()
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.errors import CheckpointError
+from distbp.files.open_beside import open_beside
 from distbp.files.patience import SECONDS, UnreadError, is_system_error, why_not_read
+from distbp.files.write_arrays import stored_type
 
 NUMBERS = [h5py.h5t.py_create(np.dtype(name)) for name in ("float32", "float64", "int64")]
 ATTRIBUTE_BYTES = 2**24  # a longer attribute is refused
@@ -41,12 +45,22 @@ def open_plain(path: Path, most: int) -> Iterator[PlainFile]:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # a pipe would keep us waiting
             raise CheckpointError(f"{path}: is not a file")
-        with h5py.File(path, "r", locking=False) as file:
+        with _opened(path) as file:
             if file.userblock_size:
                 raise CheckpointError(f"{path}: has a user block; a checkpoint has none")
             yield PlainFile(path, file, status.st_size, most)
     except DAMAGE as error:
         raise _why_not(path, error) from None
+
+
+def _opened(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        beside = open_beside(path, error)
+        if beside is None:
+            raise
+        return beside
 
 
 def _why_not(path: Path, error: Exception) -> CheckpointError:
@@ -85,6 +99,26 @@ def short(text: object) -> str:
     return words if len(words) <= 240 else words[:240] + "…"
 
 
+@dataclass(frozen=True)
+class Expected:
+    """The arrays that a file must have, and may have, by their names, such as /group/array.
+
+    Those in `text` may be strings; those in `left` may be there, and are not read; `records`: the dtypes that an array
+    of records may have.
+    """
+
+    required: Set[str]
+    optional: Set[str]
+    text: Set[str]
+    left: Set[str] = frozenset()
+    records: Mapping[str, Sequence[np.dtype[Any]]] = field(default_factory=dict)
+
+    @cached_property
+    def known(self) -> Set[str]:
+        """All names."""
+        return self.required | self.optional | self.left
+
+
 class PlainFile:
     """What is in an open file.  Its methods raise CheckpointError."""
 
@@ -108,37 +142,24 @@ class PlainFile:
             raise CheckpointError(f"{self.path}: attribute {name} is of {kind.get_size()} bytes")
         return self._file.attrs[name]
 
-    def arrays(
-        self, required: Set[str], optional: Set[str], text: Set[str], left: Set[str] = frozenset()
-    ) -> dict[str, NDArray[Any]]:
-        """All arrays of the file, by their names, such as /group/array; those in `text` may be strings.
-
-        Those in `left` may be there too, and are not read.
-        """
-        known = required | optional | left
-        groups = {name[:i] for name in known for i, letter in enumerate(name) if letter == "/" and i}
+    def arrays(self, expected: Expected) -> dict[str, NDArray[Any]]:
+        """All arrays of the file, by their names."""
+        groups = {name[:i] for name in expected.known for i, letter in enumerate(name) if letter == "/" and i}
         found: dict[str, NDArray[Any]] = {}
-        self._read(self._file, "", known, groups, text, left, found)
-        missing = sorted(required - found.keys())
+        self._read(self._file, "", expected, groups, found)
+        missing = sorted(expected.required - found.keys())
         if missing:
             raise CheckpointError(f"{self.path}: {missing[0]} is missing")
         return found
 
     def _read(
-        self,
-        group: h5py.Group,
-        prefix: str,
-        known: Set[str],
-        groups: Set[str],
-        text: Set[str],
-        left: Set[str],
-        found: dict[str, NDArray[Any]],
+        self, group: h5py.Group, prefix: str, expected: Expected, groups: Set[str], found: dict[str, NDArray[Any]]
     ) -> None:
         if prefix and h5py.h5a.get_num_attrs(group.id):
             raise CheckpointError(f"{self.path}: {prefix} has attributes; a checkpoint has them at its top only")
         for name in group:
             where = f"{prefix}/{name}"
-            if where not in known and where not in groups:
+            if where not in expected.known and where not in groups:
                 raise CheckpointError(f"{self.path}: {short(ascii(where))} does not belong into a checkpoint")
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise CheckpointError(f"{self.path}: {where} is a link; a checkpoint has none")
@@ -146,11 +167,11 @@ class PlainFile:
             if where in groups:
                 if not isinstance(item, h5py.Group):
                     raise CheckpointError(f"{self.path}: {where} is not a group")
-                self._read(item, where, known, groups, text, left, found)
-            elif where not in left:
-                found[where] = self._array(item, where, where in text, sum(a.nbytes for a in found.values()))
+                self._read(item, where, expected, groups, found)
+            elif where not in expected.left:
+                found[where] = self._array(item, where, expected, sum(a.nbytes for a in found.values()))
 
-    def _array(self, item: Any, where: str, text: bool, before: int) -> NDArray[Any]:
+    def _array(self, item: Any, where: str, expected: Expected, before: int) -> NDArray[Any]:
         """The values of a plain array, where all that was read before has so many bytes."""
         if not isinstance(item, h5py.Dataset):
             raise CheckpointError(f"{self.path}: {where} is not an array of numbers")
@@ -160,7 +181,11 @@ class PlainFile:
             item.id
         ):  # first of all: to ask a virtual one for its shape opens others
             raise CheckpointError(f"{self.path}: {where} is not a plain array that is stored in this file")
-        if not (any(kind.equal(number) for number in NUMBERS) or (text and _is_text(kind))) or item.shape is None:
+        allowed = NUMBERS
+        if where in expected.records:
+            allowed = [stored_type(dtype) for dtype in expected.records[where]]
+        is_good = any(kind.equal(one) for one in allowed) or (where in expected.text and _is_text(kind))
+        if not is_good or item.shape is None:
             raise CheckpointError(f"{self.path}: {where} is not an array of numbers")
         count, begin = prod(item.shape), item.id.get_offset()
         size = count * kind.get_size()

@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from distbp.data.problem import Problem
 from distbp.data.scaling import Scaling
 from distbp.data.split import Split
+from distbp.gradient.scaled_rows import ScaledRows
 from distbp.mathematics.backprop import Piece
 
 
@@ -63,19 +64,11 @@ class _Columns:
     """Rows of a two-dimensional array, scaled, in the dtype of the computation."""
 
     def __init__(self, width: int, source: np.dtype[Any], scaling: Scaling, longest: int, dtype: DTypeLike) -> None:
-        self._scaled = not scaling.is_none
-        # The shift is subtracted in a type that holds the source exactly: 1e9 + 0.1 must not be rounded before it.
-        wide = np.result_type(source, np.dtype(dtype))
-        self._shift = scaling.shift.astype(wide)
-        self._factor = (1.0 / scaling.spread).astype(dtype)
+        self._scaled = ScaledRows(scaling, source, dtype)
         self._raw = np.empty((longest, width), source) if source != dtype else None
 
     def take(self, source: NDArray[Any], rows: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Out, shape (len(rows), columns), is filled.  (mode="clip" lets take write without a copy.)"""
         raw = out if self._raw is None else self._raw[: len(rows)]
         source.take(rows, axis=0, out=raw, mode="clip")
-        if self._scaled:
-            np.subtract(raw, self._shift, out=out, casting="same_kind")
-            out *= self._factor
-        elif raw is not out:
-            np.copyto(out, raw, casting="unsafe")
+        self._scaled.fill(raw, out)

@@ -58,10 +58,10 @@ class View:
     statistics: bool = True
     progress: Callable[[str, int], None] = lambda stage, rows: None
 
-    def config(self, name: str, split: str) -> Config:
-        """The configuration of a run on a split of a file."""
+    def config(self, names: Sequence[str], split: str) -> Config:
+        """The configuration of a run on a split of these files."""
         return Config(
-            data=[name],
+            data=list(names),
             split=split,
             x=self.x,
             y=self.y,
@@ -91,7 +91,7 @@ def describe_data(path: Path, view: View) -> Iterator[str]:
     yield f"{path}: {what}; {_size(os.path.getsize(path))}"
     advice: list[str] = []
     found: dict[str, _Found] = {}
-    surveyed, reasons = _surveyed(name, view)
+    surveyed, reasons = survey_splits([name], view)
     known: set[str] = set()
     for split, (layout, notes, why) in surveyed.items():
         yield f"{split}: {counted(layout.rows, 'sample')}" + (f" (axis {layout.axis})" if layout.axis else "")
@@ -131,15 +131,20 @@ def describe_data(path: Path, view: View) -> Iterator[str]:
 Surveyed = dict[str, tuple[Layout, tuple[str, ...], str]]
 
 
-def _surveyed(name: str, view: View) -> tuple[Surveyed, list[str]]:
-    """The splits that have inputs, with the notes on them and what is wrong with y, if anything; and why no other."""
+def survey_splits(names: Sequence[str], view: View) -> tuple[Surveyed, list[str]]:
+    """The splits of a data set in one file or several, found in the first file, from headers alone.
+
+    For each split that has inputs: its layout, notes on it, and what is wrong with y, or "".  The list says why other
+    groups are no splits.  Raises DataError for a file that cannot be read.
+    """
+    name = names[0]
     found: Surveyed = {}
     reasons: dict[str, str] = {}
     for split in _splits(name, view):
         if found and "/" in split:  # a group inside a group, where there are splits at the top
             break
         try:
-            layout, notes, why = _survey(name, split, view)
+            layout, notes, why = _survey(names, split, view)
             found[split] = layout, notes, why
         except (DataError, UsageError) as error:
             reasons[split] = str(error).removeprefix(f"{name}: ").removeprefix(f"{split}: ")
@@ -194,11 +199,11 @@ def _has_columns(group: h5py.Group, name: str) -> bool:
     return bool(names_in(item, h5py.Dataset)) or any(is_column(member(item, one)) for one in names_in(item, h5py.Group))
 
 
-def _survey(name: str, split: str, view: View) -> tuple[Layout, tuple[str, ...], str]:
+def _survey(names: Sequence[str], split: str, view: View) -> tuple[Layout, tuple[str, ...], str]:
     """The layout of a split as `distbp train` would find it, its notes; without y, and why, where y is wrong."""
-    config = replace(view.config(name, split), validation_split="")
+    name, config = names[0], replace(view.config(names, split), validation_split="")
     try:
-        survey = look(config, [name])
+        survey = look(config, names)
         return survey.training, survey.notes, ""
     except (DataError, UsageError) as error:
         if view.x == AUTO and view.y == AUTO:
@@ -208,7 +213,7 @@ def _survey(name: str, split: str, view: View) -> tuple[Layout, tuple[str, ...],
         if view.x == AUTO and view.y != AUTO:
             raise
         x = "x" if view.x == AUTO else view.x
-        alone = find([name], split, x, None, trust_links=view.trust_links, each=view.each)
+        alone = find(names, split, x, None, trust_links=view.trust_links, each=view.each)
         return alone, (), str(error).removeprefix(f"{name}: ")
 
 
@@ -252,19 +257,7 @@ def _values(layout: Layout, of: str, column: Column, view: View) -> Generator[st
     is_labels = of == "y" and column.width == 1 and layout.is_labelled
     if not view.statistics or column.constant is not None or (column.is_text and not is_labels):
         return None, ""
-    alone = _alone(layout, of, column)
-    statistics, counts, gaps = ColumnStatistics(column.width), LabelCounts(), _Gaps()
-    longest = max(1, BLOCK_BYTES // (8 * column.width))
-    with Reader(alone) as reader:
-        for begin, end in alone.blocks(BLOCK_BYTES):
-            block = np.empty((end - begin, column.width), alone.dtype("x"))
-            missing = np.zeros(block.shape, np.bool_)
-            reader.read("x", begin, end, block, missing)
-            gaps.add(missing, begin)
-            block = block[~missing.any(axis=1)] if gaps.rows else block
-            for first, last in pieces(0, len(block), longest):
-                (counts if is_labels else statistics).add(block[first:last])
-            view.progress("inspecting", end - begin)
+    statistics, counts, gaps = gather(_alone(layout, of, column), "x", is_labels=is_labels, progress=view.progress)
     if gaps.rows:
         yield (
             f"    missing: {counted(gaps.values, 'value')} in {counted(gaps.rows, 'row')}, "
@@ -293,7 +286,30 @@ def _which_task(layout: Layout, column: Column, labels: Labels, counts: Mapping[
     return f"{column.name} {why}; --task classes or --task targets?" if why else ""
 
 
-class _Gaps:
+def gather(
+    layout: Layout, of: str, *, is_labels: bool, progress: Callable[[str, int], None] = lambda stage, rows: None
+) -> tuple[ColumnStatistics, LabelCounts, Gaps]:
+    """Reads "x" or "y" of a layout block by block, for statistics of its columns, or the counts of its labels.
+
+    Rows with a missing value are counted as gaps and are left out of the rest.  Raises DataError.
+    """
+    width = layout.width(of)
+    statistics, counts, gaps = ColumnStatistics(width), LabelCounts(), Gaps()
+    longest = max(1, BLOCK_BYTES // (8 * width))
+    with Reader(layout) as reader:
+        for begin, end in layout.blocks(BLOCK_BYTES):
+            block = np.empty((end - begin, width), layout.dtype(of))
+            missing = np.zeros(block.shape, np.bool_)
+            reader.read(of, begin, end, block, missing)
+            gaps.add(missing, begin)
+            block = block[~missing.any(axis=1)] if gaps.rows else block
+            for first, last in pieces(0, len(block), longest):
+                (counts if is_labels else statistics).add(block[first:last])
+            progress("inspecting", end - begin)
+    return statistics, counts, gaps
+
+
+class Gaps:
     """Missing values: how many, in how many rows, and the first row."""
 
     def __init__(self) -> None:
@@ -360,7 +376,7 @@ def _training(name: str, found: dict[str, _Found], view: View) -> Iterator[str]:
         if found[split].refused and not layout.y_name:
             raise DataError(found[split].refused)
         check_kinds(layout)
-        config = replace(view.config(name, split), x=layout.x_name, y=layout.y_name)
+        config = replace(view.config([name], split), x=layout.x_name, y=layout.y_name)
         _, network = network_for(config, Split(layout, NOTHING, labels=labels, in_memory=False))
         for label in (validation and validation.labels) or ():
             if label not in (labels or ()):

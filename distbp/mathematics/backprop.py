@@ -54,11 +54,9 @@ class Piece:
         return [self]
 
     def forward_parts(self, l: int) -> list[Piece]:
-        """All samples at once."""
         return [self]
 
     def backward_parts(self, l: int) -> list[Piece]:
-        """All samples at once."""
         return [self]
 
     def part(self, first: int, last: int) -> Piece:
@@ -77,13 +75,21 @@ def _columns(buffer: Array, rows: int, m: int) -> Array:
     return buffer.reshape(m, rows).T
 
 
-def outputs(network: Network, m: int, dtype: DTypeLike) -> Array:
-    """Room for numbers of m samples and the neurons of layer F, each row or column from a cache line on."""
-    n_F = network.sizes[network.F]
+def outputs(network: Network, m: int, dtype: DTypeLike, take: Callable[[int], Array] | None = None) -> Array:
+    """Room for numbers of m samples and the neurons of layer F, each row or column from a cache line on.
+
+    `take(count)` returns a vector of so many numbers that begins at a cache line; without it the memory is new.
+    """
+    n_F, count = network.sizes[network.F], outputs_count(network, m, dtype)
+    room = take(count) if take else aligned_zeros(count, dtype)
     if not network.output_activation.is_over_classes:
-        return _columns(aligned_zeros(n_F * m, dtype), n_F, m)
-    long = _padded(m, dtype)
-    return aligned_zeros(n_F * long, dtype).reshape(n_F, long)[:, :m]
+        return _columns(room, n_F, m)
+    return room.reshape(n_F, count // n_F)[:, :m]
+
+
+def outputs_count(network: Network, m: int, dtype: DTypeLike) -> int:
+    """Numbers that `outputs` has room for."""
+    return network.sizes[network.F] * (_padded(m, dtype) if network.output_activation.is_over_classes else m)
 
 
 def _padded(m: int, dtype: DTypeLike) -> int:
@@ -94,9 +100,8 @@ def _padded(m: int, dtype: DTypeLike) -> int:
 def piece_bytes(network: Network, m: int, dtype: DTypeLike) -> int:
     """Memory of a piece of m samples."""
     n, F = network.sizes, network.F
-    long = _padded(m, dtype) if network.output_activation.is_over_classes else m
     hidden = n[1] + 3 * sum(n[2:F]) + max(n[2:F], default=0) + 1
-    return (m * hidden + long * 5 * n[F]) * np.dtype(dtype).itemsize
+    return (m * hidden + 5 * outputs_count(network, m, dtype)) * np.dtype(dtype).itemsize
 
 
 def sample_bytes(network: Network, dtype: DTypeLike) -> int:

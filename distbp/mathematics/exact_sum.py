@@ -67,13 +67,11 @@ class ExactSum:
         self._c = self._low_bits - exponents
 
     def add(self, x: NDArray[np.float64]) -> None:
-        """One more vector."""
         scaled = np.ldexp(x, self._c)
         whole = np.rint(scaled)
         self.sums[0] += whole
         self.sums[1] += np.rint(np.ldexp(scaled - whole, self._low_bits))
 
     def value(self) -> NDArray[np.float64]:
-        """The sum."""
         high, low = self.sums
         return np.asarray(np.ldexp(high + np.ldexp(low, -self._low_bits), -self._c))

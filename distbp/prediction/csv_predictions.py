@@ -26,7 +26,6 @@ class CSVPredictions:
         self._header = self._quoted(columns) + "\n"
 
     def write(self, a: NDArray[Any]) -> None:
-        """Adds lines."""
         self._file.write(self._header)
         self._header = ""
         classes, values = read_off(self._problem, a)

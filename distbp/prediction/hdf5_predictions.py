@@ -26,7 +26,6 @@ class HDF5Predictions:
         self._labels = None if problem.labels is None else _stored(to_array(problem.labels))
 
     def write(self, a: NDArray[Any]) -> None:
-        """Adds rows."""
         classes, values = read_off(self._problem, a)
         columns = {self._name: values}
         if self._labels is not None:

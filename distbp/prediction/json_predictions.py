@@ -29,7 +29,6 @@ class JSONPredictions:
         self._begin, self._between, self._end = ("[\n", ",\n", "\n]\n") if is_list else ("", "\n", "\n")
 
     def write(self, a: NDArray[Any]) -> None:
-        """Adds objects."""
         classes, values = read_off(self._problem, a)
         for first, last in pieces(0, len(values), max(1, CELLS // values.shape[1])):
             own = None if classes is None else classes[first:last]

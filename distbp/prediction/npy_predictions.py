@@ -24,7 +24,6 @@ class NPYPredictions:
         self._labels = None if problem.labels is None else np.array(problem.labels)  # int64, or text
 
     def write(self, a: NDArray[Any]) -> None:
-        """Adds rows."""
         classes, values = read_off(self._problem, a)
         rows = np.ascontiguousarray(values)
         if self._labels is not None:

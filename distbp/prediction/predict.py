@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.data.problem import unscaled_output
 from distbp.data.scaling import Scaling
 from distbp.data.split import Split
 from distbp.errors import DataError, RunError
@@ -20,18 +19,17 @@ from distbp.files.new_file import FAILURES, NewFile
 from distbp.files.output import check_out
 from distbp.files.write_failure import why_not_written
 from distbp.gradient.diagnosis import row_in_words
-from distbp.gradient.feed import Feed, feed_bytes
-from distbp.mathematics.backprop import Piece, forward, piece_bytes, piece_samples
+from distbp.gradient.scaled_rows import ScaledRows
 from distbp.mathematics.batches import pieces, shard
 from distbp.mathematics.finite import first_not_finite
+from distbp.mathematics.forward_room import ForwardRoom, forward_count
 from distbp.mathematics.network import Network
 from distbp.prediction.formats import check_format, new_predictions
+from distbp.prediction.network_outputs import NetworkOutputs, block_samples, blocks, output_dtype, piece_rows
 from distbp.prediction.predictions import PredictionFile
 from distbp.ranks.communicator import Communicator, agree, on_first
 from distbp.ranks.stop import Pulse
 from distbp.training.checkpoint import Checkpoint
-
-BLOCK, BLOCK_OUTPUTS = 65536, 2**22  # samples, and outputs, that are predicted before they are written, at most
 
 
 def predict(
@@ -55,16 +53,11 @@ def predict(
     outputs = _Outputs(comm, state, data, pulse)
     file = on_first(comm, lambda: _NewPredictions(out, state, len(data), overwrite=overwrite))
     with closing(file) if file else nullcontext():
-        for first, last in pieces(0, len(data), block_samples(state.problem.network)):
-            blocks = comm.gather(agree(comm, partial(outputs, first, last)))
-            on_first(comm, partial(_write, file, blocks))
+        for first, last in blocks(state.problem.network, len(data)):
+            gathered = comm.gather(agree(comm, partial(outputs, first, last)))
+            on_first(comm, partial(_write, file, gathered))
             advance(last - first)
         on_first(comm, partial(_finish, file))
-
-
-def block_samples(network: Network) -> int:
-    """How many samples are predicted before they are written."""
-    return max(1, min(BLOCK, BLOCK_OUTPUTS // network.sizes[-1]))
 
 
 class _Outputs:
@@ -72,25 +65,21 @@ class _Outputs:
 
     def __init__(self, comm: Communicator, state: Checkpoint, data: Split, pulse: Pulse) -> None:
         dtype, network = state.config.dtype, state.problem.network
-        self._comm, self._problem, self._parameters, self._pulse = comm, state.problem, state.parameters, pulse
-        longest = min(piece_samples(network, dtype), len(data))
-        self._data, self._feed, self._rows = data, Feed(state.problem, data, longest, dtype), np.arange(longest)
-        self._piece = Piece(network, longest, dtype)
+        self._comm, self._problem, self._data, self._pulse = comm, state.problem, data, pulse
+        self._outputs = NetworkOutputs(state.problem, state.parameters)
+        self._scaled = ScaledRows(state.problem.input, data.layout.dtype("x"), dtype)
+        self._room = ForwardRoom(network, piece_rows(network, dtype, len(data)), dtype)
         self._found = np.empty(_shard_shape(network, len(data), comm), output_dtype(state.problem.target, dtype))
 
     def __call__(self, first: int, last: int) -> NDArray[Any]:
         start, end = shard(last - first, self._comm.rank, self._comm.size)
-        network, found = self._problem.network, self._found[: end - start]
-        for i, j in pieces(start, end, self._piece.m):
+        found = self._found[: end - start]
+        for i, j in pieces(start, end, self._room.m):
             self._pulse("predicting")
-            piece = self._piece.part(0, j - i)
-            x, y = self._data.read(first + i, first + j, first + end)
+            x, _ = self._data.read(first + i, first + j, first + end)
             outputs = found[i - start : j - start]
-            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                self._feed.fill(piece, x, y, self._rows[: j - i])
-                forward(network, self._parameters, piece)
-                outputs[:] = unscaled_output(self._problem, piece.a[network.F])
-            bad = first_not_finite(outputs)
+            is_finite = self._outputs(x, self._scaled, self._room.part(j - i), outputs)
+            bad = None if is_finite else first_not_finite(outputs)
             if bad is not None:
                 where = row_in_words(self._problem, self._data, first + i + bad, x[bad])
                 raise DataError(f"no finite output for {where}; nothing was written: remove or replace such rows")
@@ -102,20 +91,15 @@ def _shard_shape(network: Network, N: int, comm: Communicator) -> tuple[int, int
     return -(-min(N, block_samples(network)) // comm.size), network.sizes[-1]
 
 
-def output_dtype(target: Scaling, dtype: str) -> np.dtype[Any]:
-    """Of `unscaled_output`."""
-    return np.dtype(dtype if target.is_none else np.float64)
-
-
 def prediction_bytes(network: Network, data: Split, dtype: str, target: Scaling, comm: Communicator) -> dict[str, int]:
     """Memory that `predict` takes on this rank: "activations"; and "predictions" of a block, here and on their way."""
-    longest = min(piece_samples(network, dtype), len(data))
+    room = forward_count(network, piece_rows(network, dtype, len(data)), dtype)
     item = output_dtype(target, dtype).itemsize
     own = prod(_shard_shape(network, len(data), comm)) * item
     block = min(len(data), block_samples(network)) * network.sizes[-1] * item
     sent = 0 if comm.size == 1 else 2 * block if comm.rank == 0 else own  # packed; rank 0 unpacks what it gets
     return {
-        "activations": piece_bytes(network, longest, dtype) + feed_bytes(data, longest, dtype),
+        "activations": room * np.dtype(dtype).itemsize,
         "predictions": own + sent,
     }
 

@@ -33,8 +33,14 @@ def name_of_values(problem: Problem) -> str:
 
 def read_off(problem: Problem, a: NDArray[Any]) -> tuple[NDArray[np.int64] | None, NDArray[Any]]:
     """The classes of outputs of shape (m, n_F), shape (m,), or None for targets; and the values, (m, K) or (m, n_F)."""
-    if problem.labels is None:
-        return None, a
-    if a.shape[1] == 1:
-        return (a[:, 0] > 0.5).astype(np.int64), np.hstack([1.0 - a, a])
-    return a.argmax(axis=1), a
+    return (None, a) if problem.labels is None else (classes_of(a), values_of_classes(a))
+
+
+def classes_of(a: NDArray[Any]) -> NDArray[np.int64]:
+    """The classes 0 … K-1, shape (m,), of outputs of shape (m, K), or (m, 1) for two classes."""
+    return (a[:, 0] > 0.5).astype(np.int64) if a.shape[1] == 1 else a.argmax(axis=1)
+
+
+def values_of_classes(a: NDArray[Any]) -> NDArray[Any]:
+    """The values of each class, shape (m, K): the outputs; of a single one, 1 - a and a."""
+    return np.hstack([1.0 - a, a]) if a.shape[1] == 1 else a

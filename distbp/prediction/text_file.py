@@ -16,7 +16,6 @@ class TextFile:
     """UTF-8; lines end with \\n; compressed by gzip without a name and a time: the same content has the same bytes."""
 
     def __init__(self, descriptor: int, *, compressed: bool) -> None:
-        """The descriptor stays open."""
         self._file = os.fdopen(os.dup(descriptor), "wb")
         packed = gzip.GzipFile("", "wb", LEVEL, self._file, mtime=0) if compressed else self._file
         self._text = io.TextIOWrapper(cast(BinaryIO, packed), encoding="utf-8", newline="")

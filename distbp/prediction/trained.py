@@ -21,6 +21,7 @@ from distbp.ranks.same_everywhere import check_options, compare_files
 from distbp.ranks.stop import Pulse
 from distbp.ranks.threads import set_threads
 from distbp.training.checkpoint import Checkpoint, Outline, outline, read
+from distbp.training.history import History
 from distbp.training.run_directory import find_checkpoint
 
 
@@ -110,7 +111,7 @@ def load(
 
 
 def _for_use(path: Path) -> Checkpoint:
-    return replace(read(path), optimizer={}, history={})
+    return replace(read(path), optimizer={}, history=History.of({}))
 
 
 def _candidates(given: str, trained_with: str, names: tuple[str, ...], usual: str) -> list[str]:

@@ -89,6 +89,15 @@ class Communicator(Protocol):
     def patiently(self, pause: Callable[[], None]) -> Communicator:
         """The same ranks, for a thread: `pause` is called again and again while allreduce and the like wait."""
 
+    def scope(self) -> Communicator:
+        """The same ranks, as a communicator of its own: what is made of it is given back when it is closed."""
+
+    def close(self) -> None:
+        """Gives back the communicators and the shared memory that were made of this one.
+
+        No array that ranks of a node share may be touched afterwards.
+        """
+
     def describe(self) -> str:
         """For the summary: "1 process", "2 ranks (MPICH 5.0.2)"."""
 
@@ -109,12 +118,10 @@ class _AtOnce:
     def begin_alltoall(
         self, send: Numbers, send_lengths: list[int], receive: Numbers, receive_lengths: list[int]
     ) -> Callable[[], None]:
-        """Done, when this comes back."""
         self.alltoall(send, send_lengths, receive, receive_lengths)
         return _is_done
 
     def begin_allgather_parts(self, array: Numbers, lengths: list[int]) -> Callable[[], None]:
-        """Done, when this comes back."""
         self.allgather_parts(array, lengths)
         return _is_done
 
@@ -130,46 +137,43 @@ class OneProcess(_AtOnce):
         """The sum over one rank."""
 
     def alltoall(self, send: Numbers, send_lengths: list[int], receive: Numbers, receive_lengths: list[int]) -> None:
-        """To itself."""
         receive[:] = send
 
     def allgather_parts(self, array: Numbers, lengths: list[int]) -> None:
         """The one part is there."""
 
     def allgather(self, value: T) -> list[T]:
-        """The one value."""
         return [value]
 
     def gather(self, value: T) -> list[T] | None:
-        """The one value."""
         return [value]
 
     def broadcast(self, value: T) -> T:
-        """The one value."""
         return value
 
     def node_ranks(self) -> list[int]:
-        """This one."""
         return [0]
 
     def node_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NodeArray:
-        """An array of its own."""
         return NodeArray(np.empty(shape, dtype), 0, 1)
 
     def node_copies(self, size: int) -> int:
-        """Its own."""
         return 1
 
     def split(self, color: int) -> Communicator:
-        """Itself."""
         return self
 
     def patiently(self, pause: Callable[[], None]) -> Communicator:
-        """Itself: it never waits."""
         return self
 
+    def scope(self) -> Communicator:
+        """Itself: Python gives back what it has made."""
+        return self
+
+    def close(self) -> None:
+        """There is nothing to give back."""
+
     def describe(self) -> str:
-        """For the summary."""
         return "1 process"
 
 
@@ -223,7 +227,6 @@ class ThreadRank(_AtOnce):
         return self.allgather(value)[0]
 
     def node_ranks(self) -> list[int]:
-        """Those of its node."""
         return sorted(next(node for node in self._nodes if self.rank in node))
 
     def node_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NodeArray:
@@ -252,23 +255,37 @@ class ThreadRank(_AtOnce):
         """Threads that meet elsewhere; a waiting thread takes no core from the others."""
         return self.split(0)
 
+    def scope(self) -> ThreadRank:
+        """Threads that meet elsewhere."""
+        return self.split(0)
+
+    def close(self) -> None:
+        """Nobody meets there any more; the rest is given back by Python."""
+        if self.rank == 0:
+            self._meeting.leave()
+
     def describe(self) -> str:
-        """For the summary."""
         return f"{self.size} simulated ranks (threads)"
 
 
 class _Meeting:
     """What the threads share."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, whole: _Meeting | None = None) -> None:
         self.values: list[Any] = [None] * size
         self.barrier = threading.Barrier(size)
-        self._parts: list[_Meeting] = []
+        self._whole, self._parts = whole, list[_Meeting]()
 
     def part(self, size: int) -> _Meeting:
         """A meeting of some of the threads."""
-        self._parts.append(_Meeting(size))
-        return self._parts[-1]
+        part = _Meeting(size, self)
+        self._parts.append(part)
+        return part
+
+    def leave(self) -> None:
+        """Nobody will wait here: it need not be aborted any more."""
+        if self._whole and self in self._whole._parts:
+            self._whole._parts.remove(self)
 
     def abort(self) -> None:
         """Nobody is left waiting."""

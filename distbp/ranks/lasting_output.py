@@ -37,11 +37,9 @@ class LastingOutput(io.RawIOBase):
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Whether it is a terminal."""
         return not self._is_over and os.isatty(self._descriptor)
 
     def writable(self) -> bool:
-        """It is."""
         return True
 
     def write(self, data: Any) -> int:

@@ -119,7 +119,7 @@ class Launch:
             self.comm = OneProcess()
         else:
             waits(LOADING)
-            from distbp.ranks.mpi import MPIRank
+            from distbp.ranks.mpi import world
 
             def check(library: str) -> None:
                 self._check(None, library)
@@ -128,7 +128,7 @@ class Launch:
                 waits(INITIALIZING)
 
             atexit.register(self._linger)  # comes after what is registered later: the end of MPI
-            comm = MPIRank(check, self._wait_seconds, say)
+            comm = world(check, self._wait_seconds, say)
             self._check(comm.size, comm.library)
             waits(MEETING)
             if self._by_srun and comm.library.startswith("Open MPI"):

@@ -35,39 +35,73 @@ FOR_EVER = 1e6
 MARGIN_BYTES = 32 * 2**20  # for what the libraries themselves keep there
 
 
-class MPIRank:
-    """A rank of MPI_COMM_WORLD.  Making one starts MPI, which ends by itself when Python exits.
+def world(
+    check: Callable[[str], None] = lambda library: None,
+    wait_seconds: float = WAIT_SECONDS,
+    say: Callable[[str], None] = print,
+) -> MPIRank:
+    """This process's rank of MPI_COMM_WORLD.  Starts MPI, which ends by itself when Python exits.
 
     `check` is called with the name of the MPI library before it starts.  Raises LaunchError where there is none.
     At its end a rank waits `wait_seconds` for the others, 0: for ever; then it ends the job, with its words to `say`.
     """
+    import mpi4py
 
-    def __init__(
-        self,
-        check: Callable[[str], None] = lambda library: None,
-        wait_seconds: float = WAIT_SECONDS,
-        say: Callable[[str], None] = print,
-    ) -> None:
-        import mpi4py
+    mpi4py.rc.initialize = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a launcher of another MPI: `distbp.ranks.launch` says it better
+        try:
+            from mpi4py import MPI
+        except (ImportError, RuntimeError) as error:
+            raise LaunchError(
+                f"a launcher started several ranks, but mpi4py could not load an MPI library: {error}\n{mend()}"
+            ) from error
+    is_first = not MPI.Is_initialized()
+    if is_first:
+        check(_vendor(MPI))
+        MPI.Init_thread(MPI.THREAD_MULTIPLE)
+    rank = MPIRank(MPI.COMM_WORLD, wait_seconds, say)
+    if is_first:
+        atexit.register(rank.end, MPI.Finalize)
+    return rank
 
-        mpi4py.rc.initialize = False
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a launcher of another MPI: `distbp.ranks.launch` says it better
-            try:
-                from mpi4py import MPI
-            except (ImportError, RuntimeError) as error:
-                raise LaunchError(
-                    f"a launcher started several ranks, but mpi4py could not load an MPI library: {error}\n{mend()}"
-                ) from error
-            self.library = _vendor(MPI)
-            if not MPI.Is_initialized():
-                check(self.library)
-                MPI.Init_thread(MPI.THREAD_MULTIPLE)
-                atexit.register(self._end, MPI.Finalize)
+
+class _Made:
+    """What was made of a communicator, to be given back: windows of shared memory, and other communicators."""
+
+    def __init__(self) -> None:
+        self.windows: list[Any] = []
+        self.comms: list[Any] = []
+
+    def free_windows(self) -> None:
+        """The last one first; a collective of those that share each."""
+        while self.windows:
+            window = self.windows.pop()
+            window.Unlock_all()
+            window.Free()
+
+    def free(self) -> None:
+        """Windows, and the communicators that they are of."""
+        self.free_windows()
+        while self.comms:
+            self.comms.pop().Free()
+
+
+class MPIRank:
+    """A rank of an mpi4py communicator, of which MPI has started.
+
+    `wait_seconds`: how long a rank waits for another one that has to take memory with it, 0: for ever; then it ends the
+    job, with its words to `say`.
+    """
+
+    def __init__(self, comm: Any, wait_seconds: float = 0.0, say: Callable[[str], None] = print) -> None:
+        from mpi4py import MPI
+
+        self.library = _vendor(MPI)
         levels = ("SINGLE", "FUNNELED", "SERIALIZED", "MULTIPLE")
         found = {getattr(MPI, f"THREAD_{level}"): level for level in levels}
         self.thread_level = found.get(MPI.Query_thread(), "unknown")
-        self._comm: Any = MPI.COMM_WORLD
+        self._comm = comm
         self.has_threads = self.thread_level == "MULTIPLE"
         self._wait_seconds, self._say = wait_seconds, say
         self._pause: Callable[[], None] | None = None
@@ -76,9 +110,21 @@ class MPIRank:
         self._shared, self._window, self._failure = MPI.COMM_TYPE_SHARED, MPI.Win, MPI.Exception
         self._node: Any = None
         self._why_never_shared: str | None = None
-        self._windows: list[Any] = []
+        self._made = _Made()
         self.rank: int = self._comm.rank
         self.size: int = self._comm.size
+
+    def scope(self) -> MPIRank:
+        """MPI_Comm_dup: traffic apart from all other, and memory and communicators that `close` gives back."""
+        self._of_node()  # it outlives the scope, and what is known of its memory is known to the next one
+        part = copy(self)
+        part._comm, part._made = self._comm.Dup(), _Made()
+        part._made.comms.append(part._comm)
+        return part
+
+    def close(self) -> None:
+        """Frees what was made of this communicator; arrays that ranks shared must not be touched any more."""
+        self._made.free()
 
     def allreduce(self, array: Array, operation: str = "sum") -> None:
         """MPI_Allreduce, in place; what is larger than the caches goes in parts, which takes half the time."""
@@ -117,7 +163,6 @@ class MPIRank:
         return self._waiting(self._comm.Iallgatherv(self._in_place, [array, lengths]))
 
     def _waiting(self, request: Any) -> Callable[[], None]:
-        """What waits for it."""
         if self._pause is None:
             return lambda: request.Wait()
         pause = self._pause
@@ -152,7 +197,7 @@ class MPIRank:
         return ranks
 
     def node_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NodeArray:
-        """An array in a window of shared memory, which lasts until the process ends."""
+        """An array in a window of shared memory, which lasts until `close`, or until the process ends."""
         node, size = self._of_node(), prod(shape) * dtype.itemsize
         if node.size == 1:
             return NodeArray(np.empty(shape, dtype), 0, 1)
@@ -164,7 +209,7 @@ class MPIRank:
             self._why_never_shared = window
             return NodeArray(np.empty(shape, dtype), 0, 1, window)
         window.Lock_all()
-        self._windows.append(window)
+        self._made.windows.append(window)
         memory, _ = window.Shared_query(0)
         array = np.asarray(memory)[:size].view(dtype).reshape(shape)
 
@@ -225,25 +270,32 @@ class MPIRank:
 
     def split(self, color: int) -> MPIRank:
         """MPI_Comm_split"""
-        part = copy(self)
-        part._comm, part._node, part._why_never_shared = self._comm.Split(color, self.rank), None, None
+        part = self._of(self._comm.Split(color, self.rank))
         part.rank, part.size = part._comm.rank, part._comm.size
         return part
 
     def patiently(self, pause: Callable[[], None]) -> MPIRank:
         """MPI_Comm_dup; allreduce, alltoall and allgather_parts are started, and MPI_Test is called until they end."""
+        other = self._of(self._comm.Dup())
+        other._pause = pause
+        return other
+
+    def _of(self, comm: Any) -> MPIRank:
+        """A rank of another communicator, which is given back together with this one's."""
+        self._made.comms.append(comm)
         other = copy(self)
-        other._comm, other._node, other._pause = self._comm.Dup(), None, pause
-        other._why_never_shared = None
+        other._comm, other._node, other._why_never_shared = comm, None, None
         return other
 
     def _of_node(self) -> Any:
         """The communicator of the ranks of this node."""
         if self._node is None:
             self._node = self._comm.Split_type(self._shared)
+            self._made.comms.append(self._node)
         return self._node
 
-    def _end(self, finalize: Callable[[], None]) -> None:
+    def end(self, finalize: Callable[[], None]) -> None:
+        """Ends MPI, where all ranks come to their ends."""
         if self.size > 1 and (why := why_not_all_came(self._comm, self._wait_seconds)):
             self._say(f"distbp: error: {why}")
             time.sleep(LAST_WORDS_SECONDS)
@@ -251,14 +303,11 @@ class MPIRank:
             os._exit(1)
         if self._wait_seconds:  # for one that dies now, of all moments: with a stack in the place of words
             faulthandler.dump_traceback_later(self._wait_seconds + turn(self.rank), exit=True, file=2)
-        for window in self._windows:
-            window.Unlock_all()
-            window.Free()
+        self._made.free_windows()
         finalize()
         faulthandler.cancel_dump_traceback_later()
 
     def describe(self) -> str:
-        """For the summary."""
         return f"{self.size} ranks ({self.library})" if self.size > 1 else f"1 rank ({self.library})"
 
     def abort(self, code: int) -> None:

@@ -66,7 +66,6 @@ class Watchdog:
             faulthandler.dump_traceback_later(min(self._stall, LONGEST_SECONDS) + 2 * REARM_SECONDS, exit=True, file=2)
 
     def close(self) -> None:
-        """Watches no more."""
         self._done.set()
         if self._stall:
             faulthandler.cancel_dump_traceback_later()

@@ -30,7 +30,6 @@ class ArrowSource:
         self.name, self.rows, self._batches = name, rows, batches
 
     def blocks(self, keys: Sequence[str], rows: int) -> Iterator[list[Part]]:
-        """See `RowSource`."""
         import pyarrow
 
         paths = [key.split("\0") for key in keys]

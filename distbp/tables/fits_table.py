@@ -70,11 +70,9 @@ class _Rows:
 
     @property
     def rows(self) -> int | None:
-        """See `RowSource`."""
         return self._array.rows
 
     def blocks(self, keys: Sequence[str], rows: int) -> Iterator[list[Part]]:
-        """See `RowSource`."""
         for block in self._array.stored(rows):
             parts = []
             for key in keys:

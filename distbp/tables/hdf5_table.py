@@ -61,7 +61,6 @@ class HDF5Table:
 
     @property
     def columns(self) -> Sequence[TableColumn]:
-        """See `Table`."""
         return self._columns
 
     def column(self, name: str) -> TableColumn:

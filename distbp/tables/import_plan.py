@@ -91,7 +91,6 @@ class Plan:
 
     @property
     def units(self) -> tuple[str, ...]:
-        """Of the inputs."""
         return self._ordered([unit for encoder in self.inputs for unit in encoder.units])
 
     def _ordered(self, words: Sequence[str]) -> tuple[str, ...]:
@@ -104,7 +103,6 @@ class Plan:
 
     @property
     def width(self) -> int:
-        """Inputs."""
         return self.encoded_width if self.order is None else len(self.order)
 
     def rows(self, tables: SplitTables, words: frozenset[str]) -> Iterator[tuple[Rows, Rows | None]]:
@@ -190,7 +188,6 @@ class _Planner:
         return Wanted(tuple(dict.fromkeys(names)), text, coded, self._policies.words, gaps, self._policies.memory)
 
     def _look(self) -> None:
-        """The first pass."""
         y, task, gaps = self._y, self._task, self._policies.on_missing == "drop"
         as_text = frozenset(name for name in self._choice.tests if name not in self._x) | self._categorical
         label_table = self._labels or self._first

@@ -56,11 +56,9 @@ class NoTargets:
     note = ""
 
     def encode(self, first: Place, values: Sequence[Values]) -> NDArray[Any]:
-        """See `Targets`; not called."""
         raise AssertionError("there is no y")
 
     def describe(self) -> str:
-        """See `Targets`."""
         return "without labels or targets"
 
 
@@ -93,7 +91,6 @@ class ClassLabels:
         return value if isinstance(value, str) else str(int(value))
 
     def encode(self, first: Place, values: Sequence[Values]) -> NDArray[Any]:
-        """See `Targets`."""
         column, missing = values[0].array[:, 0], values[0].missing
         if missing is None:
             return self._encoded(first, column, range(len(column)))
@@ -122,7 +119,6 @@ class ClassLabels:
         return self.label(value)
 
     def describe(self) -> str:
-        """See `Targets`."""
         return f"{counted(self.classes, 'class', 'classes')} of {quoted(self.about.name)}"
 
 
@@ -156,11 +152,9 @@ class OneHotClasses:
         return np.where(missing, -1, (flags == 1).argmax(axis=1)).astype(np.int32)
 
     def encode(self, first: Place, values: Sequence[Values]) -> NDArray[Any]:
-        """See `Targets`."""
         return np.array(self.labels, object)[self.codes(first, values)]
 
     def describe(self) -> str:
-        """See `Targets`."""
         return f"{counted(self.classes, 'class', 'classes')}, named by the columns"
 
 
@@ -176,13 +170,11 @@ class RealTargets:
         self.width = sum(len(column.names) for column in columns)
 
     def encode(self, first: Place, values: Sequence[Values]) -> NDArray[Any]:
-        """See `Targets`."""
         found = [column.encode(first, one) for column, one in zip(self._columns, values, strict=True)]
         with np.errstate(over="ignore"):
             return np.concatenate([one.astype(self.dtype, copy=False) for one in found], axis=1)
 
     def describe(self) -> str:
-        """See `Targets`."""
         names = few([quoted(column.about.name) for column in self._columns])
         return f"{self.width} target{'s' * (self.width > 1)}: {names}"
 

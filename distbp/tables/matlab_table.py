@@ -38,7 +38,6 @@ class _File:
         self._read: dict[str, Any] = {}
 
     def names(self) -> list[str]:
-        """The variables."""
         return [name for name, _, _ in self._call("whosmat")]
 
     def variable(self, top: str) -> Any:
@@ -108,7 +107,6 @@ class _Matrix:
         self.is_plain = False
 
     def read(self, index: tuple[int | slice, ...]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """The values at an index."""
         leaf = _leaves(self._name.split(".")[0], self._file.variable(self._name.split(".")[0]))[self._name]
         if self._is_sparse:
             rows = index[0] if isinstance(index[0], slice) and not self._is_row else slice(None)

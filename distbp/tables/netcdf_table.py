@@ -76,7 +76,6 @@ class Variable:
         self.chunks: tuple[int, ...] | None = None
 
     def read(self, index: tuple[int | slice, ...]) -> NDArray[Any]:
-        """The values at an index."""
         if self._is_text:
             return _joined(self._stored((*index, slice(None))), self.name)
         return self._stored(index).astype(self.dtype)

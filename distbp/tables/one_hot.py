@@ -60,7 +60,6 @@ class Plain:
         self.units = (about.units,) * width
 
     def encode(self, first: Place, values: Values) -> NDArray[Any]:
-        """See `Encoder`."""
         if values.is_text:
             there = [] if values.missing is None else values.missing.ravel().tolist()
             if all(there) and there:  # a block in which all is missing
@@ -80,7 +79,6 @@ class TrueFalse:
         self.units: tuple[str, ...] = ("",)
 
     def encode(self, first: Place, values: Values) -> NDArray[Any]:
-        """See `Encoder`."""
         if not values.is_text:
             return Plain(self.about, 1).encode(first, values)
         found = [TRUE_FALSE.get(text.strip().lower(), 2) for text in values.array[:, 0].tolist()]
@@ -108,7 +106,6 @@ class OneHot:
         self.units = ("",) * len(values)
 
     def encode(self, first: Place, values: Values) -> NDArray[Any]:
-        """See `Encoder`."""
         column = values.array[:, 0]
         missing = np.zeros(len(column), np.bool_) if values.missing is None else values.missing[:, 0]
         if values.is_text:

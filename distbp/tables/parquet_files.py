@@ -117,7 +117,6 @@ class _Constant:
         self._value, self.rows = value, rows
 
     def blocks(self, keys: Sequence[str], rows: int) -> Iterator[list[Part]]:
-        """See `RowSource`."""
         for first in range(0, self.rows, rows):
             count = min(rows, self.rows - first)
             values = np.full(count, self._value, np.int64 if isinstance(self._value, int) else object)

@@ -41,19 +41,15 @@ class RememberedTable:
 
     @property
     def columns(self) -> Sequence[TableColumn]:
-        """See `Table`."""
         return self._table.columns
 
     def column(self, name: str) -> TableColumn:
-        """See `Table`."""
         return self._table.column(name)
 
     def place(self, row: int) -> str:
-        """See `Table`."""
         return self._table.place(row)
 
     def blocks(self, names: Sequence[str], text: frozenset[str] = frozenset()) -> Iterator[list[Values]]:
-        """See `Table`."""
         if self._has(names, text):
             assert self._blocks is not None
             chosen = [self._names.index(name) for name in names]

@@ -88,7 +88,6 @@ class _Tree:
         self.rows: int | None = rows
 
     def blocks(self, keys: Sequence[str], rows: int) -> Iterator[list[Part]]:
-        """See `RowSource`."""
         with _opened(self._path) as file:
             tree = file[self._tree]
             for first in range(0, self.rows or 0, rows):

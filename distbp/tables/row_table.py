@@ -78,11 +78,9 @@ class RowTable:
 
     @property
     def columns(self) -> list[TableColumn]:
-        """See `Table`."""
         return [column.about for column in self._columns.values()]
 
     def column(self, name: str) -> TableColumn:
-        """See `Table`."""
         return self._find(name).about
 
     def place(self, row: int) -> str:
@@ -106,7 +104,6 @@ class RowTable:
         yield Taken(text, path, select(f"{self.name}: {text}", index, shape, dimensions))
 
     def blocks(self, names: Sequence[str], text: frozenset[str] = frozenset()) -> Iterator[list[Values]]:
-        """See `Table`."""
         columns = [self._find(name) for name in names]
         self._check(columns)
         rows = max(1, BLOCK_BYTES // max(1, sum(column.row_bytes for column in columns)))

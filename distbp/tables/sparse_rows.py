@@ -45,7 +45,6 @@ class SparseRows:
         return RowColumn(about, self, "", (self.width,), self.width * self._data.dtype.itemsize)
 
     def blocks(self, keys: Sequence[str], rows: int) -> Iterator[list[Part]]:
-        """See `RowSource`."""
         rows = max(1, min(rows, BLOCK_BYTES // max(1, self.width * self._data.dtype.itemsize)))
         data, indices = _Numbers(self._data), _Numbers(self._indices)
         last, done = np.int64(0), 0

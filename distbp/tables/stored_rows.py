@@ -34,11 +34,9 @@ class StoredRows:
 
     @property
     def rows(self) -> int | None:
-        """See `RowSource`."""
         return prod(self._lengths[axis] for axis in self._samples)
 
     def blocks(self, keys: Sequence[str], rows: int) -> Iterator[list[Part]]:
-        """See `RowSource`."""
         if self.rows:
             yield from ([part] * len(keys) for part in self._parts(list(self._index), self._samples, rows))
 
@@ -117,5 +115,4 @@ class _Nothing:
     rows: int | None = None
 
     def blocks(self, keys: Sequence[str], rows: int) -> Iterator[list[Part]]:
-        """See `RowSource`."""
         return iter(())

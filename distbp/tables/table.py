@@ -47,7 +47,6 @@ class Values:
 
     @property
     def is_text(self) -> bool:
-        """Strings."""
         return self.array.dtype.kind == "O"
 
 

@@ -143,7 +143,6 @@ class _Decoded:
         self._held = b""  # a carriage return at the end of a piece: the line feed may follow
 
     def decode(self, raw: bytes, *, final: bool) -> bytes:
-        """The next piece."""
         plain = self._takes_ascii and raw.isascii() and not self._decoder.getstate()[0]
         data = self._held + (raw if plain else self._recoded(raw, final))
         self._held = b""

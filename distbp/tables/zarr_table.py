@@ -84,7 +84,6 @@ class _ZarrArray:
             self.problem = f"is stored in chunks of {self.chunks}, each of more than 2 GiB"
 
     def read(self, index: tuple[int | slice, ...]) -> NDArray[Any]:
-        """The values at an index."""
         try:
             stored = np.asarray(self._array[index])
         except Exception as error:  # whatever its readers meet in a damaged chunk

@@ -1,16 +1,16 @@
 """Checkpoints: all that is needed to go on bit for bit, and to predict with nothing else at hand, in one HDF5 file.
 
     /network/layer_l/W, /network/layer_l/b   l = 2 … F
-    /optimizer/NAME                          flat vectors, in the order W^2, b^2, W^3, …
-    /progress/NAME                           epoch, step, samples, skipped, and the sums of an epoch under way
+    /optimizer/NAME                          flat vectors, in the order W^2, b^2, W^3, …; best.h5 has none
+    /progress                                a record: epoch, step, samples, skipped, and the sums of an epoch under way
     /input/shift, /input/spread              scaling of the inputs;  /target/… of the targets
     /target/classes                          the labels of the classes, where there are: integers, or strings (UTF-8)
     /input/columns, /input/units             what the inputs are called and measured in, where the data say it: strings
                                              (UTF-8), one for each; /target/… likewise
-    /history/COLUMN                          the rows of metrics.csv
+    /history                                 the rows of metrics.csv: records of a float64 for each column
     attributes of /: format, format_version, distbp_version, config (JSON), machines (JSON: what the bits depended on,
     and from which step on), fingerprint (JSON: of the data, see `distbp.data.fingerprint`; may be missing), checksum
-    (SHA-256 of all the rest)
+    (SHA-256 over the name, type, shape and SHA-256 of each attribute and array)
 
 Written to a temporary name, synced, renamed: a checkpoint is whole or absent.  Read strictly: a file may come from
 anywhere, so only plain arrays of numbers that are where they belong are accepted, and nothing is followed or run (see
@@ -21,8 +21,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import h5py
@@ -30,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp import __version__
-from distbp.config import AUTO, Config, as_dict, merge
+from distbp.config import AUTO, Config, merge
 from distbp.data.column_texts import decoded, encoded
 from distbp.data.fingerprint import Fingerprint, from_json, to_json
 from distbp.data.labels import from_array, to_array
@@ -40,16 +43,19 @@ from distbp.errors import CheckpointError, DistbpError
 from distbp.files.forgiving_file import ForgivingFile
 from distbp.files.new_file import replace_synced, temporary_name
 from distbp.files.patience import UnreadError
-from distbp.files.plain_hdf5 import ATTRIBUTE_BYTES, PlainFile, open_plain, short
+from distbp.files.plain_hdf5 import ATTRIBUTE_BYTES, Expected, PlainFile, open_plain, short
+from distbp.files.write_arrays import write_arrays, write_attributes
 from distbp.mathematics.activations import Array
 from distbp.mathematics.network import Network, Parameters, largest_weights, parameter_bytes
 from distbp.ranks.machine_record import Machine
 from distbp.ranks.node_memory import free_bytes
-from distbp.training.invariants import check, flaw_of, history_columns
+from distbp.training.history import History, record
+from distbp.training.invariants import METRICS, check, flaw_of, history_columns
+from distbp.training.older_layouts import LAST, older_names, upgraded
 
 FORMAT = "distbp-checkpoint"
-FORMAT_VERSION = 5  # 2: machines; 3: skipped batches; 4: seconds of phases; 5: names of columns
-READABLE = (4, 5)  # what 5 has more is optional
+FORMAT_VERSION = 6  # 2: machines; 3: skipped batches; 4: seconds of phases; 5: names of columns; 6: history as a table
+READABLE = (2, 3, 4, 5, 6)
 ATTRIBUTES = ("format", "format_version", "distbp_version", "config", "machines", "checksum")
 OPTIONAL = ("fingerprint",)
 COLUMN_TEXTS = ("/input/columns", "/input/units", "/target/columns", "/target/units")
@@ -73,9 +79,16 @@ class Progress:
     epoch_seconds: float = 0.0
 
 
+_NUMBERS = {name: "<i8" if isinstance(value, int) else "<f8" for name, value in vars(Progress()).items()}
+PROGRESS = np.dtype(list(_NUMBERS.items()))
+HISTORIES = [record(history_columns(metric)) for metric in METRICS]
+
+
 @dataclass
 class Checkpoint:
-    """The state of a run.  `vector` holds W^2, b^2, … W^F, b^F; `history` a list of values for each column.
+    """The state of a run.  `vector` holds W^2, b^2, … W^F, b^F.
+
+    `optimizer` is empty in best.h5, which holds parameters to use and not to train on.
 
     `machines`: where the run was computed, each with the step since when.  `fingerprints`: of the data, "training" and
     maybe "validation"; empty where they are not known.
@@ -88,10 +101,15 @@ class Checkpoint:
     vector: Array
     optimizer: dict[str, Array] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
-    history: dict[str, list[float]] = field(default_factory=dict)
+    history: History = field(default_factory=lambda: History.of({}))
     machines: list[Machine] = field(default_factory=list)
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
     flaw: str = ""
+
+    @property
+    def can_continue(self) -> bool:
+        """Whether it holds all that training needs."""
+        return self.optimizer.keys() == set(_optimizer_names(self.config))
 
     @property
     def parameters(self) -> Parameters:
@@ -111,23 +129,25 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
         "format": np.bytes_(FORMAT),
         "format_version": FORMAT_VERSION,
         "distbp_version": np.bytes_(__version__),
-        "config": np.bytes_(json.dumps(as_dict(checkpoint.config)).encode()),
+        "config": np.bytes_(json.dumps(vars(checkpoint.config)).encode()),
         "machines": np.bytes_(json.dumps(checkpoint.machines).encode()),
     }
     if checkpoint.fingerprints:
         attributes["fingerprint"] = np.bytes_(json.dumps(to_json(checkpoint.fingerprints)).encode())
-    attributes["checksum"] = np.bytes_(_checksum(tree, attributes))
+    attributes["checksum"] = np.bytes_(_checksum(tree, attributes, {"/history": checkpoint.history.sha256()}))
     for name, value in attributes.items():
         if np.asarray(value).nbytes > ATTRIBUTE_BYTES:
             raise ValueError(f"attribute {name} is longer than {ATTRIBUTE_BYTES} bytes: name fewer files")
-    _read_json(path, attributes)
+    try:
+        _check_json(attributes["config"], attributes["machines"], attributes.get("fingerprint"))
+    except CheckpointError:
+        _read_json(path, attributes)  # to say where
+        raise
     temporary = temporary_name(path)
     try:
         with ForgivingFile(temporary) as disk, h5py.File(disk, "w", libver=("v108", "v110")) as file:
-            for name, array in tree.items():
-                file.create_dataset(name, data=array, track_times=False)
-            for name, value in attributes.items():
-                file.attrs[name] = value
+            write_arrays(file, tree)
+            write_attributes(file, attributes)
         replace_synced(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -164,9 +184,11 @@ def _read(path: Path) -> Checkpoint:
     with open_plain(path, free_bytes()) as file:
         attributes = _read_attributes(path, file)
         config, machines, fingerprints = _read_json(path, attributes)
-        tree = file.arrays(*_names(config), TEXTS)
+        tree = file.arrays(_expected(config, attributes["format_version"]))
     if attributes["checksum"] != _checksum(tree, {k: v for k, v in attributes.items() if k != "checksum"}).encode():
         raise CheckpointError(f"{path}: the checksum does not match; the file is damaged or was changed")
+    if attributes["format_version"] <= LAST:
+        upgraded(path, tree, PROGRESS, attributes["format_version"])
     state = _from_tree(path, tree, config, machines)
     state.fingerprints = fingerprints
     return state
@@ -190,10 +212,12 @@ class Outline:
 def outline(path: Path) -> Outline:
     """The outline of a checkpoint, with no large array read.  Raises CheckpointError; `read` looks closer."""
     with open_plain(path, free_bytes()) as file:
-        config, size = _config(path, _read_attributes(path, file)["config"]), file.size
+        attributes = _read_attributes(path, file)
+        config, size = _config(path, attributes["config"]), file.size
         wanted = ["/input/shift", f"/network/layer_{len(config.hidden) + 2}/b", "/target/shift", "/target/spread"]
-        others = set().union(*_names(config)) - set(wanted) - TEXTS
-        tree = file.arrays(set(wanted), TEXTS, TEXTS, left=others)
+        there = _expected(config, attributes["format_version"])
+        others = (there.required | there.optional) - set(wanted) - TEXTS
+        tree = file.arrays(Expected(set(wanted), TEXTS, TEXTS, left=others))
     first, last, shift, spread = (tree[name] for name in wanted)
     if first.ndim != 1 or not last.shape == shift.shape == spread.shape == (last.size,):
         raise CheckpointError(f"{path}: /input, /target and /network are not of one network")
@@ -224,30 +248,47 @@ def _read_attributes(path: Path, file: PlainFile) -> dict[str, Any]:
         writer = short(ascii(attributes["distbp_version"].decode(errors="replace")))
         raise UnreadError(
             f"{path}: format version {attributes['format_version']}, this distbp ({__version__}) reads "
-            f"{' and '.join(map(str, READABLE))}; written by distbp {writer}, which can read it"
+            f"{READABLE[0]} to {READABLE[-1]}; written by distbp {writer}, which can read it"
         )
     if [name for name in names if name not in OPTIONAL] != sorted(ATTRIBUTES):
         raise CheckpointError(f"{path}: the attributes are {short(ascii(names))}, expected {sorted(ATTRIBUTES)}")
     return attributes
 
 
-def _checksum(tree: Tree, attributes: dict[str, Any]) -> str:
-    digest = hashlib.sha256()
+def _checksum(tree: Tree, attributes: dict[str, Any], known: Mapping[str, bytes] = MappingProxyType({})) -> str:
+    """Over all of a checkpoint but the checksum; `known`: the SHA-256 of the content of arrays of the tree.
+
+    That of /history is known without reading it again, so that a checkpoint after many epochs takes no longer.
+    """
+    digest, is_older = hashlib.sha256(), attributes["format_version"] <= LAST
     for name, value in [*sorted(attributes.items()), *sorted(tree.items())]:
         array = np.asarray(value)
-        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(f"{name} {_kind(array.dtype)} {array.shape}\n".encode())
+        if is_older:
+            digest.update(_content(array))
+        else:
+            digest.update(known.get(name) or hashlib.sha256(_content(array)).digest())
     return digest.hexdigest()
 
 
-def write_bytes(network: Network, dtype: str, *, has_vectors: bool) -> int:
-    """Memory that `write` takes for a moment: `_checksum` copies one array after another; HDF5 writes without a copy.
+@lru_cache(maxsize=64)
+def _kind(dtype: np.dtype[Any]) -> str:
+    """A dtype in text; of records with their fields."""
+    return str(dtype.descr) if dtype.names else dtype.str
 
-    `has_vectors`: whether there are vectors of the optimizer, each as long as all parameters.
+
+def _content(array: NDArray[Any]) -> memoryview:
+    """The bytes of an array, without a copy where it is large."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data if array.nbytes else memoryview(b"")
+
+
+def write_bytes(network: Network, *, has_vectors: bool) -> int:
+    """Memory that `write` takes for a moment: where values are looked at whether they are finite, a byte for each.
+
+    `has_vectors`: whether there are vectors of the optimizer, each as long as all parameters.  Checksum and file take
+    the values from where they are.
     """
-    if has_vectors:
-        return parameter_bytes(network, dtype)
-    return largest_weights(network) * np.dtype(dtype).itemsize
+    return network.parameter_count if has_vectors else largest_weights(network)
 
 
 def _to_tree(checkpoint: Checkpoint) -> Tree:
@@ -258,8 +299,7 @@ def _to_tree(checkpoint: Checkpoint) -> Tree:
         tree[f"/network/layer_{l}/b"] = parameters.b[l]
     for name, vector in checkpoint.optimizer.items():
         tree[f"/optimizer/{name}"] = vector
-    for name, value in vars(checkpoint.progress).items():
-        tree[f"/progress/{name}"] = np.asarray(value)
+    tree["/progress"] = np.array(tuple(vars(checkpoint.progress).values()), PROGRESS)
     for group, scaling in (("input", problem.input), ("target", problem.target)):
         tree[f"/{group}/shift"] = scaling.shift
         tree[f"/{group}/spread"] = scaling.spread
@@ -268,19 +308,20 @@ def _to_tree(checkpoint: Checkpoint) -> Tree:
     for name, texts in zip(COLUMN_TEXTS, _texts(problem.columns), strict=True):
         if texts:
             tree[name] = encoded(texts)
-    for column, values in checkpoint.history.items():
-        tree[f"/history/{column}"] = np.asarray(values, dtype=np.float64)
+    tree["/history"] = checkpoint.history.rows
     return tree
 
 
-def _names(config: Config) -> tuple[set[str], set[str]]:
-    """The arrays that the checkpoint of a run must have, and those that it may have."""
+def _expected(config: Config, version: int) -> Expected:
+    """The arrays of the checkpoint of a run, in a version of the format."""
     required = {f"/network/layer_{l}/{name}" for l in range(2, len(config.hidden) + 3) for name in ("W", "b")}
-    required |= {f"/optimizer/{name}" for name in _optimizer_names(config)}
-    required |= {f"/progress/{name}" for name in vars(Progress())}
     required |= {f"/{group}/{name}" for group in ("input", "target") for name in ("shift", "spread")}
-    histories = {name for metric in ("accuracy", "rmse") for name in history_columns(metric)}
-    return required, {*TEXTS, *(f"/history/{name}" for name in histories)}
+    vectors = {f"/optimizer/{name}" for name in _optimizer_names(config)}
+    if version <= LAST:
+        of_progress, of_history = older_names(PROGRESS, version)
+        return Expected(required | vectors | of_progress, TEXTS | of_history, TEXTS)
+    records = {"/progress": [PROGRESS], "/history": HISTORIES}
+    return Expected(required | records.keys(), TEXTS | vectors, TEXTS, records=records)
 
 
 def _texts(names: Names) -> tuple[tuple[str, ...], ...]:
@@ -329,6 +370,13 @@ def _json(path: Path, name: str, text: bytes) -> Any:
         return json.loads(text, object_pairs_hook=each_once, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: attribute {name}: {short(error)}") from None
+
+
+@lru_cache(maxsize=8)
+def _check_json(config: bytes, machines: bytes, fingerprint: bytes | None) -> None:
+    """Raises CheckpointError where `read` would refuse the attributes in JSON, which change seldom in a run."""
+    attributes = {"config": config, "machines": machines}
+    _read_json(Path(), attributes if fingerprint is None else {**attributes, "fingerprint": fingerprint})
 
 
 def _read_json(path: Path, attributes: dict[str, Any]) -> tuple[Config, list[Machine], dict[str, Fingerprint]]:
@@ -381,14 +429,13 @@ def _config(path: Path, text: bytes) -> Config:
 def _from_tree(path: Path, tree: Tree, config: Config, machines: list[Machine]) -> Checkpoint:
     rest = dict(tree)
 
-    def take(name: str, shape: tuple[int, ...] | None, dtype: str) -> NDArray[Any]:
+    def take(name: str, shape: tuple[int, ...], dtype: str | np.dtype[Any]) -> NDArray[Any]:
         if name not in rest:
             raise CheckpointError(f"{path}: {name} is missing")
         array = rest.pop(name)
-        if (shape is not None and array.shape != shape) or array.dtype != np.dtype(dtype):
-            raise CheckpointError(
-                f"{path}: {name} is {array.dtype} {array.shape}, expected {dtype} {shape if shape is not None else ''}"
-            )
+        if array.shape != shape or array.dtype != np.dtype(dtype):
+            kind, expected = ("of records" if one.names else one for one in (array.dtype, np.dtype(dtype)))
+            raise CheckpointError(f"{path}: {name} is {kind} {array.shape}, expected {expected} {shape}")
         return array
 
     F = 2 + len(config.hidden)
@@ -415,22 +462,17 @@ def _from_tree(path: Path, tree: Tree, config: Config, machines: list[Machine]) 
         labels = from_array(rest.pop("/target/classes")) if "/target/classes" in rest else None
     except ValueError as error:
         raise CheckpointError(f"{path}: /target/classes: {short(error)}") from None
-    optimizer = {
-        name.removeprefix("/optimizer/"): take(name, vector.shape, config.dtype)
-        for name in tree
-        if name.startswith("/optimizer/")
-    }
-    progress = Progress()
-    for name, value in vars(progress).items():
-        setattr(progress, name, take(f"/progress/{name}", (), "int64" if isinstance(value, int) else "float64").item())
-    history: dict[str, list[float]] = {
-        name.removeprefix("/history/"): take(name, None, "float64").tolist()
-        for name in tree
-        if name.startswith("/history/")
-    }
+    stored = [name for name in tree if name.startswith("/optimizer/")]
+    expected = _optimizer_names(config) if stored else ()  # best.h5 has none
+    optimizer = {name: take(f"/optimizer/{name}", vector.shape, config.dtype) for name in expected}
+    progress = Progress(*take("/progress", (), PROGRESS).item())
+    rows = rest.pop("/history")
+    if rows.ndim != 1:
+        raise CheckpointError(f"{path}: /history is of shape {rows.shape}, expected a row for each epoch")
     if rest:
         raise CheckpointError(f"{path}: {next(iter(rest))} does not belong into a checkpoint")
     problem = Problem(network, scaling["input"], scaling["target"], labels, columns_of_data)
+    history = History(rows) if rows.dtype.names else History.of({name: () for name in history_columns(problem.metric)})
     state = Checkpoint(config, problem, vector, optimizer, progress, history, machines)
     state.flaw = flaw_of(optimizer)
     if state.flaw:

@@ -7,7 +7,7 @@ the run ends before it is written, and the checkpoint before stays.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from distbp.training.phases import columns
 if TYPE_CHECKING:
     from distbp.training.checkpoint import Checkpoint
 
+METRICS = ("accuracy", "rmse")
 ANY_NUMBER = ("epoch_loss", "epoch_metric")  # sums over samples may overflow
 
 
@@ -83,24 +84,29 @@ def _check_progress(state: Checkpoint) -> None:
             raise ValueError(f"/progress/{name} is {number}")
 
 
-def _check_history(state: Checkpoint, expected: Iterable[str]) -> None:
-    """That the rows are those of the epochs that are done.
+def _check_history(state: Checkpoint, expected: list[str]) -> None:
+    """That the rows are those of the epochs that are done.  Each row is looked at once: rows do not change.
 
     Losses and metrics may be anything: there is none of an epoch whose batches were all skipped, and their sums may
-    overflow.
+    overflow.  The seconds of a phase may be none: older versions did not keep them.
     """
     history, progress = state.history, state.progress
-    if any(len(values) != progress.epoch for values in history.values()) or (progress.epoch and not history):
+    if list(history) != expected:
+        raise ValueError(f"/history has the columns {list(history)}, expected {expected}")
+    if history.count != progress.epoch:
         raise ValueError(f"/history does not have {progress.epoch} rows")
-    if history and history.keys() != set(expected):
-        raise ValueError(f"/history has the columns {sorted(history)}, expected {sorted(expected)}")
-    if not progress.epoch:
-        return
-    if history["epoch"] != list(range(1, progress.epoch + 1)):
+    first = max(0, history.checked - 1)  # with the last one that was looked at, to see that steps count up
+    new = history.rows[first:]
+    if (new["epoch"] != np.arange(first + 1, progress.epoch + 1)).any():
         raise ValueError(f"/history/epoch does not count from 1 to {progress.epoch}")
-    steps = np.asarray(history["step"])
+    steps = new["step"]
     if not ((steps == np.floor(steps)) & (steps > 0) & (steps <= progress.step)).all() or (np.diff(steps) <= 0).any():
         raise ValueError(f"/history/step does not count up to {progress.step}")
-    for name in ("learning_rate", "samples_per_second", "seconds", *columns()):
-        if not np.isfinite(history[name]).all():
-            raise ValueError(f"/history/{name} holds values that are not finite")
+    clocks = expected[expected.index("learning_rate") :]  # the last columns
+    numbers = new.view(np.float64).reshape(len(new), len(expected))[:, -len(clocks) :]
+    is_wrong = np.isinf(numbers)
+    is_wrong[:, : -len(columns())] |= np.isnan(numbers[:, : -len(columns())])
+    if is_wrong.any():
+        name = clocks[int(is_wrong.any(axis=0).argmax())]
+        raise ValueError(f"/history/{name} holds values that are not finite")
+    history.checked = history.count

@@ -84,9 +84,10 @@ def _network_terms(comm: Communicator, needs: Needs) -> list[Term]:
     if not config.reproducible:
         exchanged = reduction_bytes(network, config.dtype, config.wire, nodes, overlap=has_overlap(config, comm))
     validating = evaluation_bytes(network, validation, config.dtype) if validation else 0
-    written = write_bytes(network, config.dtype, has_vectors=state > 0) if comm.rank == 0 else 0
+    written = write_bytes(network, has_vectors=state > 0) if comm.rank == 0 else 0
+    kept = parameters if validation and comm.rank == 0 else 0
     # Not there yet when parameters are drawn, or read and copied:
-    later = parameters * sums + sum(gradient.values()) + validating + exchanged
+    later = parameters * sums + sum(gradient.values()) + validating + exchanged + kept
     moments = {
         "writing a checkpoint": written,
         "trying out products": trial,
@@ -96,6 +97,7 @@ def _network_terms(comm: Communicator, needs: Needs) -> list[Term]:
     return [
         Term("parameters", parameters, shared=is_shared),
         Term(f"state of {config.optimizer}", state, shared=is_shared),
+        Term("best parameters", kept),
         Term("gradient", parameters),
         Term("sums of gradients", (sums - 1) * parameters + gradient["sums"]),
         Term("exchange with other nodes", exchanged),

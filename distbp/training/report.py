@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from distbp.progress import Bar
 
 LINE_SECONDS = 60.0
+TOGETHER_SECONDS = 0.1  # lines of epochs that are shorter are printed together
 
 
 class ConsoleReporter:
@@ -29,14 +30,23 @@ class ConsoleReporter:
         self._epochs, self._is_validated = 0, False
         self._total = self._done = self._started_at = 0
         self._spoken = self._started = time.monotonic()
+        self._printed, self._waiting = 0.0, ""  # when something was printed, and lines that are not yet
 
     def note(self, text: str) -> None:
-        """One line."""
-        self._spoken = time.monotonic()
+        """One line, at once."""
+        self._waiting += printable(text) + "\n"
+        self._print()
+
+    def _print(self, after: float = 0.0) -> None:
+        """Prints the lines that wait, where something was printed so many seconds ago."""
+        now = time.monotonic()
+        if not self._waiting or now - self._printed < after:
+            return
         if self._bar is not None:
             self._bar.clear()
-        sys.stdout.write(printable(text) + "\n")
+        sys.stdout.write(self._waiting)
         sys.stdout.flush()
+        self._spoken, self._printed, self._waiting = now, now, ""
 
     def start(self, run: Run) -> None:
         """The summary, and the bar."""
@@ -90,6 +100,7 @@ class ConsoleReporter:
 
     def step(self, samples: int) -> None:
         """Moves the bar; without one, a line every minute in which no epoch ended."""
+        self._print(TOGETHER_SECONDS)
         self._done += samples
         if self._bar is not None:
             self._bar.update(samples)
@@ -107,7 +118,9 @@ class ConsoleReporter:
             for name, value in row.items()
             if name.startswith(("train_", "validation_")) and "seconds" not in name and self._is_shown(name, value)
         )
-        self.note(f"epoch {int(row['epoch'])}/{self._epochs}  {scores}  {row['samples_per_second']:,.0f} samples/s")
+        speed = f"{row['samples_per_second']:,.0f} samples/s"
+        self._waiting += printable(f"epoch {int(row['epoch'])}/{self._epochs}  {scores}  {speed}") + "\n"
+        self._print(TOGETHER_SECONDS)
 
     def _is_shown(self, name: str, value: float) -> bool:
         """Also a validation that gave no number."""
@@ -132,7 +145,8 @@ class ConsoleReporter:
         self.note(f"last      {newest[-1]}")
 
     def close(self) -> None:
-        """Removes the bar."""
+        """Prints the last lines, and removes the bar."""
+        self._print()
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from distbp.config import AUTO, Config, resume
 from distbp.counted import counted
-from distbp.data.data_file import stamp
 from distbp.data.far_values import far_values
 from distbp.data.fingerprint import Fingerprint, fingerprint
 from distbp.data.layout import CLASSES, TARGETS, Layout
@@ -18,7 +19,7 @@ from distbp.data.loader import Loader
 from distbp.data.loading import choose_loader, held_bytes, make_loader, node_budget
 from distbp.data.problem import Problem, pose
 from distbp.data.split import Split, data_files, read_layout
-from distbp.data.survey import Survey, survey
+from distbp.data.survey import Survey
 from distbp.data.unmarked_missing import unmarked_missing
 from distbp.errors import DataError, TooLargeError, UsageError
 from distbp.gradient.batch_gradient import has_overlap, sums_of_a_rank
@@ -31,17 +32,16 @@ from distbp.ranks.communicator import Communicator, agree, from_first, on_first,
 from distbp.ranks.job import NO_JOB, Job
 from distbp.ranks.machine_record import differences, machine, not_compared
 from distbp.ranks.memory_plan import MemoryPlan
-from distbp.ranks.same_everywhere import check_alike, compare_files
+from distbp.ranks.same_everywhere import check_alike
 from distbp.ranks.stop import Pulse
 from distbp.ranks.threads import Threads, set_threads
 from distbp.training.checkpoint import Checkpoint, Progress
+from distbp.training.history import History
 from distbp.training.invariants import history_columns
 from distbp.training.memory_plan import MemoryPlanner, Needs
-from distbp.training.phases import Phases, check_trace
+from distbp.training.phases import Phases
 from distbp.training.run_directory import RunDirectory
-
-if TYPE_CHECKING:
-    from distbp.data.staging import Staging
+from distbp.training.source import DataFiles, Source
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Run:
     def best(self) -> tuple[float, int]:
         """The validation loss of what is in best.h5, and its epoch; (inf, 0) where there is none."""
         losses = self.state.history["validation_loss"]
-        return self.to_beat, (losses.index(self.to_beat) + 1 if self.to_beat < math.inf else 0)
+        return self.to_beat, (int(np.argmax(losses == self.to_beat)) + 1 if self.to_beat < math.inf else 0)
 
 
 def prepare(
@@ -81,14 +81,14 @@ def prepare(
     *,
     or_begin: bool = False,
     job: Job = NO_JOB,
-    staging: Staging | None = None,
+    source: Source | None = None,
     dry_run: bool = False,
 ) -> Run:
     """Reads, checks and builds everything that a run needs, and writes its first files.  Raises DistbpError, agreed.
 
     `directory` is that of config.out, and is locked here; `note` tells the user; it is called on rank 0 only.  `pulse`
-    is called again and again.  `dry_run`: no file is written, no directory made.  For `or_begin` see `train`;
-    `staging`, where the data files are to be copied to.
+    is called again and again.  `source`: what is learnt from.  `dry_run`: no file is written, no directory made.  For
+    `or_begin` see `train`.
     """
     check_alike(comm, config, resume_with)
     planner = MemoryPlanner(comm)
@@ -111,19 +111,11 @@ def prepare(
     threads = set_threads(comm, config.threads, reproducible=config.reproducible)
     for line in threads.notes if comm.rank == 0 else ():
         note(line)
-    files, allow_changed = from_first(comm, partial(_files, config, is_resumed=bool(stored))), config.allow_changed_data
-    config = replace(config, data=files if config.data else [])
-    check_trace(comm, config.trace, files)
-    config = replace(config, stage_to="", time_limit=0.0, allow_changed_data=False)  # those are of this start
-    if staging and config.data and not dry_run:
-        files = staging.stage(files, note, pulse)
-    else:
-        if staging and config.data:
-            staging.check(files)
-        compare_files(comm, files, note)
+    allow_changed = config.allow_changed_data
     memory, optimizer = node_budget(comm, config.memory), optimizer_of(config)
-    found = _survey(comm, config, files, stored, note)
-    config = found.config
+    found = _survey(comm, config, source or DataFiles(), stored, note, pulse)
+    config = replace(found.config, stage_to="", time_limit=0.0, allow_changed_data=False)  # those are of this start
+    found = replace(found, config=config)
     foreseen = planner.foresee(found, stored.problem.network if stored else None, optimizer, memory)
     _check_plan(comm, foreseen, note if dry_run else None)
     labels = stored.problem.labels if stored else None
@@ -171,12 +163,13 @@ def prepare(
         note(f"note      --wire {config.wire} changes nothing: all ranks are on one node")
     w, vectors = step_memory.w, step_memory.vectors
     if stored:
-        history = {name: list(values) for name, values in _columns(problem, stored.history).items()}
+        history = stored.history.snapshot()
         state = Checkpoint(config, problem, w, vectors, replace(stored.progress), history, stored.machines, prints)
         reopen = partial(directory.reopen, state, note)
         to_beat = comm.broadcast(on_first_patiently(comm, reopen, partial(pulse, "reading best.h5"))) or 0.0
     else:
-        state = Checkpoint(config, problem, w, vectors, Progress(), _columns(problem, {}), [], prints)
+        history = History.of({name: () for name in history_columns(problem.metric)})
+        state = Checkpoint(config, problem, w, vectors, Progress(), history, [], prints)
         to_beat = math.inf
     if step_memory.part == 0:
         if stored:
@@ -240,29 +233,23 @@ def _open(
     return stored
 
 
-def _files(config: Config, *, is_resumed: bool) -> list[str]:
-    files = data_files(config.data)
-    if is_resumed:
-        for file in files:
-            try:
-                stamp(file)
-            except DataError as error:
-                raise DataError(f"{error}\nif the data are elsewhere now, name them there again") from None
-    return files
-
-
 def _all_files(given: Mapping[str, Any]) -> dict[str, Any]:
     """Options given again; patterns of DATA are the files that they mean now, as they are in the run."""
     return {**given, "data": data_files(given["data"])} if given.get("data") else dict(given)
 
 
 def _survey(
-    comm: Communicator, config: Config, files: list[str], stored: Checkpoint | None, note: Callable[[str], None]
+    comm: Communicator,
+    config: Config,
+    source: Source,
+    stored: Checkpoint | None,
+    note: Callable[[str], None],
+    pulse: Pulse,
 ) -> Survey:
     """What there is to learn from; in a run that goes on, with the columns in the order that its network knows."""
     if stored and config.task == AUTO:  # of an older version, which did not keep it
         config = replace(config, task=TARGETS if stored.problem.labels is None else CLASSES)
-    found = survey(comm, config, files)
+    found = source.survey(comm, config, note, pulse, is_resumed=stored is not None)
     for line in found.notes if comm.rank == 0 else ():
         note(line)
     if stored is None:
@@ -414,10 +401,6 @@ def _check_plan(comm: Communicator, plan: MemoryPlan, note: Callable[[str], None
         for line in plan.lines() if note and comm.rank == 0 else ():
             note(line)  # type: ignore[misc]
         raise
-
-
-def _columns(problem: Problem, stored: dict[str, list[float]]) -> dict[str, list[float]]:
-    return {name: stored.get(name, []) for name in history_columns(problem.metric)}
 
 
 def optimizer_of(config: Config) -> Optimizer:

@@ -15,11 +15,14 @@ import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tomli_w
+from numpy.typing import NDArray
 
 from distbp import __version__
 from distbp.config import Config, as_dict, with_absolute_paths
@@ -31,6 +34,7 @@ from distbp.ranks.job import Job
 from distbp.training import checkpoint, starts
 from distbp.training.belonging import why_not_of
 from distbp.training.checkpoint import Checkpoint
+from distbp.training.history import History
 from distbp.training.run_lock import NAME as LOCK
 from distbp.training.run_lock import RunLock
 
@@ -160,6 +164,9 @@ class RunDirectory:
                     "here; nothing was changed\nevaluate and predict use its network; start another run with another "
                     "--out, or move this checkpoint away to go on from one before it"
                 )
+            if not state.can_continue:
+                skipped.append(f"{path}: holds no /optimizer: it is a best.h5, from which no run can go on")
+                continue
             if self.checkpoint(state.progress.step) != path:
                 raise RunError(
                     f"{path}: holds step {state.progress.step}, which is not what its name says; nothing was changed\n"
@@ -206,7 +213,7 @@ class RunDirectory:
         own = _last_loss(best)  # not the lowest, where this one was put in the place of another
         if best.progress.epoch > state.progress.epoch:  # its epoch was not saved, and takes its place again
             return lowest if own < lowest else math.inf
-        return own if own in state.history.get("validation_loss", ()) else lowest
+        return own if own in _losses(state) else lowest
 
     def _tidy(self, state: Checkpoint) -> None:
         """What is newer than the state, or was not finished, is put aside; metrics.csv has its rows."""
@@ -248,7 +255,7 @@ class RunDirectory:
         if found is None:
             note("          none of the checkpoints can take its place; the next epoch that is validated will")
             return math.inf
-        self.save(found, keep=0, best=True)
+        self.save(replace(found, optimizer={}), keep=0, best=True)
         loss = _last_loss(found)
         note(
             f"          best.h5 is now of epoch {found.progress.epoch}, the best of the checkpoints that are left: "
@@ -319,16 +326,13 @@ class RunDirectory:
         text = "\n# ".join(lines) + "\n" + tomli_w.dumps(as_dict(with_absolute_paths(config)))
         self._write("config.toml", text)
 
-    def write_metrics(self, history: dict[str, list[float]]) -> None:
+    def write_metrics(self, history: History) -> None:
         """metrics.csv anew, a row for each epoch."""
-        columns = list(history)
-        rows = zip(*history.values(), strict=True)
-        lines = [columns, *([_cell(c, v) for c, v in zip(columns, row, strict=True)] for row in rows)]
-        self._write("metrics.csv", "".join(",".join(line) + "\n" for line in lines))
+        self._write("metrics.csv", "".join(",".join(line) + "\n" for line in [list(history), *_lines(history)]))
 
-    def append_metrics(self, row: dict[str, float]) -> None:
-        """One more row of metrics.csv."""
-        self._append("metrics.csv", [[_cell(c, v) for c, v in row.items()]])
+    def append_metrics(self, rows: History, *, synced: bool) -> None:
+        """Rows at the end of metrics.csv; `synced`: with all rows before, they are on the disk after it."""
+        self._append("metrics.csv", _lines(rows), synced=synced)
 
     def append_start(self, job: Job, step: int, ranks: int, nodes: int) -> None:
         """One more line of starts.csv.  Raises RunError where SLURM starts this job again and again, in vain."""
@@ -352,9 +356,10 @@ class RunDirectory:
         with suppress(OSError, RunError):
             self._save_seconds += sum(file.stat().st_size for file in self.checkpoints()[-1:]) / SLOW_DISK
 
-    def _append(self, name: str, rows: list[list[str]]) -> float:
+    def _append(self, name: str, rows: list[list[str]], *, synced: bool = True) -> float:
         """Adds rows to a file of the run, each once; returns the seconds that the disk takes for it."""
         path, seconds = self.path / name, 0.0
+        self._lock.check()
         flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CREAT * (name == "starts.csv")
         size: int | None = None  # before the rows
 
@@ -369,7 +374,8 @@ class RunDirectory:
                     os.ftruncate(file.fileno(), size)
                 csv.writer(file, lineterminator="\n").writerows(rows)
                 file.flush()
-                sync(file.fileno())
+                if synced:
+                    sync(file.fileno())
             seconds = time.monotonic() - begun
 
         try:
@@ -390,13 +396,17 @@ class RunDirectory:
 
 def lowest_loss(state: Checkpoint) -> float:
     """The lowest validation loss of the epochs that are done; ∞ where there is none."""
-    return min((loss for loss in state.history.get("validation_loss", ()) if not math.isnan(loss)), default=math.inf)
+    return float(np.nanmin(_losses(state), initial=math.inf))
 
 
 def _last_loss(state: Checkpoint) -> float:
     """The validation loss of the parameters at the end of an epoch; ∞ where there is none."""
-    loss = (state.history.get("validation_loss") or [math.nan])[-1]
-    return math.inf if math.isnan(loss) else loss
+    return float(np.nanmin(_losses(state)[-1:], initial=math.inf))
+
+
+def _losses(state: Checkpoint) -> NDArray[np.float64]:
+    """The validation losses of the epochs that are done; NaN where there is none."""
+    return state.history["validation_loss"]
 
 
 def _unread(path: Path, error: OSError) -> RunError:
@@ -470,6 +480,12 @@ def _is_of_a_run(name: str) -> bool:
 def _is_kept(name: str) -> bool:
     """Whether a run writes to files of this name."""
     return _is_of_a_run(name) or name in ("starts.csv", LOCK)
+
+
+def _lines(history: History) -> list[list[str]]:
+    """The rows of metrics.csv, in text."""
+    columns = list(history)
+    return [[_cell(name, value) for name, value in zip(columns, row, strict=True)] for row in history.rows.tolist()]
 
 
 def _cell(column: str, value: Any) -> str:

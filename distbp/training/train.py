@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.config import Config, trace_steps
-from distbp.errors import DivergedError, Stopped
+from distbp.errors import DistbpError, DivergedError, Stopped
 from distbp.gradient.batch_gradient import BatchGradient, batch_gradient
 from distbp.gradient.diagnosis import first_not_finite
 from distbp.gradient.evaluate import Evaluation, Scores
@@ -33,6 +33,8 @@ from distbp.training.own_slices import slices_of_rank, without_decay
 from distbp.training.phases import Trace
 from distbp.training.run import Run, optimizer_of, prepare
 from distbp.training.run_directory import RunDirectory
+from distbp.training.saving import Saving
+from distbp.training.source import DataFiles, Source
 
 
 class Reporter(Protocol):
@@ -64,12 +66,15 @@ def train(
     beat: Pulse = lambda phase: None,
     reporter: Reporter | None = None,
     job: Job = NO_JOB,
+    source: Source | None = None,
     dry_run: bool = False,
 ) -> Run:
     """Trains as configured; `resume_with` (options given again, maybe none) continues the run in `config.out`.
 
     `or_begin`: where there is no run to continue, one is begun.  `stop_requested` says why this rank is to stop, or
     nothing; and the run stops before the end of `job`, or after config.time_limit minutes.
+
+    `source`: what is learnt from, in the place of the files that config.data names.
 
     `dry_run`: all that comes before the first step, but no file is written.
 
@@ -99,7 +104,7 @@ def train(
             pulse,
             or_begin=or_begin,
             job=job,
-            staging=staging,
+            source=source or DataFiles(staging, dry_run),
             dry_run=dry_run,
         )
         stack.callback(run.loader.close)
@@ -167,7 +172,7 @@ class _Training:
         self._guard = DriftGuard(run.comm, state.parameters, config.drift_steps if len(run.memory.nodes) > 1 else 0)
         self._evaluation = Evaluation(run.comm, run.problem, run.validation, config.dtype) if run.validation else None
         self.why_no_best = ""  # the row whose loss is not finite
-        self._saved, self._saved_at = str(run.directory.checkpoint(state.progress.step)), time.monotonic()
+        self._saved, self._saving = str(run.directory.checkpoint(state.progress.step)), Saving(run.directory, state)
         self._trace = Trace(run.comm, run.phases, config.trace, *(trace_steps(config) if config.trace else (0, 0)))
 
     def all_epochs(self) -> None:
@@ -180,6 +185,10 @@ class _Training:
         except Stopped:
             self._trace.close()
             raise
+        except DistbpError as error:
+            if error.agreed and run.comm.rank == 0:
+                self._saving.end()
+            raise
         self._trace.close()
 
     def close(self) -> None:
@@ -187,16 +196,15 @@ class _Training:
         self._gradient.close()
 
     def _epoch(self) -> None:
-        run, progress, minutes = self._run, self._run.state.progress, self._run.config.checkpoint_minutes
+        run, progress = self._run, self._run.state.progress
         started = time.perf_counter() - progress.epoch_seconds
         done = _Done(run)
-        first = progress.step - progress.epoch * run.steps_per_epoch
+        first, last = progress.step - progress.epoch * run.steps_per_epoch, (progress.epoch + 1) * run.steps_per_epoch
         total = Tally()
         for batch in run.loader.batches(progress.epoch, first):
-            save = run.comm.rank == 0 and 0 < minutes * 60 < time.monotonic() - self._saved_at
+            save = run.comm.rank == 0 and self._saving.wants_to_save(ends_epoch=progress.step + 1 == last)
             total = self._step(batch, done, save=save)
-            last_step = progress.step == (progress.epoch + 1) * run.steps_per_epoch
-            if total.stop or (total.save and not last_step):
+            if total.stop or (total.save and progress.step < last):
                 self._save_under_way(done, started)
                 if total.stop:
                     raise self._stopped()
@@ -209,8 +217,8 @@ class _Training:
             self._save_under_way(done, started)
             raise self._stopped() from None
         progress = run.state.progress = Progress(progress.epoch + 1, progress.step, progress.samples, progress.skipped)
-        row = _end_epoch(run, done, scores, self._learning_rate(progress.step - 1), seconds)
-        if progress.epoch % run.config.checkpoint_every == 0 or progress.epoch == run.config.epochs or total.save:
+        row = _end_epoch(run, self._saving, done, scores, self._learning_rate(progress.step - 1), seconds)
+        if self._saving.is_due() or total.save:
             self._save()
         if self._reporter:
             self._reporter.epoch(row)
@@ -320,12 +328,14 @@ class _Training:
     def _save(self) -> None:
         run = self._run
         self._beat("writing a checkpoint")
-        on_first(run.comm, lambda: run.directory.save(run.state, run.config.keep))
+        on_first(run.comm, self._saving.save)
         run.phases.lap("checkpoint")
-        self._saved, self._saved_at = str(run.directory.checkpoint(run.state.progress.step)), time.monotonic()
+        self._saved = str(run.directory.checkpoint(run.state.progress.step))
 
 
-def _end_epoch(run: Run, done: _Done, scores: Scores | None, learning_rate: float, seconds: float) -> dict[str, float]:
+def _end_epoch(
+    run: Run, saving: Saving, done: _Done, scores: Scores | None, learning_rate: float, seconds: float
+) -> dict[str, float]:
     """Adds a row to the history, and keeps the best parameters."""
     state, metric = run.state, run.problem.metric
     loss_sum, metric_sum = done.sums.total()
@@ -341,17 +351,9 @@ def _end_epoch(run: Run, done: _Done, scores: Scores | None, learning_rate: floa
         "seconds": seconds,
         **run.phases.take(run.comm),
     }
-    for column, value in row.items():
-        state.history[column].append(value)
-
+    state.history.append(row)
     is_best = row["validation_loss"] < run.to_beat
-
-    def write() -> None:
-        run.directory.append_metrics(row)
-        if is_best:
-            run.directory.save(state, run.config.keep, best=True)
-
-    on_first(run.comm, write)
+    on_first(run.comm, lambda: saving.epoch_ended(is_best=is_best))
     run.phases.lap("checkpoint")
     if is_best:
         run.to_beat = row["validation_loss"]

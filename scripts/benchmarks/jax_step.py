@@ -52,21 +52,21 @@ class Jax:
         """See Contestant, as for the rest."""
         self._order = jnp.asarray(self._random.permutation(len(self.x)).astype(np.int32))
 
-    def step(self, number: int) -> None:  # noqa: D102
+    def step(self, number: int) -> None:
         self._weights, self._velocity, self._loss = self._step(
             self._weights, self._velocity, self.x, self.y, self._order, number
         )
 
-    def wait(self) -> None:  # noqa: D102
+    def wait(self) -> None:
         jax.block_until_ready(self._weights)
 
-    def loss(self) -> float:  # noqa: D102
+    def loss(self) -> float:
         return float(self._loss)
 
-    def agree(self, value: int) -> int:  # noqa: D102
+    def agree(self, value: int) -> int:
         return value
 
-    def slowest(self, seconds: float) -> float:  # noqa: D102
+    def slowest(self, seconds: float) -> float:
         return seconds
 
 

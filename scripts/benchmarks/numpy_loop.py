@@ -32,7 +32,7 @@ class NumPyLoop:
         """See Contestant, as for the rest."""
         self._order = self._random.permutation(len(self.x))
 
-    def step(self, number: int) -> None:  # noqa: D102
+    def step(self, number: int) -> None:
         n = self._task.n
         rows = self._order[number * n : (number + 1) * n][self._part]
         a = [self.x[rows]]
@@ -66,16 +66,16 @@ class NumPyLoop:
         e[samples, y] -= 1
         return e
 
-    def wait(self) -> None:  # noqa: D102
+    def wait(self) -> None:
         pass
 
-    def loss(self) -> float:  # noqa: D102
+    def loss(self) -> float:
         return float(self._comm.allreduce(self._loss_sum)) / self._task.n
 
-    def agree(self, value: int) -> int:  # noqa: D102
+    def agree(self, value: int) -> int:
         return int(self._comm.bcast(value))
 
-    def slowest(self, seconds: float) -> float:  # noqa: D102
+    def slowest(self, seconds: float) -> float:
         return float(self._comm.allreduce(seconds, MPI.MAX))
 
 

@@ -50,7 +50,7 @@ class PyTorch:
         """See Contestant, as for the rest."""
         self._order = torch.randperm(len(self.x), generator=self._random)
 
-    def step(self, number: int) -> None:  # noqa: D102
+    def step(self, number: int) -> None:
         rows = self._order[number * self._task.n :][self._part]
         self._optimizer.zero_grad(set_to_none=True)
         output = self._model(self.x.index_select(0, rows))
@@ -58,22 +58,22 @@ class PyTorch:
         self._loss.backward()
         self._optimizer.step()
 
-    def wait(self) -> None:  # noqa: D102
+    def wait(self) -> None:
         pass
 
-    def loss(self) -> float:  # noqa: D102
+    def loss(self) -> float:
         loss = self._loss.detach().clone()
         if self._task.ranks > 1:
             dist.all_reduce(loss)
         return float(loss) / self._task.ranks
 
-    def agree(self, value: int) -> int:  # noqa: D102
+    def agree(self, value: int) -> int:
         number = torch.tensor(value)
         if self._task.ranks > 1:
             dist.broadcast(number, 0)
         return int(number)
 
-    def slowest(self, seconds: float) -> float:  # noqa: D102
+    def slowest(self, seconds: float) -> float:
         return seconds  # the ranks go in step
 
 
