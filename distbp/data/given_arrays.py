@@ -54,7 +54,7 @@ def layout_of(samples: Samples, split: str) -> Layout:
             raise DataError(f"{split}: {name} has the shape {array.shape}, which is no columns")
     if len(samples.y) != N:
         raise DataError(f"{split}: x has {N} rows and y has {len(samples.y)}; each sample needs one row in both")
-    x, y = _column("x", samples.x, samples.x_names), _column("y", samples.y, samples.y_names)
+    x, y = _column(f"{split}/x", samples.x, samples.x_names), _column(f"{split}/y", samples.y, samples.y_names)
     return Layout(split, "x", "y", (Part(0, N, (x,), (y,)),))
 
 

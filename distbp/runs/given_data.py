@@ -71,8 +71,9 @@ def _of_objects(array: NDArray[Any], who: str) -> NDArray[Any]:
     values: Sequence[Any] = array.ravel().tolist()
     if all(isinstance(value, str) for value in values):
         return array
+    kinds = (str,) if any(isinstance(value, str) for value in values) else (int, float, np.number, np.bool_)
     for place, value in enumerate(values):
-        if not isinstance(value, int | float | np.number | np.bool_):
+        if not isinstance(value, kinds):
             row = place // max(1, len(values) // max(1, len(array)))
             raise DataError(f"{who}, row {row}: {value!r}; expected numbers, or strings that are labels, in all rows")
     found = np.array(values)
