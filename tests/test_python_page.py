@@ -44,4 +44,4 @@ def test_the_page_is_right(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> N
         for line in code.splitlines():
             done = runner.distbp(*line.removeprefix("distbp ").split())
             assert done.returncode == 0, done.stderr
-    assert compared == text.count("# → ") == 29
+    assert compared == text.count("# → ") == 28
