@@ -68,7 +68,8 @@ def harm(mpi: MPI, data: Path, expected: str, sums: Sums) -> None:
     def row(case: Case) -> Sequence[object]:
         rank = "0" if case.place == "checkpoint" else str(case.ranks - 1)
         with Place(mpi, data) as place:
-            stall = STALL if case.how in ("SIGSTOP", "hang") else ()  # else nobody is to be in a hurry
+            stalls = case.how == "SIGSTOP" or (case.how == "hang" and "MPI" not in case.place)
+            stall = STALL if stalls else ()  # else nobody is to be in a hurry
             wait = str(WAIT if "MPI" in case.place else LIMIT)
             command = mpi.faulty(case.place, rank, case.how, *OPTIONS, *stall)
             ended = place.run(command, case.ranks, DISTBP_WAIT_SECONDS=wait)
