@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent.parent.parent / "tests"
+ROOT = Path(__file__).resolve().parent.parent.parent
+TESTS = ROOT / "tests"
 LIMIT = 180  # seconds for a command, on a machine that has much else to do
 OPTIONS = "--hidden 5 --batch-size 200 --drift-steps 5 --reproducible --grain 64 --out run"
 TRAIN = ("train", "data.h5", *OPTIONS.split())
@@ -92,11 +93,12 @@ class Place:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("OMPI_", "PMI", "PRTE"))}
         root = {name: "1" for name in ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")}
         quick = {"OMPI_MCA_btl": "^ofi", "OMPI_MCA_mtl": "^ofi", "OMPI_MCA_osc": "^ucx"}
+        code = {"PYTHONPATH": str(ROOT)}  # of this tree, in whatever environment
         own = {"TMPDIR": str(self._scratch), "DISTBP_WAIT_SECONDS": str(LIMIT), "TZ": "UTC0"}
         return subprocess.Popen(
             [*self.mpi.launcher(ranks), *command],
             cwd=self.here,
-            env={**kept, **root, **quick, **own, **extra},
+            env={**kept, **root, **quick, **code, **own, **extra},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
