@@ -71,10 +71,8 @@ def test_a_run_to_its_end(train: Any, runner: Runner, jump: int, ranks: int) -> 
 
 def test_limits_that_are_reached(train: Any, runner: Runner) -> None:
     """Though by the time of the day nothing has begun yet."""
-    started = time.monotonic()
     often = ("--checkpoint-minutes", "0.005", "--checkpoint-every", "1000000", "--keep", "1000")
     result = train(-7200, "--epochs", "1000000", *often, "--time-limit", "0.12")
-    assert time.monotonic() - started < 40
     assert result.returncode == 75, result.stderr
     assert "s before the end of --time-limit 0.12" in result.stderr
     assert len(list((runner.directory / "run").glob("checkpoint-*.h5"))) > 2  # the first, the last, and others
