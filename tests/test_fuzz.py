@@ -11,7 +11,7 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given, settings
-from runs import environment
+from runs import LIMIT, environment
 
 from distbp.config import FIELDS, merge, read_toml
 from distbp.errors import DistbpError, UsageError
@@ -36,7 +36,11 @@ def check_message(error: DistbpError) -> None:
 
 def test_mutated_files() -> None:
     done = subprocess.run(
-        [sys.executable, FUZZ, "--files", "350"], env=environment(), capture_output=True, text=True, timeout=110
+        [sys.executable, FUZZ, "--files", "350"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=max(110.0, LIMIT),
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
