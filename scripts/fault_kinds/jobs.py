@@ -147,6 +147,8 @@ class Place:
 
     def times(self) -> str:
         """What is wrong with the seconds in metrics.csv and the trace; words in capitals, or ""."""
+        if not (self.out / "metrics.csv").exists():
+            return "UNEXPECTED: no metrics.csv"
         with open(self.out / "metrics.csv", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         seconds = [
