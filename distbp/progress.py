@@ -27,7 +27,17 @@ class Bar:
         from tqdm import tqdm
 
         class Silent(tqdm):  # type: ignore[misc]
-            """Has nothing to say when it is taken away, be it half made."""
+            """Has nothing to say when it is taken away, be it half made; and goes by the clock that nobody sets.
+
+            The clock that tells the time of the day may be set: back by an hour, and tqdm draws nothing for an hour.
+            """
+
+            monitor_interval = 0  # without a thread of tqdm, which goes by the other one
+
+            def __init__(self, **words: Any) -> None:
+                super().__init__(**words, miniters=1)  # after each step it is looked whether to draw
+                self._time = time.monotonic
+                self.start_t = self.last_print_t = self._time()
 
             def __del__(self) -> None:
                 with suppress(Exception):

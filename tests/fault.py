@@ -2,11 +2,13 @@
 
 PLACE, and on which call of it: see PLACES; and "MPI_Init", where the others come later.  RANK: its number, or "all".
 HOW: "bug" (an exception nobody expects), "memory" (MemoryError), "hang" (it does not come back, and leaves a file
-`hangs`), "exit0" and "exit1" (it ends without a word), or the name of a signal that the rank sends to itself.
+`hangs`), "exit0" and "exit1" (it ends without a word), "clock+7200" (its clock jumps by so many seconds, which wants
+the library of jumping_clock.c), or the name of a signal that the rank sends to itself; or two of them, with a comma.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -37,6 +39,13 @@ PLACES = {  # module, class, function, the call that goes wrong
 
 def harm(how: str) -> None:
     """On this rank, now."""
+    if "," in how:
+        for one in how.split(","):
+            harm(one)
+        return
+    if how.startswith("clock"):
+        ctypes.CDLL(None).jump_clock(ctypes.c_long(int(how.removeprefix("clock"))))
+        return
     if how == "bug":
         raise ZeroDivisionError("a bug, put here by a test")
     if how == "memory":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from distbp.training.run import Run
 from distbp.training.train import train
 
 BIN = Path(sys.executable).parent
-LIMIT = 60  # seconds for a subprocess
+LIMIT = float(os.environ.get("DISTBP_TEST_LIMIT", "60"))  # seconds for a subprocess
 # Open MPI's wheel: allow root, skip a slow network layer, be silent about a missing one
 OPEN_MPI = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
@@ -106,6 +107,16 @@ class StopAt:
     def words(self) -> dict[str, Any]:
         """For `train_on`."""
         return {"stop_requested": self, "beat": self.beat}
+
+
+def to_preload(name: str, directory: Path) -> str:
+    """The library of `name`.c, for LD_PRELOAD, made in this directory."""
+    if not shutil.which("gcc"):
+        pytest.skip("no gcc")
+    path, source = directory / f"{name}.so", Path(__file__).parent / f"{name}.c"
+    command = ["gcc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", path, source, "-ldl"]
+    subprocess.run(command, check=True, timeout=LIMIT)
+    return str(path)
 
 
 @cache

@@ -89,9 +89,7 @@ def test_one_rank_comes_to_harm(
     options: list[str],
 ) -> None:
     data, digest = undisturbed
-    started = time.monotonic()
     result = runner.faulty(place, rank, how, "train", str(data), *options, "--out", "run", ranks=ranks)
-    assert time.monotonic() - started < 10
     assert result.returncode != 0
     assert result.returncode != 75
     assert words in result.stderr

@@ -36,7 +36,11 @@ def check_message(error: DistbpError) -> None:
 
 def test_mutated_files() -> None:
     done = subprocess.run(
-        [sys.executable, FUZZ, "--files", "350"], env=environment(), capture_output=True, text=True, timeout=LIMIT
+        [sys.executable, FUZZ, "--files", "350"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=max(110.0, LIMIT),
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -49,7 +49,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def wait_for_epochs(slurm: Slurm, run: str, count: int) -> None:
-    end, path = time.monotonic() + 40, slurm.directory / run / "metrics.csv"
+    end, path = time.monotonic() + LIMIT, slurm.directory / run / "metrics.csv"
     while not path.exists() or len(read(path)) < count:
         assert time.monotonic() < end, f"{run} does not come on"
         time.sleep(0.05)
@@ -94,7 +94,7 @@ def test_what_slurm_stops_goes_on(slurm: Slurm) -> None:
         launcher = (mpirun, srun)[(i + ("pmix" in srun())) % 2]
         run = f"{event}-{launcher.__name__}"
         (slurm.directory / f"{run}.toml").write_text("epochs = 1000000\n")
-        late = ("--time-limit", "0.08") if event == "late" else ()
+        late = ("--time-limit", f"{0.08 * LIMIT / 60}") if event == "late" else ()
         arguments = ("d.h5", "--config", f"{run}.toml", *OPTIONS, *late, "--out", run)
         options = ("--nodes=1", "--exclusive", "--ntasks-per-node=2", f"--job-name={event}")
         jobs[run] = submit(slurm, "preemptible.sbatch", *options, arguments=arguments, LAUNCHER=launcher())
@@ -127,9 +127,9 @@ def test_what_slurm_stops_goes_on(slurm: Slurm) -> None:
         assert len(others) == 1 or job == late_job  # which may need more than one more start on a slow machine
         assert {start["job"] for start in (first, *others)} == {job}
         assert (first["restarts"], others[0]["restarts"]) == ("0", "1")
-        assert int(others[0]["step"]) > 0
+        assert int(others[-1]["step"]) > 0
         assert job != broken or others[0]["node_list"] != nodes[job]
-    assert "before the end of --time-limit 0.08" in slurm.output(late_job)
+    assert "before the end of --time-limit 0." in slurm.output(late_job)
 
 
 def test_a_stop_has_its_exit_code(slurm: Slurm) -> None:

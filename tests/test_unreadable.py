@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -15,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from runs import BIN, Runner, check_error, configuration, resumed, train_on, write_data
+from runs import BIN, Runner, check_error, configuration, resumed, to_preload, train_on, write_data
 
 from distbp.config import Config
 from distbp.errors import CheckpointError, RunError
@@ -330,12 +329,7 @@ def test_what_is_in_the_place_of_out(tmp_path: Path, data_file: str, what: str, 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> str:
-    if not shutil.which("gcc"):
-        pytest.skip("no gcc")
-    path = str(tmp_path_factory.mktemp("library") / "failing_calls.so")
-    source = str(Path(__file__).parent / "failing_calls.c")
-    subprocess.run(["gcc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", path, source, "-ldl"], check=True, timeout=60)
-    return path
+    return to_preload("failing_calls", tmp_path_factory.mktemp("library"))
 
 
 def test_the_command_goes_on_after_a_moment(runner: Runner, run: Config, library: str) -> None:

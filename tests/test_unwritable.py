@@ -5,15 +5,13 @@ from __future__ import annotations
 import csv
 import errno
 import os
-import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import BIN, Runner, check_error, configuration, resumed, train_on, write_data
+from runs import BIN, Runner, check_error, configuration, resumed, to_preload, train_on, write_data
 
 from distbp.config import Config, read_toml
 from distbp.errors import RunError, UsageError
@@ -253,12 +251,7 @@ def test_the_file_of_this_directory_that_cannot_be_seen(
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> str:
-    if not shutil.which("gcc"):
-        pytest.skip("no gcc")
-    path = str(tmp_path_factory.mktemp("library") / "failing_calls.so")
-    source = str(Path(__file__).parent / "failing_calls.c")
-    subprocess.run(["gcc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", path, source, "-ldl"], check=True, timeout=60)
-    return path
+    return to_preload("failing_calls", tmp_path_factory.mktemp("library"))
 
 
 @pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=pytest.mark.mpi)])
