@@ -26,7 +26,7 @@ from distbp.gradient.batch_gradient import has_overlap, sums_of_a_rank
 from distbp.gradient.step_memory import StepMemory, all_nodes
 from distbp.mathematics.batches import batch_samples, steps_per_epoch
 from distbp.mathematics.grains import default_grain, grain_count
-from distbp.mathematics.network import initialize
+from distbp.mathematics.network import Network, initialize
 from distbp.mathematics.optimizers import Optimizer, make_optimizer
 from distbp.ranks.communicator import Communicator, agree, from_first, on_first, on_first_patiently
 from distbp.ranks.job import NO_JOB, Job
@@ -72,6 +72,44 @@ class Run:
         return self.to_beat, (int(np.argmax(losses == self.to_beat)) + 1 if self.to_beat < math.inf else 0)
 
 
+@dataclass(frozen=True)
+class Voice:
+    """What the stages of a start share: the ranks; `say`, which tells the user a line, on rank 0; and the pulse."""
+
+    comm: Communicator
+    note: Callable[[str], None]
+    pulse: Pulse
+
+    def say(self, *lines: str) -> None:
+        """Tells the user, once."""
+        for line in lines if self.comm.rank == 0 else ():
+            self.note(line)
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What a run learns from, and what follows from it: the problem, and the configuration with what "auto" means."""
+
+    config: Config
+    problem: Problem
+    training: Split
+    validation: Split | None
+    prints: dict[str, Fingerprint]
+    memory: float  # bytes of a node for data
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How the samples come to the steps, and the memory that all of it takes."""
+
+    config: Config
+    batch_size: int
+    count: int  # in an epoch
+    loader: Loader
+    training: Split
+    plan: MemoryPlan
+
+
 def prepare(
     comm: Communicator,
     config: Config,
@@ -92,125 +130,182 @@ def prepare(
     `or_begin` see `train`.
     """
     check_alike(comm, config, resume_with)
-    planner = MemoryPlanner(comm)
+    voice, planner = Voice(comm, note, pulse), MemoryPlanner(comm)
     nodes = len(all_nodes(comm, comm.node_ranks()))
-
-    # In a job before anything may go wrong, so that one which is requeued again and again is noticed.
     started = partial(directory.append_start, job, ranks=comm.size, nodes=nodes)
+    # In a job before anything may go wrong, so that one which is requeued again and again is noticed.
+    at_once = started if job.id else lambda step: None
+    config, stored = _begin_or_resume(voice, config, directory, resume_with, at_once, or_begin=or_begin)
+    threads = set_threads(comm, config.threads, reproducible=config.reproducible)
+    voice.say(*threads.notes)
+    shown = note if dry_run else None
+    learnt = _learn(voice, planner, config, source or DataFiles(), stored, shown)
+    steps = _steps(voice, planner, learnt, stored, shown)
+    config, problem = steps.config, learnt.problem
+    memory = _step_memory(voice, config, problem.network, len(steps.training), steps.batch_size)
+    state, to_beat = _state(voice, config, problem, memory, directory, stored, learnt.prints)
+    _record_machine(comm, state, threads.count, note)
+    run = Run(
+        comm=comm,
+        config=config,
+        problem=problem,
+        training=steps.training,
+        loader=steps.loader,
+        validation=learnt.validation,
+        batch_size=steps.batch_size,
+        steps_per_epoch=steps.count,
+        state=state,
+        directory=directory,
+        threads=threads,
+        plan=steps.plan,
+        memory=memory,
+        phases=Phases(),
+        job=job,
+        to_beat=to_beat,
+    )
+    on_first(comm, lambda: _write_first_files(run, None if job.id else started, is_new=stored is None))
+    return run
+
+
+def _begin_or_resume(
+    voice: Voice,
+    config: Config,
+    directory: RunDirectory,
+    resume_with: Mapping[str, Any] | None,
+    started: Callable[[int], None],
+    *,
+    or_begin: bool,
+) -> tuple[Config, Checkpoint | None]:
+    """Locks the directory; the configuration of the run, and the checkpoint that it goes on from, if it does."""
+    comm = voice.comm
 
     def open_directory(beat: Callable[[], None]) -> Checkpoint | None:
         is_resumed = resume_with is not None and not (or_begin and not directory.has_checkpoints())
-        return _open(directory, is_resumed, started if job.id else lambda step: None, note, beat)
+        return _open(directory, is_resumed, started, voice.note, beat)
 
-    stored = comm.broadcast(on_first_patiently(comm, open_directory, partial(pulse, "waiting for run.lock")))
-    if stored:
-        assert resume_with is not None
-        given = from_first(comm, partial(_all_files, resume_with))
-        config = agree(comm, lambda: resume(stored.config, given, "command line"))
-        agree(comm, lambda: _check_known(stored, config))
+    stored = comm.broadcast(on_first_patiently(comm, open_directory, partial(voice.pulse, "waiting for run.lock")))
+    if stored is None:
+        return config, None
+    assert resume_with is not None
+    given = from_first(comm, partial(_all_files, resume_with))
+    config = agree(comm, lambda: resume(stored.config, given, "command line"))
+    agree(comm, lambda: _check_known(stored, config))
+    return config, stored
 
-    threads = set_threads(comm, config.threads, reproducible=config.reproducible)
-    for line in threads.notes if comm.rank == 0 else ():
-        note(line)
-    allow_changed = config.allow_changed_data
+
+def _learn(
+    voice: Voice,
+    planner: MemoryPlanner,
+    config: Config,
+    source: Source,
+    stored: Checkpoint | None,
+    shown: Callable[[str], None] | None,
+) -> Learnt:
+    """Surveys and reads the data, and poses the problem; `shown` is told the plan of the memory."""
+    comm, allow_changed = voice.comm, config.allow_changed_data
     memory, optimizer = node_budget(comm, config.memory), optimizer_of(config)
-    found = _survey(comm, config, source or DataFiles(), stored, note, pulse)
+    found = _survey(comm, config, source, stored, voice.note, voice.pulse)
     config = replace(found.config, stage_to="", time_limit=0.0, allow_changed_data=False)  # those are of this start
     found = replace(found, config=config)
     foreseen = planner.foresee(found, stored.problem.network if stored else None, optimizer, memory)
-    _check_plan(comm, foreseen, note if dry_run else None)
+    _check_plan(comm, foreseen, shown)
     labels = stored.problem.labels if stored else None
-    training = read_layout(comm, found.training, labels=labels, memory=memory, pulse=pulse)
-    if comm.rank == 0 and training.why_not_shared:
-        note(f"note      each rank holds the data for itself: {training.why_not_shared}")
+    training = read_layout(comm, found.training, labels=labels, memory=memory, pulse=voice.pulse)
+    if training.why_not_shared:
+        voice.say(f"note      each rank holds the data for itself: {training.why_not_shared}")
     if stored:
         problem = stored.problem
         problem.check(comm, training)
         agree(comm, lambda: _check_samples(stored, training))
         agree(comm, lambda: _check_epochs(stored, config))
     else:
-        config, problem = pose(comm, config, training, pulse)
-    validation = _read_validation(comm, found.validation, problem, memory - held_bytes(training), pulse)
+        config, problem = pose(comm, config, training, voice.pulse)
+    validation = _read_validation(comm, found.validation, problem, memory - held_bytes(training), voice.pulse)
     prints = _fingerprints(comm, training, validation)
     if stored:
-        _check_same_data(comm, stored.fingerprints, prints, note, allow_changed=allow_changed)
+        _check_same_data(comm, stored.fingerprints, prints, voice.note, allow_changed=allow_changed)
+    voice.say(*_about_values(comm, problem, training, validation, voice.pulse))
+    return Learnt(config, problem, training, validation, prints, memory)
 
-    for line in _about_values(comm, problem, training, validation, pulse):
-        note(line)
 
-    batch_size = batch_samples(config.batch_size, len(training))
-    config = _with_grain(config, batch_size)
+def _steps(
+    voice: Voice,
+    planner: MemoryPlanner,
+    learnt: Learnt,
+    stored: Checkpoint | None,
+    shown: Callable[[str], None] | None,
+) -> Steps:
+    """The batches, and who brings them; checks that the memory is enough for all of the run."""
+    comm, training, validation = voice.comm, learnt.training, learnt.validation
+    batch_size = batch_samples(learnt.config.batch_size, len(training))
+    config = _with_grain(learnt.config, batch_size)
     if config.reproducible:
-        _note_idle_ranks(comm, config, batch_size, note)
-    steps = steps_per_epoch(len(training), batch_size)
-    choice = choose_loader(comm, config, training, batch_size, memory - held_bytes(validation))
-    plan = planner.plan(Needs(choice, problem.network, optimizer, training, validation, stored is not None))
-    _check_plan(comm, plan, note if dry_run else None)
-    config, loader, training = make_loader(comm, choice, training, note)
-    if comm.rank == 0 and plan.warning:
-        note(plan.warning)
-    network = problem.network
-    sums, has_norm = sums_of_a_rank(config, len(training), batch_size, comm.size), config.clip_norm > 0
-    step_memory = StepMemory(
+        _note_idle_ranks(comm, config, batch_size, voice.note)
+    choice = choose_loader(comm, config, training, batch_size, learnt.memory - held_bytes(validation))
+    needs = Needs(choice, learnt.problem.network, optimizer_of(config), training, validation, stored is not None)
+    plan = planner.plan(needs)
+    _check_plan(comm, plan, shown)
+    config, loader, training = make_loader(comm, choice, training, voice.note)
+    voice.say(*filter(None, [plan.warning]))
+    return Steps(config, batch_size, steps_per_epoch(len(training), batch_size), loader, training, plan)
+
+
+def _step_memory(voice: Voice, config: Config, network: Network, N: int, n: int) -> StepMemory:
+    """What the ranks of a node share while they train."""
+    comm = voice.comm
+    memory = StepMemory(
         comm,
         network,
         config.dtype,
-        optimizer.vectors,
-        sums,
-        exact=has_norm,
+        optimizer_of(config).vectors,
+        sums_of_a_rank(config, N, n, comm.size),
+        exact=config.clip_norm > 0,
         overlap=has_overlap(config, comm),
     )
-    if config.wire != "full" and comm.rank == 0 and len(step_memory.nodes) == 1:
-        note(f"note      --wire {config.wire} changes nothing: all ranks are on one node")
-    w, vectors = step_memory.w, step_memory.vectors
+    if config.wire != "full" and len(memory.nodes) == 1:
+        voice.say(f"note      --wire {config.wire} changes nothing: all ranks are on one node")
+    return memory
+
+
+def _state(
+    voice: Voice,
+    config: Config,
+    problem: Problem,
+    memory: StepMemory,
+    directory: RunDirectory,
+    stored: Checkpoint | None,
+    prints: dict[str, Fingerprint],
+) -> tuple[Checkpoint, float]:
+    """The state, new or as it was stored, in the memory of the node; and the validation loss that is to be beaten."""
+    comm, w, vectors, to_beat = voice.comm, memory.w, memory.vectors, math.inf
     if stored:
         history = stored.history.snapshot()
         state = Checkpoint(config, problem, w, vectors, replace(stored.progress), history, stored.machines, prints)
-        reopen = partial(directory.reopen, state, note)
-        to_beat = comm.broadcast(on_first_patiently(comm, reopen, partial(pulse, "reading best.h5"))) or 0.0
+        reopen = partial(directory.reopen, state, voice.note)
+        to_beat = comm.broadcast(on_first_patiently(comm, reopen, partial(voice.pulse, "reading best.h5"))) or 0.0
     else:
         history = History.of({name: () for name in history_columns(problem.metric)})
         state = Checkpoint(config, problem, w, vectors, Progress(), history, [], prints)
-        to_beat = math.inf
-    if step_memory.part == 0:
-        if stored:
-            for vector, values in ((w, stored.vector), *((vectors[name], stored.optimizer[name]) for name in vectors)):
-                vector[:] = values
-        else:
-            initialize(state.parameters, network, config.seed, config.initialization)
-    step_memory.fence()
-    _record_machine(comm, state, threads.count, note)
-    run = Run(
-        comm,
-        config,
-        problem,
-        training,
-        loader,
-        validation,
-        batch_size,
-        steps,
-        state,
-        directory,
-        threads,
-        plan,
-        step_memory,
-        Phases(),
-        job,
-        to_beat,
-    )
+    if memory.part == 0 and stored:
+        for vector, values in ((w, stored.vector), *((vectors[name], stored.optimizer[name]) for name in vectors)):
+            vector[:] = values
+    elif memory.part == 0:
+        initialize(state.parameters, problem.network, config.seed, config.initialization)
+    memory.fence()
+    return state, to_beat
 
-    def first_files() -> None:
-        if not stored:
-            directory.save(state, config.keep)
-            directory.write_metrics(state.history)
-        if not job.id:
-            started(state.progress.step)
-        facts = [f"{name.replace('_', ' ')}: {fact}" for name, fact in state.machines[-1].items() if name != "step"]
-        where = f", {job.describe()}" if job.describe() else ""
-        directory.write_config(config, [f"last started on {comm.describe()}{where}; the bits depend on", *facts])
 
-    on_first(comm, first_files)
-    return run
+def _write_first_files(run: Run, started: Callable[[int], None] | None, *, is_new: bool) -> None:
+    """On rank 0: the first checkpoint of a new run, and config.toml; `started` is told how many steps are done."""
+    state, directory = run.state, run.directory
+    if is_new:
+        directory.save(state, run.config.keep)
+        directory.write_metrics(state.history)
+    if started:
+        started(state.progress.step)
+    facts = [f"{name.replace('_', ' ')}: {fact}" for name, fact in state.machines[-1].items() if name != "step"]
+    where = f", {run.job.describe()}" if run.job.describe() else ""
+    directory.write_config(run.config, [f"last started on {run.comm.describe()}{where}; the bits depend on", *facts])
 
 
 def _open(
