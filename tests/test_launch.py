@@ -126,7 +126,7 @@ def test_no_message_reaches_a_rank_that_starts(
             did.append("speaks")
             return [value] * 4
 
-    monkeypatch.setattr("distbp.ranks.mpi.MPIRank", Rank)
+    monkeypatch.setattr("distbp.ranks.mpi.world", Rank)
     monkeypatch.setattr("distbp.ranks.launch.time.sleep", lambda seconds: did.append("waits"))
     Launch(environ).connect()
     assert did[0] == first

@@ -198,7 +198,9 @@ def test_damage_that_one_rank_meets_ends_the_run(tmp_path: Path, ranks: int, mon
 
     monkeypatch.setattr(Reader, "read", damaged)
     with pytest.raises(DataError, match=r"part-2\.h5: train/x, row 8: cannot be read") as error:
-        train_on(ranks, configuration(data, tmp_path / "run", memory=MEMORY, **{**STREAMED, "epochs": 9}))
+        train_on(
+            ranks, configuration(data, tmp_path / "run", memory=MEMORY, checkpoint_every=1, **{**STREAMED, "epochs": 9})
+        )
     assert error.value.agreed
     assert (tmp_path / "run" / "checkpoint-0000000063.h5").exists()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("reader")]
@@ -246,7 +248,7 @@ def test_a_file_that_changes_ends_the_run(tmp_path: Path) -> None:
         if phase.startswith("in epoch"):
             os.utime(tmp_path / "part-1.h5", (1, 1))
 
-    config = configuration(data, tmp_path / "run", memory=MEMORY, **{**STREAMED, "epochs": 9})
+    config = configuration(data, tmp_path / "run", memory=MEMORY, checkpoint_every=1, **{**STREAMED, "epochs": 9})
     with pytest.raises(DataError, match=r"part-1\.h5: has changed since the run began") as error:
         train_on(2, config, beat=touch)
     assert error.value.agreed

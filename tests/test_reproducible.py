@@ -345,7 +345,7 @@ def gradient_of(kind: Any, network: Network, x: np.ndarray, y: np.ndarray, grain
     )
     gradient = kind(run)
     gradient(np.arange(len(x)), stop=False, save=False)
-    assert np.isfinite(run.memory.square)
+    assert np.isfinite(run.memory.length.scaled)
     return Parameters(network, gradient.g[0].copy())
 
 
