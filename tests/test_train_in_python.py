@@ -194,6 +194,7 @@ def test_best_and_last(data: str) -> None:
     assert distbp.evaluate(run.model(), data).loss == losses.min()
     assert distbp.evaluate(run.model("last"), data).loss == losses[-1]
     assert run.model("last").digest == run.digest
+    assert run.model().history["epoch"].tolist() == list(range(1, int(run.best["epoch"]) + 1))
     with pytest.raises(distbp.UsageError, match="expected 'best' or 'last'"):
         run.model("first")
 

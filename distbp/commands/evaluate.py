@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import click
 
 from distbp.commands.options import memory_option, stall_option, trust_links_option
 from distbp.counted import counted
-from distbp.errors import DataError
 from distbp.ranks.launch import Launch, say
 
 
@@ -46,7 +43,7 @@ def evaluate(
     from distbp.ranks.watch import Watch
 
     with Watch(launch, stall_minutes=stall_minutes) as watch:
-        from distbp.gradient.evaluate import Evaluation
+        from distbp.prediction.finite_scores import finite_scores
         from distbp.prediction.memory_plan import evaluation_terms
         from distbp.prediction.trained import Columns, load
 
@@ -64,16 +61,9 @@ def evaluate(
             pulse=pulse,
             note=say,
         )
-        state = used.state
-        evaluation = Evaluation(comm, state.problem, used.data, state.config.dtype)
-        scores = evaluation(state.parameters, pulse)
-        if not math.isfinite(scores.loss):
-            why = evaluation.why_not_finite(state.parameters, pulse)
-            refused = DataError(f"the loss of {split} is {scores.loss}: {why}; remove or replace such rows")
-            refused.agreed = True
-            raise refused
+        scores, problem = finite_scores(comm, used, pulse), used.state.problem
     if comm.rank == 0:
         click.echo(
-            f"{split}: {counted(scores.samples, 'sample')}, {state.problem.network.loss.name} loss {scores.loss:.8g}, "
-            f"{state.problem.metric} {scores.metric:.8g}"
+            f"{split}: {counted(scores.samples, 'sample')}, {problem.network.loss.name} loss {scores.loss:.8g}, "
+            f"{problem.metric} {scores.metric:.8g}"
         )

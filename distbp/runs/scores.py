@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
-from distbp.errors import DataError
-from distbp.gradient.evaluate import Evaluation
 from distbp.model.model import Model
 from distbp.model.read_model import read_model
+from distbp.prediction.finite_scores import finite_scores
 from distbp.prediction.memory_plan import evaluation_terms
 from distbp.prediction.trained import Columns, load
 from distbp.ranks.communicator import from_first
@@ -61,13 +59,7 @@ def scores_of(model: str | Model, data: Any, split: str, comm: Any, how: dict[st
             trust_links=how["trust_links"],
             memory=how["memory"],
         )
-        evaluation = Evaluation(ranks, state.problem, used.data, state.config.dtype)
-        found = evaluation(state.parameters, lambda phase: None)
-        if not math.isfinite(found.loss):
-            why = evaluation.why_not_finite(state.parameters, lambda phase: None)
-            refused = DataError(f"the loss of {split} is {found.loss}: {why}; remove or replace such rows")
-            refused.agreed = True
-            raise refused
+        found = finite_scores(ranks, used)
         return Scores(found.loss, {state.problem.metric: found.metric}, found.samples)
 
 

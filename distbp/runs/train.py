@@ -19,6 +19,7 @@ from distbp.runs.listener import Callback, Listener, agreed_callback
 from distbp.runs.run import Run
 from distbp.training.checkpoint import read
 from distbp.training.comparison import digest
+from distbp.training.history import History
 from distbp.training.no_directory import NoDirectory
 from distbp.training.run import Run as RunOnARank
 from distbp.training.source import GivenArrays, Source
@@ -142,6 +143,7 @@ def _result(comm: Communicator, run: RunOnARank, notes: list[str]) -> Run:
     if epoch:
         kept = comm.broadcast(None if run.kept is None else run.kept.vector)
         earlier = None if kept is not None else agree(comm, lambda: read(run.directory.best))  # of an earlier start
-        states["best"] = replace(last, vector=np.array(kept)) if earlier is None else replace(earlier, optimizer={})
+        until_then = replace(last, vector=np.asarray(kept), history=History(state.history.rows[:epoch]))
+        states["best"] = until_then if earlier is None else replace(earlier, optimizer={})
     checkpoint = str(run.directory.checkpoint(state.progress.step)) if run.directory.writes else None
     return Run(history, best, checkpoint, digest(last.parameters), as_dict(run.config), tuple(notes), states)
