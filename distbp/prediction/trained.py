@@ -97,20 +97,12 @@ def load(
     threads = set_threads(comm, 0, reproducible=config.reproducible)
     for line in threads.all_notes if comm.rank == 0 else ():
         note(line)
-    task = CLASSES if found.is_labelled else TARGETS
-    if isinstance(data, Samples):
-        given, files = data, list[str]()
-        layout = agree(comm, lambda: check_kinds(replace(layout_of(given, split), task=task)))
-    else:
-        paths = data or config.data
-        files = from_first(comm, lambda: data_files(paths))
-        compare_files(comm, files, note)
-        asked = [
-            Asked(x, y if targets else None, trust_links, config.each, task)
-            for x in _candidates(columns.x, config.x, found.columns.x, "x")
-            for y in _candidates(columns.y, config.y, () if found.is_labelled else found.columns.y, "y")
-        ]
-        layout = from_first(comm, lambda: _first_there(files, split, asked))
+    asked = [
+        Asked(x, y if targets else None, trust_links, config.each, _task(found))
+        for x in _candidates(columns.x, config.x, found.columns.x, "x")
+        for y in _candidates(columns.y, config.y, () if found.is_labelled else found.columns.y, "y")
+    ]
+    files, layout = _find(comm, found, data, split, asked, note)
     budget = node_budget(comm, memory)
     foreseen = foresee_split(comm, layout, memory=budget)
     plan = plan_use(comm, measured, found, foreseen, work(comm, found, foreseen))
@@ -122,6 +114,29 @@ def load(
     samples = read_layout(comm, ordered, labels=state.problem.labels, memory=budget, pulse=pulse)
     state.problem.check(comm, samples, pulse)
     return Trained(state, samples, [*([str(path)] if path else []), *files], plan)
+
+
+def _task(found: Outline) -> str:
+    """What y is for a network."""
+    return CLASSES if found.is_labelled else TARGETS
+
+
+def _find(
+    comm: Communicator,
+    found: Outline,
+    data: Sequence[str] | Samples,
+    split: str,
+    asked: Sequence[Asked],
+    note: Callable[[str], None],
+) -> tuple[list[str], Layout]:
+    """The files, and how the samples of the split lie in them, or in arrays of the caller, which are no files."""
+    if isinstance(data, Samples):
+        given = data
+        return [], agree(comm, lambda: check_kinds(replace(layout_of(given, split), task=_task(found))))
+    paths = data or found.config.data
+    files = from_first(comm, lambda: data_files(paths))
+    compare_files(comm, files, note)
+    return files, from_first(comm, lambda: _first_there(files, split, asked))
 
 
 def _from_first(comm: Communicator, read_it: Callable[[], T], reading: Callable[[], None]) -> T:
