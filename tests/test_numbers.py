@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from runs import StopAt, configuration, resumed, train_on, write_data
 
@@ -30,7 +30,7 @@ def length(gradient: np.ndarray) -> Length:
     with np.errstate(all="ignore"):
         squares(gradient, out, exact=True)
         scaled_squares(gradient, scaled)
-    return length_of(out, scaled)
+        return length_of(out, scaled)
 
 
 @given(
@@ -54,6 +54,7 @@ def test_the_norm_and_the_direction(count: int, scale: float, dtype: str, limit:
     count=st.sampled_from([1, 3, BLOCK, 3 * BLOCK + 5]),
     limit=st.sampled_from([1e-3, 1.0, 1e200, 1e307]),
 )
+@example(exponents=[0.0, 0.0, 152.5], count=3 * BLOCK + 5, limit=1e-3)  # each block has a square, all have not
 def test_gradients_whose_squares_are_no_numbers(exponents: list[float], count: int, limit: float) -> None:
     """Against numbers of more range: the length is that, and the direction stays."""
     if np.finfo(np.longdouble).maxexp <= 1024:
