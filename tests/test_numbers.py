@@ -64,8 +64,9 @@ def test_gradients_whose_squares_are_no_numbers(exponents: list[float], count: i
     exact = np.sqrt(np.sum(np.square(gradient.astype(np.longdouble))))
     found = length(gradient)
     assert math.isfinite(found.scaled)
-    if exact > 1e-140:
+    if exact > 1e-127:  # where the scaled length has all digits: 2^-600 times it is a normal number
         assert abs(np.longdouble(found.scaled) * np.longdouble(2.0) ** 600 / exact - 1) < 1e-12
+    if exact > 1e-140:
         assert math.isinf(found.value) if exact > 1.8e308 else found.value == pytest.approx(float(exact), rel=1e-12)
     before = gradient.astype(np.longdouble)
     shorten(gradient, found, limit)
