@@ -14,7 +14,7 @@ from cluster import Slurm, mpirun, srun
 from runs import BIN, LIMIT, write_data
 
 SCRIPTS = Path(__file__).parent.parent / "slurm"
-OPTIONS = ("--hidden", "6", "--reproducible", "--grain", "4", "--validation-split", "")
+OPTIONS = ("--hidden", "6", "--reproducible", "--grain", "4", "--validation-split", "", "--checkpoint-every", "1")
 
 pytestmark = pytest.mark.mpi
 
