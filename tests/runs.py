@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -117,6 +118,19 @@ def to_preload(name: str, directory: Path) -> str:
     command = ["gcc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", path, source, "-ldl"]
     subprocess.run(command, check=True, timeout=LIMIT)
     return str(path)
+
+
+class Notes:
+    """A reporter that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *arguments: None
 
 
 @cache

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from runs import Runner, check_error, configuration, resumed, train_on, write_data
+from runs import Notes, Runner, check_error, configuration, resumed, train_on, write_data
 
 from distbp.config import Config
 from distbp.training import checkpoint, invariants
@@ -42,19 +41,6 @@ def run(made: tuple[Config, Config, str], tmp_path: Path) -> Config:
     """A copy of it."""
     shutil.copytree(made[0].out, tmp_path / "run")
     return replace(made[0], out=str(tmp_path / "run"))
-
-
-class Notes:
-    """A reporter that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.lines.append(text)
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *arguments: None
 
 
 def of_another_run(run: Config, tmp_path: Path, **options: Any) -> None:

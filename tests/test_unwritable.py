@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import BIN, Runner, check_error, configuration, resumed, to_preload, train_on, write_data
+from runs import BIN, Notes, Runner, check_error, configuration, resumed, to_preload, train_on, write_data
 
 from distbp.config import Config, read_toml
 from distbp.errors import RunError, UsageError
@@ -52,19 +52,6 @@ class Away:
             self.times -= 1
             raise OSError(self.code, os.strerror(self.code), path)
         return self.function(place, *arguments, **words)
-
-
-class Notes:
-    """A reporter that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.lines.append(text)
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *arguments: None
 
 
 def check_whole(config: Config, expected: str) -> None:

@@ -10,7 +10,7 @@ from distbp.model.read_model import read_model
 from distbp.prediction.finite_scores import finite_scores
 from distbp.prediction.memory_plan import evaluation_terms
 from distbp.prediction.trained import Columns, load
-from distbp.ranks.communicator import from_first
+from distbp.ranks.communicator import agree, from_first
 from distbp.runs.given_data import paths_of, samples_of
 from distbp.runs.train import scope_of
 from distbp.training.checkpoint import Checkpoint
@@ -51,7 +51,7 @@ def scores_of(model: str | Model, data: Any, split: str, comm: Any, how: dict[st
         used = load(
             ranks,
             state,
-            samples_of(data, "data") if paths is None else paths,
+            agree(ranks, lambda: samples_of(data, "data") if paths is None else paths),
             split,
             targets=True,
             columns=Columns(how["x"], how["y"]),
