@@ -207,10 +207,8 @@ def test_an_error_in_one_thread_releases_the_others(failing):
         communicator.allgather(1)
 
     before = threading.active_count()
-    started = time.monotonic()
     with pytest.raises(ZeroDivisionError, match=f"^only rank {failing}$"):
         run_threads(4, on_rank)
-    assert time.monotonic() - started < 5.0
     assert threading.active_count() == before
 
 

@@ -101,11 +101,9 @@ def test_help_and_inspect_speak_once(runner: Runner, data_file: str) -> None:
     ],
 )
 def test_one_failing_rank_ends_the_job(runner: Runner, action: str, message: str) -> None:
-    started = time.monotonic()
     result = runner.run(sys.executable, "-c", FAILING.format(action=action), ranks=3, limit=30)
     assert result.returncode != 0
     assert message in result.stderr
-    assert time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
