@@ -19,6 +19,10 @@ from typing import Any
 from distbp.errors import UsageError
 from distbp.files.output import check_is_name
 from distbp.files.patience import read_patiently, why_no_text
+from distbp.mathematics.activations import ACTIVATIONS
+from distbp.mathematics.losses import LOSSES, default_loss
+from distbp.mathematics.optimizers import OPTIMIZERS
+from distbp.mathematics.schedules import SCHEDULES
 
 AUTO = "auto"
 STOP_SIGNALS = ("INT", "TERM", "USR1", "USR2", "HUP", "QUIT", "ALRM", "XCPU")
@@ -57,6 +61,20 @@ def option(
         if factory
         else dataclasses.field(default=default, metadata=metadata)
     )
+
+
+def takers(option: str) -> str:
+    """The optimizers or schedules that take an option: "adam and adamw"."""
+    optimizers = [rule.name for rule in OPTIMIZERS.values() if option in rule.options()]
+    return " and ".join([*optimizers, *(one.name for one in SCHEDULES.values() if option in one.options)])
+
+
+def weight_decay_help() -> str:
+    """What each optimizer does with weight decay: "adam and sgd: λw is added to the gradient." and the like."""
+    names: dict[str, list[str]] = {}
+    for rule in OPTIMIZERS.values():
+        names.setdefault(rule.decay_help, []).append(rule.name)
+    return " ".join(f"{' and '.join(of)}: {what}." for what, of in names.items())
 
 
 DATA, NETWORK, TRAINING, RUN = "Data", "Network", "Training", "Run"
@@ -148,19 +166,19 @@ class Config:
     activation: str = option(
         "relu",
         "σ of the hidden layers.",
-        choices=("sigmoid", "tanh", "relu", "leaky_relu", "gelu", "softplus", "identity"),
+        choices=tuple(activation.name for activation in ACTIVATIONS.values() if activation.may_be_hidden),
         group=NETWORK,
     )
     output_activation: str = option(
         AUTO,
         "σ of the output layer. auto: the one that goes with the loss.",
-        choices=(AUTO, "identity", "sigmoid", "tanh", "relu", "leaky_relu", "gelu", "softplus", "softmax"),
+        choices=(AUTO, *ACTIVATIONS),
         group=NETWORK,
     )
     loss: str = option(
         AUTO,
-        "The loss L. auto: cross_entropy for labels, mse for targets.",
-        choices=(AUTO, "mse", "cross_entropy", "binary_cross_entropy"),
+        f"The loss L. auto: {default_loss('classes')} for labels, {default_loss('targets')} for targets.",
+        choices=(AUTO, *LOSSES),
         group=NETWORK,
     )
     initialization: str = option(
@@ -173,32 +191,42 @@ class Config:
         "float32", "Type of the numbers to compute with.", choices=("float32", "float64"), group=NETWORK
     )
 
-    optimizer: str = option("adam", "Rule for the update of w.", choices=("sgd", "adam", "adamw"), group=TRAINING)
+    optimizer: str = option("adam", "Rule for the update of w.", choices=tuple(OPTIMIZERS), group=TRAINING)
     learning_rate: float = option(1e-3, "η: the learning rate after warm-up.", above=0, group=TRAINING)
-    momentum: float = option(0.0, "μ of sgd.", low=0, below=1, group=TRAINING)
-    nesterov: bool = option(False, "Use Nesterov's form of the momentum of sgd.", group=TRAINING)
-    beta1: float = option(0.9, "β₁ of adam and adamw.", low=0, below=1, group=TRAINING)
-    beta2: float = option(0.999, "β₂ of adam and adamw.", low=0, below=1, group=TRAINING)
-    epsilon: float = option(1e-8, "ε of adam and adamw.", above=0, group=TRAINING)
-    weight_decay: float = option(
-        0.0, "λ of weight decay. sgd and adam add λw to the gradient; adamw shrinks w by ηλ.", low=0, group=TRAINING
-    )
+    momentum: float = option(0.0, f"μ of {takers('momentum')}.", low=0, below=1, group=TRAINING)
+    nesterov: bool = option(False, f"Use Nesterov's form of the momentum of {takers('nesterov')}.", group=TRAINING)
+    beta1: float = option(0.9, f"β₁ of {takers('beta1')}.", low=0, below=1, group=TRAINING)
+    beta2: float = option(0.999, f"β₂ of {takers('beta2')}.", low=0, below=1, group=TRAINING)
+    epsilon: float = option(1e-8, f"ε of {takers('epsilon')}.", above=0, group=TRAINING)
+    weight_decay: float = option(0.0, f"λ of weight decay. {weight_decay_help()}", low=0, group=TRAINING)
     decay_bias: bool = option(True, "Apply weight decay to b as well as to W.", group=TRAINING)
     schedule: str = option(
         "constant",
-        "How the learning rate changes over the run. cosine ends at --epochs.",
-        choices=("constant", "step", "cosine"),
+        " ".join(
+            ["How the learning rate changes over the run."]
+            + [f"{one.name} {one.help}." for one in SCHEDULES.values() if one.help]
+        ),
+        choices=tuple(SCHEDULES),
         group=TRAINING,
     )
     warmup_epochs: float = option(
         0.0, "Epochs of linear warm-up before the schedule.", low=0, below=MOST_EPOCHS, group=TRAINING
     )
     step_epochs: float = option(
-        10.0, "Epochs between two reductions of the step schedule.", above=0, below=MOST_EPOCHS, group=TRAINING
+        10.0,
+        f"Epochs between two reductions of the {takers('step_epochs')} schedule.",
+        above=0,
+        below=MOST_EPOCHS,
+        group=TRAINING,
     )
-    step_factor: float = option(0.1, "Factor of each reduction of the step schedule.", above=0, group=TRAINING)
+    step_factor: float = option(
+        0.1, f"Factor of each reduction of the {takers('step_factor')} schedule.", above=0, group=TRAINING
+    )
     minimum_learning_rate: float = option(
-        0.0, "Learning rate at the end of the cosine schedule.", low=0, group=TRAINING
+        0.0,
+        f"Learning rate at the end of the {takers('minimum_learning_rate')} schedule.",
+        low=0,
+        group=TRAINING,
     )
     clip_norm: float = option(
         0.0,
@@ -453,19 +481,14 @@ def check(config: Config) -> None:
         raise UsageError(f"--hidden: expected at most {MOST_LAYERS} layers, got {len(config.hidden)}")
     if any(n < 1 for n in config.hidden):
         raise UsageError(f"--hidden: a layer has at least 1 neuron, got {shown(config.hidden)[1:-1]}")
-    paired = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}
-    if config.loss in paired and config.output_activation not in (AUTO, paired[config.loss]):
-        raise UsageError(
-            f"--loss {config.loss} goes with --output-activation {paired[config.loss]}, not {config.output_activation}"
-        )
-    if config.loss == "mse" and config.output_activation == "softmax":
-        raise UsageError("--output-activation softmax goes with --loss cross_entropy; for mse take identity or sigmoid")
+    _check_output(config)
     if config.nesterov and not config.momentum:
         raise UsageError("--nesterov needs --momentum above 0, such as --momentum 0.9")
     if not config.decay_bias and not config.weight_decay:
         raise UsageError("--no-decay-bias needs --weight-decay above 0, such as --weight-decay 0.01")
-    if config.optimizer != "sgd" and config.momentum:
-        raise UsageError(f"--momentum is an option of --optimizer sgd; {config.optimizer} has --beta1")
+    if "momentum" not in OPTIMIZERS[config.optimizer].options() and config.momentum:
+        has = " and ".join(flag(name) for name in OPTIMIZERS[config.optimizer].options())
+        raise UsageError(f"--momentum is an option of --optimizer {takers('momentum')}; {config.optimizer} has {has}")
     if config.grain != AUTO and not config.reproducible:
         raise UsageError(
             f"--grain {config.grain} needs --reproducible; without it a rank's shard is worked on as a whole"
@@ -490,6 +513,23 @@ def check(config: Config) -> None:
             f"--minimum-learning-rate {config.minimum_learning_rate} is above --learning-rate {config.learning_rate}"
         )
     trace_steps(config)
+
+
+def _check_output(config: Config) -> None:
+    """Raises UsageError for a loss and an output activation that do not go together."""
+    if AUTO in (config.loss, config.output_activation):
+        return
+    loss, output = LOSSES[config.loss], ACTIVATIONS[config.output_activation]
+    if loss.allows(output):
+        return
+    if loss.delta is not None:
+        raise UsageError(
+            f"--loss {loss.name} goes with --output-activation {loss.output_activation}, not {output.name}"
+        )
+    partner = next(one.name for one in LOSSES.values() if one.output_activation == output.name)
+    raise UsageError(
+        f"--output-activation {output.name} goes with --loss {partner}; for {loss.name} take {loss.output_activation}"
+    )
 
 
 def trace_steps(config: Config) -> tuple[int, int]:

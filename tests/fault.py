@@ -33,7 +33,7 @@ PLACES = {  # module, class, function, the call that goes wrong
     "prediction": ("distbp.prediction.predict", "_Outputs", "__call__", 2),
     "writing": ("distbp.prediction.predict", "_NewPredictions", "write", 2),
     "checkpoint": ("distbp.training.run_directory", "RunDirectory", "save", 3),
-    "update": ("distbp.mathematics.optimizers", "Adam", "update", 15),
+    "update": ("distbp.mathematics.optimizers.adam", "Adam", "update", 15),
 }
 
 

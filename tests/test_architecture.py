@@ -87,17 +87,22 @@ def imports(name: str, *, at_the_top: bool = False) -> set[str]:
     for node in tree.body if at_the_top else ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module == "distbp":
-            found |= {f"distbp.{alias.name}" for alias in node.names if alias.name in MODULES}
         elif isinstance(node, ast.ImportFrom):
-            found.add(str(node.module))
-    return {
-        module.removeprefix("distbp.") if module.startswith("distbp.") else module.split(".")[0] for module in found
-    }
+            found |= {_meant(str(node.module), alias.name) for alias in node.names}
+    own = {module.removeprefix("distbp.") for module in found if module.startswith("distbp.")}
+    return own | {module.split(".")[0] for module in found if not module.startswith("distbp.")} - {"distbp"}
+
+
+def _meant(module: str, name: str) -> str:
+    """What `from module import name` imports: a module of that name, a package, or a module with something in it."""
+    for one in (f"{module}.{name}", f"{module}.__init__"):
+        if one.startswith("distbp.") and one.removeprefix("distbp.") in MODULES and one != "distbp.__init__":
+            return one
+    return module
 
 
 def package(name: str) -> str:
-    return name.rpartition(".")[0]
+    return name.partition(".")[0] if "." in name else ""
 
 
 @pytest.mark.parametrize("library", USERS)
@@ -108,6 +113,7 @@ def test_a_library_is_used_where_it_belongs(library: str) -> None:
 @pytest.mark.parametrize("name", [name for name in MODULES if package(name) == "mathematics"])
 def test_the_mathematics_needs_numpy_alone(name: str) -> None:
     standard = {"__future__", "collections", "dataclasses", "functools", "itertools", "math", "typing"}
+    standard |= {"importlib", "pkgutil"} if name.endswith(".__init__") else set()
     others = {other for other in imports(name) - standard if package(other) != "mathematics"}
     assert others <= {"numpy"}
 

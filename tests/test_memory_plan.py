@@ -22,7 +22,8 @@ from distbp.gradient.reproducible import ReproducibleGradient, reproducible_byte
 from distbp.gradient.shard_gradient import shard_gradient_bytes
 from distbp.mathematics.backprop import CACHE_LINE, Piece, piece_bytes
 from distbp.mathematics.network import Network, parameter_bytes
-from distbp.mathematics.optimizers import SGD, Adam
+from distbp.mathematics.optimizers.adam import Adam
+from distbp.mathematics.optimizers.sgd import SGD
 from distbp.prediction.predict import _Outputs, prediction_bytes
 from distbp.prediction.trained import load
 from distbp.ranks import memory_plan

@@ -6,7 +6,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from distbp.mathematics.optimizers import BLOCK, SGD, Adam, make_optimizer
+from distbp.mathematics.optimizer import BLOCK
+from distbp.mathematics.optimizers import make_optimizer
+from distbp.mathematics.optimizers.adam import Adam
+from distbp.mathematics.optimizers.adamw import AdamW
+from distbp.mathematics.optimizers.sgd import SGD
 
 COUNT = 2 * BLOCK + 1234  # two whole blocks and a part
 STEPS = 20
@@ -160,8 +164,8 @@ def test_names_and_settings_reach_the_right_rule():
     settings = {"momentum": 0.5, "nesterov": True, "beta1": 0.1, "beta2": 0.2, "epsilon": 0.3, "weight_decay": 0.4}
     assert make_optimizer("sgd", **settings) == SGD(momentum=0.5, nesterov=True, weight_decay=0.4)
     adam = {"beta1": 0.1, "beta2": 0.2, "epsilon": 0.3, "weight_decay": 0.4}
-    assert make_optimizer("adam", **settings) == Adam(**adam, decoupled=False)
-    assert make_optimizer("adamw", **settings) == Adam(**adam, decoupled=True)
+    assert make_optimizer("adam", **settings) == Adam(**adam)
+    assert make_optimizer("adamw", **settings) == AdamW(**adam)
 
 
 BIASES = [

@@ -18,12 +18,14 @@ from distbp.bench.memory_plan import bench_plan
 from distbp.bench.model import doubled
 from distbp.bench.workload import Task, random_problem, random_rows, random_split, shape_without_data
 from distbp.config import AUTO, Config, as_dict, flag
+from distbp.data.layout import CLASSES, TARGETS
 from distbp.data.problem import network_for
 from distbp.data.split import Split, data_files, read_labels
 from distbp.data.survey import survey
 from distbp.errors import DistbpError, UsageError
 from distbp.mathematics.batches import batch_samples
 from distbp.mathematics.grains import default_grain
+from distbp.mathematics.losses import LOSSES, default_loss
 from distbp.mathematics.network import Network
 from distbp.ranks.communicator import Communicator, agree, from_first, on_first
 from distbp.ranks.memory_plan import Measured as RankMemory
@@ -106,8 +108,8 @@ def _shape(
     """The columns and classes of the data, the configuration with what its "auto" meant, and the network."""
     if wanted.inputs:
         agree(comm, lambda: _check_without_data(config, wanted))
-        is_binary = config.loss == "binary_cross_entropy" and wanted.outputs == 1
-        labelled = is_binary or config.loss in (AUTO, "cross_entropy")
+        is_binary = LOSSES[_loss(config)].is_binary and wanted.outputs == 1
+        labelled = is_binary or not LOSSES[_loss(config)].takes_targets
         outputs = 2 if is_binary else wanted.outputs
         shape = shape_without_data(wanted.inputs, outputs, ROWS * int(config.batch_size), labelled=labelled)
     else:
@@ -124,8 +126,16 @@ def _check_without_data(config: Config, wanted: Wanted) -> None:
         raise UsageError("--inputs and --outputs are for a network without DATA; its data have their own")
     if config.batch_size == "all":
         raise UsageError("--batch-size all needs DATA; without them give the samples of a batch")
-    if wanted.outputs < 2 and config.loss in (AUTO, "cross_entropy"):
-        raise UsageError("--outputs 1: a classifier needs two classes or more; for one real target add --loss mse")
+    if wanted.outputs < 2 and not LOSSES[_loss(config)].takes_targets:
+        raise UsageError(
+            "--outputs 1: a classifier needs two classes or more; for one real target add "
+            f"--loss {default_loss(TARGETS)}"
+        )
+
+
+def _loss(config: Config) -> str:
+    """The name of the loss of a network without data: unless told otherwise it is a classifier."""
+    return default_loss(CLASSES) if config.loss == AUTO else config.loss
 
 
 def _on_some(

@@ -85,7 +85,7 @@ def random_problem(network: Network, config: Config, shape: Split) -> Problem:
     A neuron that is hardly ever active has vectors of the optimizer that vanish, on which a CPU computes slowly.
     """
     n = network.sizes
-    target = config.scale if not shape.is_labelled and config.loss == "mse" else "none"
+    target = config.scale if not shape.is_labelled and network.loss.scales_targets else "none"
     return Problem(
         network,
         _random_scaling(n[1], shape.layout.dtype("x"), config.scale),

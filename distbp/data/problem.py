@@ -19,7 +19,7 @@ from distbp.errors import DataError
 from distbp.mathematics.activations import Array
 from distbp.mathematics.backprop import Piece
 from distbp.mathematics.batches import pieces, shard
-from distbp.mathematics.losses import LOSSES, has_digits, wide_squares
+from distbp.mathematics.losses import LOSSES, Loss, default_loss, has_digits, wide_squares
 from distbp.mathematics.network import Network
 from distbp.ranks.communicator import Communicator, agree
 from distbp.ranks.stop import Pulse
@@ -104,8 +104,8 @@ class Problem:
     def check(self, comm: Communicator, data: Split, pulse: Pulse = lambda phase: None) -> None:
         """Raises DataError, agreed by all ranks, where data do not fit this network."""
         agree(comm, lambda: self._check_columns(data))
-        if data.layout.y_name and not data.is_labelled and self.network.loss.name == "binary_cross_entropy":
-            _check_probabilities(comm, data, pulse)
+        if data.layout.y_name and not data.is_labelled and self.network.loss.is_binary:
+            _check_probabilities(comm, data, self.network.loss, pulse)
 
     def _check_columns(self, data: Split) -> None:
         n = self.network.sizes
@@ -139,10 +139,10 @@ def pose(comm: Communicator, config: Config, data: Split, pulse: Pulse = lambda 
     asked, (config, network) = config, agree(comm, lambda: network_for(config, data))
     if asked.task == AUTO and asked.loss == AUTO:
         _check_task(comm, data, pulse)
-    if not data.is_labelled and config.loss == "binary_cross_entropy":
-        _check_probabilities(comm, data, pulse)
+    if not data.is_labelled and network.loss.is_binary:
+        _check_probabilities(comm, data, network.loss, pulse)
     n_F = network.sizes[network.F]
-    regression = not data.is_labelled and config.loss == "mse"
+    regression = not data.is_labelled and network.loss.scales_targets
     input_scaling = measure(comm, data.rows("x"), config.scale, data.extremes.get("x"), pulse)
     target = (
         measure(comm, data.rows("y"), config.scale, data.extremes.get("y"), pulse) if regression else Scaling.none(n_F)
@@ -167,30 +167,26 @@ def network_for(config: Config, data: Split) -> tuple[Config, Network]:
 
 
 def _resolve(config: Config, data: Split) -> tuple[Config, int]:
-    loss = config.loss
-    if loss == AUTO:
-        loss = "cross_entropy" if data.is_labelled else "mse"
-    output = LOSSES[loss].output_activation if config.output_activation == AUTO else config.output_activation
     task = CLASSES if data.is_labelled else TARGETS
-    config = dataclasses.replace(config, loss=loss, output_activation=output, task=task)
+    loss = LOSSES[default_loss(task) if config.loss == AUTO else config.loss]
+    output = loss.output_activation if config.output_activation == AUTO else config.output_activation
+    config = dataclasses.replace(config, loss=loss.name, output_activation=output, task=task)
     check(config)
     if data.is_labelled:
         check_classes(data)
         assert data.labels is not None
         classes = len(data.labels)
-        if loss == "binary_cross_entropy":
-            if classes != 2:
-                raise DataError(
-                    f"{data.where('y')} has {classes} classes; "
-                    "--loss binary_cross_entropy is for two: use --loss cross_entropy"
-                )
-            return config, 1
-        return config, classes
-    if loss == "cross_entropy":
+        if loss.is_binary and classes != 2:
+            raise DataError(
+                f"{data.where('y')} has {classes} classes; "
+                f"--loss {loss.name} is for two: use --loss {default_loss(CLASSES)}"
+            )
+        return config, loss.outputs(classes)
+    if not loss.takes_targets:
         raise DataError(
-            f"{data.where('y')} is of type {data.layout.dtype('y')}; --loss cross_entropy needs "
-            "class labels, which are integers or strings; for regression use --loss mse, and for columns of 0 with one "
-            "1 in each row --task classes"
+            f"{data.where('y')} is of type {data.layout.dtype('y')}; --loss {loss.name} needs "
+            f"class labels, which are integers or strings; for regression use --loss {default_loss(TARGETS)}, and for "
+            "columns of 0 with one 1 in each row --task classes"
         )
     return config, data.layout.width("y")
 
@@ -227,7 +223,7 @@ def _check_task(comm: Communicator, data: Split, pulse: Pulse) -> None:
         raise refused
 
 
-def _check_probabilities(comm: Communicator, data: Split, pulse: Pulse) -> None:
+def _check_probabilities(comm: Communicator, data: Split, loss: Loss, pulse: Pulse) -> None:
     """Raises DataError, agreed by all ranks, where targets are not from 0 to 1; each rank looks at its shard."""
 
     def check() -> None:
@@ -239,8 +235,7 @@ def _check_probabilities(comm: Communicator, data: Split, pulse: Pulse) -> None:
             if wrong.any():
                 row = int(wrong.argmax())
                 raise DataError(
-                    f"{data.place(first + row, 'y')}: {y[row].tolist()}; --loss binary_cross_entropy needs targets "
-                    "from 0 to 1"
+                    f"{data.place(first + row, 'y')}: {y[row].tolist()}; --loss {loss.name} needs targets from 0 to 1"
                 )
 
     agree(comm, check)

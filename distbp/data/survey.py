@@ -30,6 +30,8 @@ from distbp.data.row_numbers import FEWEST_ROWS, RowNumbers
 from distbp.data.stored import is_column, open_stored, why_not_data
 from distbp.data.turned_over import turned_over
 from distbp.errors import DataError, UsageError
+from distbp.mathematics.activations import ACTIVATIONS
+from distbp.mathematics.losses import LOSSES
 from distbp.ranks.communicator import Communicator, from_first
 
 FIRST_ROWS, FIRST_BYTES = 1000, 8 * 2**20
@@ -135,17 +137,20 @@ def task_of(config: Config, layout: Layout) -> str:
     kind = layout.dtype("y").kind
     if config.task != AUTO or kind == "O":
         return CLASSES if config.task == AUTO else config.task
-    if config.loss == "mse" and kind != "f" and config.output_activation == "sigmoid":
+    if config.loss == AUTO:
+        return AUTO
+    loss, output = LOSSES[config.loss], ACTIVATIONS.get(config.output_activation)
+    if loss.scales_targets and kind != "f" and output and output.is_probability:
         raise UsageError(
-            f"{layout.place(0, 'y').removesuffix(', row 0')} holds integers, and --loss mse with --output-activation "
-            "sigmoid is a classifier as well as a regression: add --task classes (an output for each class) or "
-            "--task targets"
+            f"{layout.place(0, 'y').removesuffix(', row 0')} holds integers, and --loss {loss.name} with "
+            f"--output-activation {output.name} is a classifier as well as a regression: add --task classes (an output "
+            "for each class) or --task targets"
         )
-    if config.loss == "binary_cross_entropy" and kind != "f" and layout.width("y") > 1:
+    if loss.is_binary and kind != "f" and layout.width("y") > 1:
         return TARGETS  # several yes-or-no answers for each sample
-    if config.loss == "cross_entropy":
+    if not loss.takes_targets:
         return CLASSES if kind != "f" or layout.width("y") == 1 else AUTO
-    return TARGETS if config.loss == "mse" else AUTO
+    return TARGETS if loss.scales_targets else AUTO
 
 
 def _with_split(config: Config, path: str, notes: list[str]) -> Config:

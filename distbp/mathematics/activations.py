@@ -9,6 +9,8 @@ Both work element by element on whole arrays, allocate nothing and write into `o
 `z`, `a` and `out` have the same shape and dtype (float32 or float64).  Where σ has a kink the derivative is the one
 from the left, so σ'(0) = 0 for relu.
 
+Each σ has one entry in `ACTIVATIONS`, with its facts; importing this module does not load NumPy.
+
 The softmax of the output layer is here too.  It mixes the neurons of a sample, so its derivative is a matrix and not
 an element-wise factor: it is only used with cross-entropy, whose ∂L/∂z^F is simple (see `distbp.mathematics.losses`).
 """
@@ -18,12 +20,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import pi, sqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+from distbp.mathematics import deferred_numpy as np
 
-Array = NDArray[np.floating[Any]]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Array: TypeAlias = "NDArray[np.floating[Any]]"
 
 GELU_C = sqrt(2.0 / pi)
 GELU_K = 0.044715
@@ -32,13 +36,24 @@ LEAK = 0.01  # slope of leaky_relu for z < 0, as in PyTorch
 
 @dataclass(frozen=True)
 class Activation:
-    """σ and σ' under the name a user gives; `initialization`: the rule that suits it (`distbp.mathematics.network`)."""
+    """σ and σ' under the name that a user gives, and the facts that others need to know.
+
+    `sigma_prime` is None if σ' is no element-wise factor; such a σ is only for the output layer, with a loss that is
+    paired with it.
+    """
 
     name: str
     sigma: Callable[[Array, Array], object]
     sigma_prime: Callable[[Array, Array, Array], object] | None
-    initialization: str
-    is_over_classes: bool = False  # mixes the neurons of a sample
+    initialization: str  # the rule for the first weights that suits it: see `distbp.mathematics.network.initialize`
+    has_kink: bool = False  # there finite differences say nothing
+    is_probability: bool = False  # its values are between 0 and 1
+    is_over_classes: bool = False  # it mixes the neurons of a sample, and their sum is 1
+
+    @property
+    def may_be_hidden(self) -> bool:
+        """Whether hidden layers can have it."""
+        return self.sigma_prime is not None
 
 
 # --- sigmoid: σ(z) = 1 / (1 + e^-z),  σ' = σ (1 - σ) ---------------------------------------------------------------
@@ -159,13 +174,13 @@ def softmax(z: Array, out: Array) -> None:
 ACTIVATIONS = {
     activation.name: activation
     for activation in (
-        Activation("sigmoid", sigmoid, sigmoid_prime, "glorot"),
+        Activation("sigmoid", sigmoid, sigmoid_prime, "glorot", is_probability=True),
         Activation("tanh", tanh, tanh_prime, "glorot"),
-        Activation("relu", relu, relu_prime, "he"),
-        Activation("leaky_relu", leaky_relu, leaky_relu_prime, "he"),
+        Activation("relu", relu, relu_prime, "he", has_kink=True),
+        Activation("leaky_relu", leaky_relu, leaky_relu_prime, "he", has_kink=True),
         Activation("gelu", gelu, gelu_prime, "he"),
         Activation("softplus", softplus, softplus_prime, "he"),
         Activation("identity", identity, identity_prime, "glorot"),
-        Activation("softmax", softmax, None, "glorot", is_over_classes=True),
+        Activation("softmax", softmax, None, "glorot", is_probability=True, is_over_classes=True),
     )
 }

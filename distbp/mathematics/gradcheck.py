@@ -21,7 +21,6 @@ TOLERANCE = 1e-7
 STEP = 1e-3
 SAMPLES = 5
 DEPTHS: tuple[list[int], ...] = ([], [5], [5, 4])
-KINKED = ("relu", "leaky_relu")
 
 
 @dataclass(frozen=True)
@@ -39,9 +38,9 @@ class Check:
 
 
 def all_networks() -> Iterator[Network]:
-    """Every hidden σ × (L, output σ) × depth."""
-    hidden = [a.name for a in ACTIVATIONS.values() if a.sigma_prime is not None]
-    outputs = [(loss.name, loss.output_activation) for loss in LOSSES.values()] + [("mse", "sigmoid"), ("mse", "tanh")]
+    """Every hidden σ × every L with each output σ that it allows × depth."""
+    hidden = [a.name for a in ACTIVATIONS.values() if a.may_be_hidden]
+    outputs = [(loss.name, a.name) for loss in LOSSES.values() for a in ACTIVATIONS.values() if loss.allows(a)]
     for (loss, output), activation, layers in product(outputs, hidden, DEPTHS):
         if layers or activation == hidden[0]:
             yield Network.of([4, *layers, 3], activation, output, loss)
@@ -66,14 +65,14 @@ def check_network(network: Network, seed: int = 0, directions: int = 3, samples:
         forward(network, parameters, piece)
         return loss_sum(network, piece) / samples
 
-    worst = 0.0
+    worst, kinked = 0.0, [l for l in range(2, F + 1) if network.sigma(l).has_kink]
     for _ in range(directions):
         v = rng.standard_normal(len(w))
         v /= np.linalg.norm(v)
         for _ in range(1000):
             x[...] = rng.standard_normal(x.shape)
             total_loss(w)
-            if network.activation.name not in KINKED or all(np.abs(piece.z[l]).min() > 20 * STEP for l in range(2, F)):
+            if all(np.abs(piece.z[l]).min() > 20 * STEP for l in kinked):
                 break
         backward(network, parameters, piece, gradient)
         exact = float(v @ gradient.vector) / samples

@@ -10,6 +10,8 @@ up to the same Σ L_i, which divided by n is L_T.
                                  ∇_a L ⊙ σ'(z^F) becomes a^F - y, which neither overflows nor divides by zero
 
 Class labels arrive as columns of zeros with a one at the class ("one-hot"), so that every loss reads alike.
+
+Each L has one entry in `LOSSES`, with its facts; importing this module does not load NumPy.
 """
 
 from __future__ import annotations
@@ -17,23 +19,42 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
+from distbp.mathematics import deferred_numpy as np
+from distbp.mathematics.activations import Activation, Array
 
-from distbp.mathematics.activations import Array
-
-TINY = {char: float(np.finfo(char).tiny) for char in "fd"}  # the smallest number with all its digits
+TINY = {"f": 2.0**-126, "d": 2.0**-1022}  # the smallest number with all its digits
 SMALL = 1e-30  # a mean of squares to which those without all their digits add nothing
 
 
 @dataclass(frozen=True)
 class Loss:
-    """L under the name a user gives.  `nabla_a` is None where `delta` takes its place, and the other way round."""
+    """L under the name that a user gives, and the facts that others need to know.
+
+    `nabla_a` is None where `delta` takes its place, and the other way round.
+    """
 
     name: str
     value: Callable[[Array, Array, Array, Array], float]
     nabla_a: Callable[[Array, Array, Array], None] | None
     delta: Callable[[Array, Array, Array], None] | None
     output_activation: str  # the default; the only one allowed where `delta` is given
+    takes_targets: bool = True  # False: y must be the labels of classes
+    is_binary: bool = False  # y is between 0 and 1: two classes share one output, and targets are probabilities
+    target_metric: str = "accuracy"  # the measure beside the loss for targets; for labels it is always accuracy
+    default_for: str = ""  # "classes" or "targets": the task whose loss it is unless a user names one
+
+    @property
+    def scales_targets(self) -> bool:
+        """Whether targets may be any numbers; they are then scaled."""
+        return self.takes_targets and not self.is_binary
+
+    def allows(self, output: Activation) -> bool:
+        """Whether the output layer can have this activation."""
+        return output.sigma_prime is not None if self.delta is None else output.name == self.output_activation
+
+    def outputs(self, classes: int) -> int:
+        """Neurons of the output layer for so many classes."""
+        return 1 if self.is_binary else classes
 
 
 # --- mean squared error ---------------------------------------------------------------------------------------------
@@ -113,8 +134,21 @@ def wide_squares(y: Array, a: Array) -> Array:
 LOSSES = {
     loss.name: loss
     for loss in (
-        Loss("mse", mse, mse_nabla_a, None, "identity"),
-        Loss("cross_entropy", cross_entropy, None, cross_entropy_delta, "softmax"),
-        Loss("binary_cross_entropy", binary_cross_entropy, None, binary_cross_entropy_delta, "sigmoid"),
+        Loss("mse", mse, mse_nabla_a, None, "identity", target_metric="rmse", default_for="targets"),
+        Loss(
+            "cross_entropy",
+            cross_entropy,
+            None,
+            cross_entropy_delta,
+            "softmax",
+            takes_targets=False,
+            default_for="classes",
+        ),
+        Loss("binary_cross_entropy", binary_cross_entropy, None, binary_cross_entropy_delta, "sigmoid", is_binary=True),
     )
 }
+
+
+def default_loss(task: str) -> str:
+    """The name of the loss for "classes" or "targets", unless a user names one."""
+    return next(loss.name for loss in LOSSES.values() if loss.default_for == task)

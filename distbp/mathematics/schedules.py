@@ -1,7 +1,11 @@
-"""The learning rate as a function of the number of updates done: nothing is remembered, so a resume needs no state."""
+"""The learning rate as a function of the number of updates done: nothing is remembered, so a resume needs no state.
+
+Each schedule has one entry in `SCHEDULES`; importing this module does not load NumPy.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import cos, inf, pi
 
@@ -12,10 +16,7 @@ LARGEST = 1.7976931348623157e308  # float64
 class Schedule:
     """η(step), step = 0, 1, … updates done; all lengths in updates.
 
-    warm-up    step < warmup:   η = base (step + 1) / warmup, whatever follows
-    constant   η = base
-    step       η = base · factor^⌊(step - warmup) / every⌋
-    cosine     η falls from base to minimum along half a cosine between `warmup` and `total` (Loshchilov & Hutter 2017)
+    In the warm-up, step < warmup, η = base (step + 1) / warmup, whatever follows.
     """
 
     name: str
@@ -29,19 +30,47 @@ class Schedule:
     def __call__(self, step: int) -> float:
         """The learning rate of the update that follows `step` others; the largest number there is, where it is more."""
         try:
-            return min(self._rate(step), LARGEST)
+            if step < self.warmup:
+                return min(self.base * (step + 1) / self.warmup, LARGEST)
+            return min(SCHEDULES[self.name].rate(self, step - self.warmup), LARGEST)
         except OverflowError:
             return LARGEST
 
-    def _rate(self, step: int) -> float:
-        if step < self.warmup:
-            return self.base * (step + 1) / self.warmup
-        if self.name == "step":
-            try:
-                return float(self.base * self.factor ** ((step - self.warmup) // self.every))
-            except OverflowError:  # of a factor above 1
-                return inf
-        if self.name == "cosine":
-            done = min(1.0, (step - self.warmup) / max(1, self.total - self.warmup))
-            return self.minimum + 0.5 * (self.base - self.minimum) * (1.0 + cos(pi * done))
-        return self.base
+
+@dataclass(frozen=True)
+class Shape:
+    """A schedule under the name that a user gives: η after the warm-up, and the options that it alone takes."""
+
+    name: str
+    rate: Callable[[Schedule, int], float]
+    options: tuple[str, ...] = ()
+    help: str = ""  # what else --help says
+
+
+def constant(schedule: Schedule, step: int) -> float:
+    """η = base"""
+    return schedule.base
+
+
+def step(schedule: Schedule, step: int) -> float:
+    """η = base · factor^⌊step / every⌋"""
+    try:
+        return float(schedule.base * schedule.factor ** (step // schedule.every))
+    except OverflowError:  # of a factor above 1
+        return inf
+
+
+def cosine(schedule: Schedule, step: int) -> float:
+    """η falls from base to minimum along half a cosine until `total` (Loshchilov & Hutter 2017)."""
+    done = min(1.0, step / max(1, schedule.total - schedule.warmup))
+    return schedule.minimum + 0.5 * (schedule.base - schedule.minimum) * (1.0 + cos(pi * done))
+
+
+SCHEDULES = {
+    shape.name: shape
+    for shape in (
+        Shape("constant", constant),
+        Shape("step", step, ("step_epochs", "step_factor")),
+        Shape("cosine", cosine, ("minimum_learning_rate",), help="ends at --epochs"),
+    )
+}

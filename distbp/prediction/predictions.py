@@ -28,7 +28,7 @@ def name_of_values(problem: Problem) -> str:
     if problem.labels is None:
         return "y"
     network = problem.network
-    return "probability" if network.sizes[-1] == 1 or network.output_activation.name == "softmax" else "output"
+    return "probability" if network.sizes[-1] == 1 or network.output_activation.is_over_classes else "output"
 
 
 def read_off(problem: Problem, a: NDArray[Any]) -> tuple[NDArray[np.int64] | None, NDArray[Any]]:

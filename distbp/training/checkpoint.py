@@ -47,6 +47,7 @@ from distbp.files.plain_hdf5 import ATTRIBUTE_BYTES, Expected, PlainFile, open_p
 from distbp.files.write_arrays import write_arrays, write_attributes
 from distbp.mathematics.activations import Array
 from distbp.mathematics.network import Network, Parameters, largest_weights, parameter_bytes
+from distbp.mathematics.optimizers import make_optimizer
 from distbp.ranks.machine_record import Machine
 from distbp.ranks.node_memory import free_bytes
 from distbp.training.history import History, record
@@ -354,9 +355,7 @@ def _columns(path: Path, tree: Tree, network: Network) -> Names:
 
 
 def _optimizer_names(config: Config) -> tuple[str, ...]:
-    if config.optimizer == "sgd":
-        return ("v",) if config.momentum else ()
-    return ("m", "v")
+    return make_optimizer(config.optimizer, **vars(config)).vectors
 
 
 def _json(path: Path, name: str, text: bytes) -> Any:

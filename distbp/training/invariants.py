@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.config import LARGEST
+from distbp.mathematics.optimizers import OPTIMIZERS
 from distbp.training.phases import columns
 
 if TYPE_CHECKING:
@@ -43,8 +44,9 @@ def check(state: Checkpoint) -> None:
     for name, array in state.optimizer.items():
         if array.shape != state.vector.shape or array.dtype != state.vector.dtype:
             raise ValueError(f"/optimizer/{name} is {array.dtype} {array.shape}")
-    if state.config.optimizer != "sgd" and (state.optimizer.get("v", np.zeros(0)) < 0).any():
-        raise ValueError("/optimizer/v holds values below 0; they are means of squares")
+    for name in OPTIMIZERS[state.config.optimizer].squares:
+        if (state.optimizer.get(name, np.zeros(0)) < 0).any():
+            raise ValueError(f"/optimizer/{name} holds values below 0; they are means of squares")
     if any((scaling.spread <= 0.0).any() for scaling in (state.problem.input, state.problem.target)):
         raise ValueError("/input/spread or /target/spread holds values that are not above 0")
     _check_labels(state)
@@ -68,10 +70,10 @@ def _finite(state: Checkpoint) -> Iterator[tuple[str, NDArray[Any]]]:
 def _check_labels(state: Checkpoint) -> None:
     """That the outputs of the network are those of its classes."""
     network, labels = state.problem.network, state.problem.labels
-    outputs, loss = network.sizes[network.F], network.loss.name
-    if labels is None and loss == "cross_entropy":
-        raise ValueError(f"/target/classes is missing; the loss is {loss}")
-    expected = 2 if loss == "binary_cross_entropy" else outputs
+    outputs, loss = network.sizes[network.F], network.loss
+    if labels is None and not loss.takes_targets:
+        raise ValueError(f"/target/classes is missing; the loss is {loss.name}")
+    expected = 2 if loss.is_binary else outputs
     if labels is not None and len(labels) != expected:
         raise ValueError(f"/target/classes holds {len(labels)} labels, expected {expected}")
 
