@@ -9,14 +9,16 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 from runs import Runner, train_on
 
-from distbp.config import Config
+from distbp.config import Config, as_dict
 from distbp.errors import CheckpointError
 from distbp.inspection.file_inspection import describe
 from distbp.training.checkpoint import _checksum, outline, read
@@ -112,3 +114,47 @@ def test_what_a_version_says_of_itself_is_of_its_layout(tmp_path: Path) -> None:
         assert json.loads(file.attrs["config"])["epochs"] == 2
     with pytest.raises(CheckpointError, match="/history is not an array"):
         read(tmp_path / "forged.h5")
+
+
+def changed_config(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Changes the configuration of a checkpoint, with a right checksum."""
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["config"])
+        change(config)
+        file.attrs["config"] = np.bytes_(json.dumps(config))
+        tree: dict[str, Any] = {}
+        file.visititems(lambda at, one: tree.update({f"/{at}": one[()]} if hasattr(one, "dtype") else {}))
+        attributes = {key: value for key, value in file.attrs.items() if key != "checksum"}
+        file.attrs["checksum"] = np.bytes_(_checksum(tree, attributes))
+
+
+def test_an_option_that_came_later_has_its_default(tmp_path: Path) -> None:
+    """Any option whose value is its default may be missing, as if it had come after the file was written."""
+    path = tmp_path / "checkpoint.h5"
+    shutil.copy(file_of(5), path)
+    before = read(path).config
+    defaults = [name for name, value in as_dict(Config()).items() if value == getattr(before, name)]
+    assert {"wire", "clip_norm", "schedule"} < {*defaults}
+    changed_config(path, lambda config: [config.pop(name) for name in defaults])
+    assert read(path).config == outline(path).config == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        (
+            "dropout",
+            0.0,
+            r"unknown option 'dropout': this distbp \(.*\) does not have it; .* written by distbp '0\.1\.0'",
+        ),
+        ("loss", "huber", r"expected one of auto, mse, .*, got 'huber'"),
+        ("optimizer", "lion", r"expected one of .*, got 'lion'"),
+    ],
+)
+def test_what_a_newer_version_has_is_refused_in_words(name: str, value: Any, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.h5"
+    shutil.copy(file_of(5), path)
+    changed_config(path, lambda config: config.update({name: value}))
+    for reader in (read, outline):
+        with pytest.raises(CheckpointError, match=f"checkpoint.h5: attribute config: .*{words}"):
+            reader(path)

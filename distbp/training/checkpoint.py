@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp import __version__
-from distbp.config import AUTO, Config, merge
+from distbp.config import AUTO, Config
 from distbp.data.column_texts import decoded, encoded
 from distbp.data.fingerprint import Fingerprint, from_json, to_json
 from distbp.data.labels import from_array, to_array
@@ -53,6 +53,7 @@ from distbp.ranks.node_memory import free_bytes
 from distbp.training.history import History, record
 from distbp.training.invariants import METRICS, check, flaw_of, history_columns
 from distbp.training.older_layouts import LAST, older_names, upgraded
+from distbp.training.stored_config import stored_config
 
 FORMAT = "distbp-checkpoint"
 FORMAT_VERSION = 6  # 2: machines; 3: skipped batches; 4: seconds of phases; 5: names of columns; 6: history as a table
@@ -221,7 +222,7 @@ def outline(path: Path) -> Outline:
     """The outline of a checkpoint, with no large array read.  Raises CheckpointError; `read` looks closer."""
     with open_plain(path, free_bytes()) as file:
         attributes = _read_attributes(path, file)
-        config, size = _config(path, attributes["config"]), file.size
+        config, size = _config(path, attributes), file.size
         wanted = ["/input/shift", f"/network/layer_{len(config.hidden) + 2}/b", "/target/shift", "/target/spread"]
         there = _expected(config, attributes["format_version"])
         others = (there.required | there.optional) - set(wanted) - TEXTS
@@ -253,14 +254,18 @@ def _read_attributes(path: Path, file: PlainFile) -> dict[str, Any]:
     if attributes["format"] != FORMAT.encode():
         raise CheckpointError(f"{path}: format {short(attributes['format'])}, expected {FORMAT!r}")
     if attributes["format_version"] not in READABLE:
-        writer = short(ascii(attributes["distbp_version"].decode(errors="replace")))
         raise UnreadError(
             f"{path}: format version {attributes['format_version']}, this distbp ({__version__}) reads "
-            f"{READABLE[0]} to {READABLE[-1]}; written by distbp {writer}, which can read it"
+            f"{READABLE[0]} to {READABLE[-1]}; written by distbp {_writer(attributes)}, which can read it"
         )
     if [name for name in names if name not in OPTIONAL] != sorted(ATTRIBUTES):
         raise CheckpointError(f"{path}: the attributes are {short(ascii(names))}, expected {sorted(ATTRIBUTES)}")
     return attributes
+
+
+def _writer(attributes: Mapping[str, Any]) -> str:
+    """The version of distbp that has written a checkpoint, for messages."""
+    return short(ascii(attributes.get("distbp_version", b"").decode(errors="replace")))
 
 
 def _checksum(tree: Tree, attributes: dict[str, Any], known: Mapping[str, bytes] = MappingProxyType({})) -> str:
@@ -388,7 +393,7 @@ def _check_json(config: bytes, machines: bytes, fingerprint: bytes | None) -> No
 def _read_json(path: Path, attributes: dict[str, Any]) -> tuple[Config, list[Machine], dict[str, Fingerprint]]:
     """What the attributes in JSON say.  Raises CheckpointError."""
     return (
-        _config(path, attributes["config"]),
+        _config(path, attributes),
         _machines(path, attributes["machines"]),
         _fingerprints(path, attributes.get("fingerprint")),
     )
@@ -419,12 +424,12 @@ def _is_machine(value: Any) -> bool:
     )
 
 
-def _config(path: Path, text: bytes) -> Config:
-    values = _json(path, "config", text)
+def _config(path: Path, attributes: Mapping[str, Any]) -> Config:
+    values = _json(path, "config", attributes["config"])
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: attribute config is not an object with a value for each option")
     try:
-        config = merge(values, "config")
+        config = stored_config(values, _writer(attributes))
     except (TypeError, ValueError, DistbpError) as error:
         raise CheckpointError(f"{path}: attribute config: {short(error)}") from None
     if AUTO in (config.loss, config.output_activation):
