@@ -487,7 +487,7 @@ def check(config: Config) -> None:
     if not config.decay_bias and not config.weight_decay:
         raise UsageError("--no-decay-bias needs --weight-decay above 0, such as --weight-decay 0.01")
     if "momentum" not in OPTIMIZERS[config.optimizer].options() and config.momentum:
-        has = " and ".join(flag(name) for name in OPTIMIZERS[config.optimizer].options())
+        has = ", ".join(flag(name) for name in OPTIMIZERS[config.optimizer].options())
         raise UsageError(f"--momentum is an option of --optimizer {takers('momentum')}; {config.optimizer} has {has}")
     if config.grain != AUTO and not config.reproducible:
         raise UsageError(

@@ -57,8 +57,11 @@ def test_the_options_of_a_schedule_are_options_of_train(name: str) -> None:
 
 def test_facts_of_losses() -> None:
     assert (default_loss("classes"), default_loss("targets")) == ("cross_entropy", "mse")
-    assert [loss.name for loss in LOSSES.values() if not loss.takes_targets] == ["cross_entropy"]
-    assert [loss.outputs(2) for loss in LOSSES.values()] == [2, 2, 1]
+    names = ("mse", "cross_entropy", "binary_cross_entropy")
+    assert [LOSSES[name].takes_targets for name in names] == [True, False, True]
+    assert [LOSSES[name].scales_targets for name in names] == [True, False, False]
+    assert [LOSSES[name].outputs(2) for name in names] == [2, 2, 1]
+    assert [sum(loss.default_for == task for loss in LOSSES.values()) for task in ("classes", "targets")] == [1, 1]
     for loss in LOSSES.values():
         assert loss.allows(ACTIVATIONS[loss.output_activation])
         assert (loss.nabla_a is None) != (loss.delta is None)
@@ -101,6 +104,6 @@ def test_a_checkpoint_of_a_member_that_is_not_there_is_refused_in_words(runner: 
     assert made.returncode == 0, made.stderr
     refused = runner.distbp("evaluate", "run", data)
     assert refused.returncode == 1
-    assert "expected one of auto, mse" in refused.stderr
+    assert "--loss: expected one of auto, " in refused.stderr
     assert "got 'log_cosh'" in refused.stderr
     assert "Traceback" not in refused.stderr
