@@ -501,12 +501,4 @@ def _check_plan(comm: Communicator, plan: MemoryPlan, note: Callable[[str], None
 
 def optimizer_of(config: Config) -> Optimizer:
     """The optimizer of a configuration."""
-    return make_optimizer(
-        config.optimizer,
-        momentum=config.momentum,
-        nesterov=config.nesterov,
-        beta1=config.beta1,
-        beta2=config.beta2,
-        epsilon=config.epsilon,
-        weight_decay=config.weight_decay,
-    )
+    return make_optimizer(config.optimizer, **vars(config))
