@@ -65,7 +65,7 @@ ORDER = [
     "mathematics",
     "ranks",
     "data",
-    "gradient",
+    "engine",
     "training",
     "bench",
     "inspection",

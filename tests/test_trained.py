@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from runs import configuration, train_on, write_data
 
-from distbp.gradient.evaluate import Evaluation, Scores
+from distbp.engine.evaluate import Evaluation, Scores
 from distbp.prediction.predict import predict
 from distbp.prediction.trained import load
 from distbp.ranks.communicator import Communicator, run_threads

@@ -73,8 +73,8 @@ def _describe_checkpoint(path: Path) -> Iterator[str]:
         yield f"classes    {in_words(state.problem.labels)}"
     if progress.epoch:
         last = {name: values[-1] for name, values in state.history.items()}
-        metric = state.problem.metric
-        shown = [f"{part}_{of}" for of in ("loss", metric) for part in ("train", "validation")]
+        scores = ("loss", *state.problem.metric_names)
+        shown = [f"{part}_{of}" for of in scores for part in ("train", "validation")]
         yield "last epoch " + ", ".join(f"{name} {last[name]:.6g}" for name in shown)
     yield f"digest     {digest(state.parameters)}"
     for machine in state.machines:

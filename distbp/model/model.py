@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from distbp.config import as_dict
 from distbp.counted import counted
+from distbp.engine.scaled_rows import ScaledRows
 from distbp.errors import DataError, UsageError
-from distbp.gradient.scaled_rows import ScaledRows
 from distbp.mathematics.activations import Array
 from distbp.mathematics.batches import pieces
 from distbp.mathematics.finite import first_not_finite
@@ -226,7 +226,7 @@ class Model:
         history = self._state.history
         return {
             name: np.array(history[name], np.int64 if name in WHOLE else np.float64)
-            for name in history_columns(self._problem.metric)
+            for name in history_columns(self._problem.metric_names)
             if name in history
         }
 

@@ -60,7 +60,7 @@ def scores_of(model: str | Model, data: Any, split: str, comm: Any, how: dict[st
             memory=how["memory"],
         )
         found = finite_scores(ranks, used)
-        return Scores(found.loss, {state.problem.metric: found.metric}, found.samples)
+        return Scores(found.loss, found.metrics, found.samples)
 
 
 def _state(path: str) -> Checkpoint:

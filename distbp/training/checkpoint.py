@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -46,11 +46,12 @@ from distbp.files.patience import UnreadError
 from distbp.files.plain_hdf5 import ATTRIBUTE_BYTES, Expected, PlainFile, open_plain, short
 from distbp.files.write_arrays import write_arrays, write_attributes
 from distbp.mathematics.activations import Array
+from distbp.mathematics.metrics import Metric, metrics_of, names_of_sums
 from distbp.mathematics.network import Network, Parameters, largest_weights, parameter_bytes
 from distbp.ranks.machine_record import Machine
 from distbp.ranks.node_memory import free_bytes
 from distbp.training.history import History, record
-from distbp.training.invariants import METRICS, check, flaw_of, history_columns
+from distbp.training.invariants import check, flaw_of, history_columns
 from distbp.training.older_layouts import LAST, older_names, upgraded
 
 FORMAT = "distbp-checkpoint"
@@ -67,21 +68,35 @@ Tree = dict[str, NDArray[Any]]
 
 @dataclass
 class Progress:
-    """How far a run is: whole epochs, steps and samples done, batches skipped; and sums of an epoch under way."""
+    """How far a run is: whole epochs, steps and samples done, batches skipped.
+
+    Of an epoch under way, `epoch_samples` and `epoch_seconds` are what it has had so far, and `epoch_sums` the sums of
+    all ranks in the order of `Problem.sums`; () before its first step.
+    """
 
     epoch: int = 0
     step: int = 0
     samples: int = 0
     skipped: int = 0
-    epoch_loss: float = 0.0
-    epoch_metric: float = 0.0
     epoch_samples: int = 0
     epoch_seconds: float = 0.0
+    epoch_sums: tuple[float, ...] = ()
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """All but the sums, by name."""
+        return {name: value for name, value in vars(self).items() if name != "epoch_sums"}
 
 
-_NUMBERS = {name: "<i8" if isinstance(value, int) else "<f8" for name, value in vars(Progress()).items()}
-PROGRESS = np.dtype(list(_NUMBERS.items()))
-HISTORIES = [record(history_columns(metric)) for metric in METRICS]
+def _progress_record(sums: Sequence[str]) -> np.dtype[Any]:
+    """The record of /progress, of a run with these sums."""
+    numbers = {name: "<i8" if isinstance(value, int) else "<f8" for name, value in Progress().numbers.items()}
+    return np.dtype([*numbers.items(), *((f"epoch_{name}", "<f8") for name in sums)])
+
+
+def _metrics(config: Config, *, has_classes: bool) -> tuple[Metric, ...]:
+    """Those of a run, for their names."""
+    return metrics_of(config.loss, has_classes=has_classes, spread=np.ones(1))
 
 
 @dataclass
@@ -188,7 +203,8 @@ def _read(path: Path) -> Checkpoint:
     if attributes["checksum"] != _checksum(tree, {k: v for k, v in attributes.items() if k != "checksum"}).encode():
         raise CheckpointError(f"{path}: the checksum does not match; the file is damaged or was changed")
     if attributes["format_version"] <= LAST:
-        upgraded(path, tree, PROGRESS, attributes["format_version"])
+        sums = names_of_sums(_metrics(config, has_classes="/target/classes" in tree))
+        upgraded(path, tree, _progress_record(sums), attributes["format_version"])
     state = _from_tree(path, tree, config, machines)
     state.fingerprints = fingerprints
     return state
@@ -306,7 +322,9 @@ def _to_tree(checkpoint: Checkpoint) -> Tree:
         tree[f"/network/layer_{l}/b"] = parameters.b[l]
     for name, vector in checkpoint.optimizer.items():
         tree[f"/optimizer/{name}"] = vector
-    tree["/progress"] = np.array(tuple(vars(checkpoint.progress).values()), PROGRESS)
+    progress = checkpoint.progress
+    sums = progress.epoch_sums or (0.0,) * len(problem.sums)
+    tree["/progress"] = np.array((*progress.numbers.values(), *sums), _progress_record(problem.sums))
     for group, scaling in (("input", problem.input), ("target", problem.target)):
         tree[f"/{group}/shift"] = scaling.shift
         tree[f"/{group}/spread"] = scaling.spread
@@ -325,9 +343,13 @@ def _expected(config: Config, version: int) -> Expected:
     required |= {f"/{group}/{name}" for group in ("input", "target") for name in ("shift", "spread")}
     vectors = {f"/optimizer/{name}" for name in _optimizer_names(config)}
     if version <= LAST:
-        of_progress, of_history = older_names(PROGRESS, version)
+        of_progress, of_history = older_names(version)
         return Expected(required | vectors | of_progress, TEXTS | of_history, TEXTS)
-    records = {"/progress": [PROGRESS], "/history": HISTORIES}
+    metrics = [_metrics(config, has_classes=has_classes) for has_classes in (True, False)]
+    records = {
+        "/progress": [_progress_record(names_of_sums(some)) for some in metrics],
+        "/history": [record(history_columns([metric.name for metric in some])) for some in metrics],
+    }
     return Expected(required | records.keys(), TEXTS | vectors, TEXTS, records=records)
 
 
@@ -472,14 +494,17 @@ def _from_tree(path: Path, tree: Tree, config: Config, machines: list[Machine]) 
     stored = [name for name in tree if name.startswith("/optimizer/")]
     expected = _optimizer_names(config) if stored else ()  # best.h5 has none
     optimizer = {name: take(f"/optimizer/{name}", vector.shape, config.dtype) for name in expected}
-    progress = Progress(*take("/progress", (), PROGRESS).item())
+    problem = Problem(network, scaling["input"], scaling["target"], labels, columns_of_data)
+    values = take("/progress", (), _progress_record(problem.sums)).item()
+    numbers = dict(zip(Progress().numbers, values, strict=False))
+    progress = Progress(**numbers, epoch_sums=values[len(numbers) :])
     rows = rest.pop("/history")
     if rows.ndim != 1:
         raise CheckpointError(f"{path}: /history is of shape {rows.shape}, expected a row for each epoch")
     if rest:
         raise CheckpointError(f"{path}: {next(iter(rest))} does not belong into a checkpoint")
-    problem = Problem(network, scaling["input"], scaling["target"], labels, columns_of_data)
-    history = History(rows) if rows.dtype.names else History.of({name: () for name in history_columns(problem.metric)})
+    none: dict[str, Sequence[float]] = {name: () for name in history_columns(problem.metric_names)}
+    history = History(rows) if rows.dtype.names else History.of(none)
     state = Checkpoint(config, problem, vector, optimizer, progress, history, machines)
     state.flaw = flaw_of(optimizer)
     if state.flaw:
