@@ -316,7 +316,7 @@ def test_each_start_is_written_down(tmp_path: Path) -> None:
 def test_a_loop_of_requeues_is_ended(tmp_path: Path, ranks: int) -> None:
     """Not where it came on, or is another one, or where nobody requeued it."""
     config = configuration(write_data(tmp_path / "d.h5"), tmp_path / "run", epochs=1)
-    stop = {"stop_requested": lambda: "on request", "resume_with": {}, "or_begin": True}
+    stop = {"why_stop": lambda: "on request", "resume_with": {}, "or_begin": True}
     for restarts in range(5):
         with pytest.raises(Stopped):
             train_on(ranks, config, **stop, job=Job(id="12", restarts=restarts))

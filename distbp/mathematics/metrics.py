@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.mathematics.activations import Array
-from distbp.mathematics.losses import has_digits, wide_squares
+from distbp.mathematics.losses import LOSSES, has_digits, wide_squares
 
 
 class Metric(Protocol):
@@ -93,3 +93,13 @@ def metrics_of(loss: str, *, has_classes: bool, spread: NDArray[np.float64]) -> 
     if loss == "mse" and not has_classes:
         return (RootMeanSquareError(spread),)
     return (BinaryAccuracy(),) if loss == "binary_cross_entropy" else (Accuracy(),)
+
+
+def all_metrics() -> list[tuple[Metric, ...]]:
+    """The metrics of each kind of run, each combination of names once."""
+    found = {}
+    for loss in LOSSES:
+        for has_classes in (True, False):
+            metrics = metrics_of(loss, has_classes=has_classes, spread=np.ones(1))
+            found[tuple(metric.name for metric in metrics)] = metrics
+    return list(found.values())

@@ -46,12 +46,12 @@ from distbp.files.patience import UnreadError
 from distbp.files.plain_hdf5 import ATTRIBUTE_BYTES, Expected, PlainFile, open_plain, short
 from distbp.files.write_arrays import write_arrays, write_attributes
 from distbp.mathematics.activations import Array
-from distbp.mathematics.metrics import Metric, metrics_of, names_of_sums
+from distbp.mathematics.metrics import all_metrics, metrics_of, names_of_sums
 from distbp.mathematics.network import Network, Parameters, largest_weights, parameter_bytes
 from distbp.ranks.machine_record import Machine
 from distbp.ranks.node_memory import free_bytes
 from distbp.training.history import History, record
-from distbp.training.invariants import check, flaw_of, history_columns
+from distbp.training.invariants import METRICS, check, flaw_of, history_columns
 from distbp.training.older_layouts import LAST, older_names, upgraded
 
 FORMAT = "distbp-checkpoint"
@@ -94,9 +94,8 @@ def _progress_record(sums: Sequence[str]) -> np.dtype[Any]:
     return np.dtype([*numbers.items(), *((f"epoch_{name}", "<f8") for name in sums)])
 
 
-def _metrics(config: Config, *, has_classes: bool) -> tuple[Metric, ...]:
-    """Those of a run, for their names."""
-    return metrics_of(config.loss, has_classes=has_classes, spread=np.ones(1))
+PROGRESSES = [_progress_record(names_of_sums(metrics)) for metrics in all_metrics()]
+HISTORIES = [record(history_columns(metrics)) for metrics in METRICS]
 
 
 @dataclass
@@ -203,7 +202,8 @@ def _read(path: Path) -> Checkpoint:
     if attributes["checksum"] != _checksum(tree, {k: v for k, v in attributes.items() if k != "checksum"}).encode():
         raise CheckpointError(f"{path}: the checksum does not match; the file is damaged or was changed")
     if attributes["format_version"] <= LAST:
-        sums = names_of_sums(_metrics(config, has_classes="/target/classes" in tree))
+        has_classes = "/target/classes" in tree
+        sums = names_of_sums(metrics_of(config.loss, has_classes=has_classes, spread=np.ones(1)))
         upgraded(path, tree, _progress_record(sums), attributes["format_version"])
     state = _from_tree(path, tree, config, machines)
     state.fingerprints = fingerprints
@@ -345,11 +345,7 @@ def _expected(config: Config, version: int) -> Expected:
     if version <= LAST:
         of_progress, of_history = older_names(version)
         return Expected(required | vectors | of_progress, TEXTS | of_history, TEXTS)
-    metrics = [_metrics(config, has_classes=has_classes) for has_classes in (True, False)]
-    records = {
-        "/progress": [_progress_record(names_of_sums(some)) for some in metrics],
-        "/history": [record(history_columns([metric.name for metric in some])) for some in metrics],
-    }
+    records = {"/progress": PROGRESSES, "/history": HISTORIES}
     return Expected(required | records.keys(), TEXTS | vectors, TEXTS, records=records)
 
 
@@ -497,7 +493,8 @@ def _from_tree(path: Path, tree: Tree, config: Config, machines: list[Machine]) 
     problem = Problem(network, scaling["input"], scaling["target"], labels, columns_of_data)
     values = take("/progress", (), _progress_record(problem.sums)).item()
     numbers = dict(zip(Progress().numbers, values, strict=False))
-    progress = Progress(**numbers, epoch_sums=values[len(numbers) :])
+    sums = values[len(numbers) :]
+    progress = Progress(**numbers, epoch_sums=sums if any(sums) else ())
     rows = rest.pop("/history")
     if rows.ndim != 1:
         raise CheckpointError(f"{path}: /history is of shape {rows.shape}, expected a row for each epoch")

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.config import LARGEST
+from distbp.mathematics.metrics import all_metrics
 from distbp.training.phases import columns
 
 if TYPE_CHECKING:
     from distbp.training.checkpoint import Checkpoint
 
-METRICS = (("accuracy",), ("rmse",))  # those that runs may have
+METRICS = [tuple(metric.name for metric in metrics) for metrics in all_metrics()]  # of each kind of run
 
 
 def history_columns(metrics: Sequence[str]) -> list[str]:
