@@ -49,7 +49,7 @@ def test_steps_that_nobody_looks_between_are_one_call(tmp_path: Path, calls: lis
     assert calls == [(1, 1, 1), (2, 2, 2), (3, 10, 10), (11, 20, 20)]
 
 
-@pytest.mark.parametrize("options", [{}, {"reproducible": True}, {"memory": 4e-6, "shuffle_window": 14, "train": 140}])
+@pytest.mark.parametrize("options", [{}, {"reproducible": True}, {"memory": 8e-6, "shuffle_window": 14, "train": 280}])
 def test_no_number_depends_on_the_calls(
     tmp_path: Path, calls: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
