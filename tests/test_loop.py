@@ -54,6 +54,7 @@ def test_no_number_depends_on_the_calls(
     tmp_path: Path, calls: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     """Samples that are streamed are at hand for one step at a time."""
+    monkeypatch.setattr("distbp.data.loading.BLOCK_BYTES", 64)
     together = train_on(2, config(tmp_path, **options))
     assert max(last - first for first, last, _ in calls) == (0 if "memory" in options else 9)
     monkeypatch.setattr(loop, "CALL_SECONDS", 0.0)
