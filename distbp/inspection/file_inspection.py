@@ -17,6 +17,7 @@ from distbp.inspection.data_inspection import View, describe_data
 from distbp.training import checkpoint
 from distbp.training.comparison import differences, digest
 from distbp.training.run_directory import find_checkpoint
+from distbp.training.state import Checkpoint
 
 
 def describe(name: str, view: View | None = None) -> Iterator[str]:
@@ -42,7 +43,7 @@ def describe_difference(first: str, second: str) -> Iterator[str]:
     return differences(_read(find_checkpoint(first)), _read(find_checkpoint(second)))
 
 
-def _read(path: Path) -> checkpoint.Checkpoint:
+def _read(path: Path) -> Checkpoint:
     return patiently(lambda: checkpoint.read(path))
 
 

@@ -20,9 +20,9 @@ from distbp.model.rows import as_rows, check_finite
 from distbp.model.variables import Variables
 from distbp.prediction.network_outputs import NetworkOutputs, blocks, output_dtype, piece_rows
 from distbp.prediction.predictions import classes_of, name_of_values, values_of_classes
-from distbp.training.checkpoint import Checkpoint
 from distbp.training.comparison import digest
 from distbp.training.invariants import history_columns
+from distbp.training.state import Checkpoint
 
 WHOLE = ("epoch", "step")  # columns of the history that count
 

@@ -29,7 +29,7 @@ from distbp.prediction.network_outputs import NetworkOutputs, block_samples, blo
 from distbp.prediction.predictions import PredictionFile
 from distbp.ranks.communicator import Communicator, agree, on_first
 from distbp.ranks.stop import Pulse
-from distbp.training.checkpoint import Checkpoint
+from distbp.training.state import Checkpoint
 
 
 def predict(

@@ -13,7 +13,7 @@ from distbp.prediction.trained import Columns, load
 from distbp.ranks.communicator import agree, from_first
 from distbp.runs.given_data import paths_of, samples_of
 from distbp.runs.train import scope_of
-from distbp.training.checkpoint import Checkpoint
+from distbp.training.state import Checkpoint
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -45,14 +45,14 @@ from distbp.files.new_file import replace_synced, temporary_name
 from distbp.files.patience import UnreadError
 from distbp.files.plain_hdf5 import ATTRIBUTE_BYTES, Expected, PlainFile, open_plain, short
 from distbp.files.write_arrays import write_arrays, write_attributes
-from distbp.mathematics.activations import Array
 from distbp.mathematics.metrics import all_metrics, metrics_of, names_of_sums
-from distbp.mathematics.network import Network, Parameters, largest_weights, parameter_bytes
+from distbp.mathematics.network import Network, largest_weights, parameter_bytes
 from distbp.ranks.machine_record import Machine
 from distbp.ranks.node_memory import free_bytes
 from distbp.training.history import History, record
 from distbp.training.invariants import METRICS, check, flaw_of, history_columns
 from distbp.training.older_layouts import LAST, older_names, upgraded
+from distbp.training.state import Checkpoint, Progress, optimizer_names
 
 FORMAT = "distbp-checkpoint"
 FORMAT_VERSION = 6  # 2: machines; 3: skipped batches; 4: seconds of phases; 5: names of columns; 6: history as a table
@@ -66,28 +66,6 @@ MOST_LISTS = 100_000  # in an attribute in JSON
 Tree = dict[str, NDArray[Any]]
 
 
-@dataclass
-class Progress:
-    """How far a run is: whole epochs, steps and samples done, batches skipped.
-
-    Of an epoch under way, `epoch_samples` and `epoch_seconds` are what it has had so far, and `epoch_sums` the sums of
-    all ranks in the order of `Problem.sums`; () before its first step.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    samples: int = 0
-    skipped: int = 0
-    epoch_samples: int = 0
-    epoch_seconds: float = 0.0
-    epoch_sums: tuple[float, ...] = ()
-
-    @property
-    def numbers(self) -> dict[str, float]:
-        """All but the sums, by name."""
-        return {name: value for name, value in vars(self).items() if name != "epoch_sums"}
-
-
 def _progress_record(sums: Sequence[str]) -> np.dtype[Any]:
     """The record of /progress, of a run with these sums."""
     numbers = {name: "<i8" if isinstance(value, int) else "<f8" for name, value in Progress().numbers.items()}
@@ -96,39 +74,6 @@ def _progress_record(sums: Sequence[str]) -> np.dtype[Any]:
 
 PROGRESSES = [_progress_record(names_of_sums(metrics)) for metrics in all_metrics()]
 HISTORIES = [record(history_columns(metrics)) for metrics in METRICS]
-
-
-@dataclass
-class Checkpoint:
-    """The state of a run.  `vector` holds W^2, b^2, … W^F, b^F.
-
-    `optimizer` is empty in best.h5, which holds parameters to use and not to train on.
-
-    `machines`: where the run was computed, each with the step since when.  `fingerprints`: of the data, "training" and
-    maybe "validation"; empty where they are not known.
-
-    `flaw`: why no run can go on from it, though its network is good; the vectors of the optimizer are left out then.
-    """
-
-    config: Config
-    problem: Problem
-    vector: Array
-    optimizer: dict[str, Array] = field(default_factory=dict)
-    progress: Progress = field(default_factory=Progress)
-    history: History = field(default_factory=lambda: History.of({}))
-    machines: list[Machine] = field(default_factory=list)
-    fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
-    flaw: str = ""
-
-    @property
-    def can_continue(self) -> bool:
-        """Whether it holds all that training needs."""
-        return self.optimizer.keys() == set(_optimizer_names(self.config))
-
-    @property
-    def parameters(self) -> Parameters:
-        """W[l] and b[l]."""
-        return Parameters(self.problem.network, self.vector)
 
 
 def write(path: Path, checkpoint: Checkpoint) -> None:
@@ -341,7 +286,7 @@ def _expected(config: Config, version: int) -> Expected:
     """The arrays of the checkpoint of a run, in a version of the format."""
     required = {f"/network/layer_{l}/{name}" for l in range(2, len(config.hidden) + 3) for name in ("W", "b")}
     required |= {f"/{group}/{name}" for group in ("input", "target") for name in ("shift", "spread")}
-    vectors = {f"/optimizer/{name}" for name in _optimizer_names(config)}
+    vectors = {f"/optimizer/{name}" for name in optimizer_names(config)}
     if version <= LAST:
         of_progress, of_history = older_names(version)
         return Expected(required | vectors | of_progress, TEXTS | of_history, TEXTS)
@@ -369,12 +314,6 @@ def _columns(path: Path, tree: Tree, network: Network) -> Names:
         found.append(texts)
     x, x_units, y, y_units = found
     return Names(x, y, x_units, y_units)
-
-
-def _optimizer_names(config: Config) -> tuple[str, ...]:
-    if config.optimizer == "sgd":
-        return ("v",) if config.momentum else ()
-    return ("m", "v")
 
 
 def _json(path: Path, name: str, text: bytes) -> Any:
@@ -488,7 +427,7 @@ def _from_tree(path: Path, tree: Tree, config: Config, machines: list[Machine]) 
     except ValueError as error:
         raise CheckpointError(f"{path}: /target/classes: {short(error)}") from None
     stored = [name for name in tree if name.startswith("/optimizer/")]
-    expected = _optimizer_names(config) if stored else ()  # best.h5 has none
+    expected = optimizer_names(config) if stored else ()  # best.h5 has none
     optimizer = {name: take(f"/optimizer/{name}", vector.shape, config.dtype) for name in expected}
     problem = Problem(network, scaling["input"], scaling["target"], labels, columns_of_data)
     values = take("/progress", (), _progress_record(problem.sums)).item()

@@ -8,7 +8,7 @@ the run ends before it is written, and the checkpoint before stays.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 from distbp.config import LARGEST
 from distbp.mathematics.metrics import all_metrics
 from distbp.training.phases import columns
-
-if TYPE_CHECKING:
-    from distbp.training.checkpoint import Checkpoint
+from distbp.training.state import Checkpoint
 
 METRICS = [tuple(metric.name for metric in metrics) for metrics in all_metrics()]  # of each kind of run
 

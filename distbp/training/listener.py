@@ -8,12 +8,9 @@ listener raises must be agreed by all ranks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from distbp.engine.sums import Requests, Stepped
-
-if TYPE_CHECKING:
-    from distbp.training.run import Run
+from distbp.training.run import Run
 
 MOST_STEPS = 2**20  # that a listener sleeps
 

@@ -17,10 +17,10 @@ from distbp.errors import Stopped
 from distbp.mathematics.grains import sample_shares
 from distbp.ranks.attention import Attention
 from distbp.ranks.stop import ON_REQUEST
-from distbp.training.checkpoint import Progress
 from distbp.training.listener import Listener
 from distbp.training.rates import schedule_of
 from distbp.training.run import Run
+from distbp.training.state import Progress
 
 CALL_SECONDS = 0.02  # that a call of the engine takes, at most: then bars move and requests are seen
 

@@ -34,7 +34,6 @@ from distbp.ranks.memory_plan import MemoryPlan
 from distbp.ranks.same_everywhere import check_alike
 from distbp.ranks.stop import Pulse
 from distbp.ranks.threads import set_threads
-from distbp.training.checkpoint import Checkpoint, Progress
 from distbp.training.history import History
 from distbp.training.invariants import history_columns
 from distbp.training.memory_plan import MemoryPlanner, Needs
@@ -42,6 +41,7 @@ from distbp.training.phases import Phases
 from distbp.training.run import Run
 from distbp.training.run_directory import RunDirectory
 from distbp.training.source import DataFiles, Source
+from distbp.training.state import Checkpoint, Progress
 
 
 @dataclass(frozen=True)

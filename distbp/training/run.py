@@ -17,9 +17,9 @@ from distbp.ranks.communicator import Communicator
 from distbp.ranks.job import Job
 from distbp.ranks.memory_plan import MemoryPlan
 from distbp.ranks.threads import Threads
-from distbp.training.checkpoint import Checkpoint
 from distbp.training.phases import Phases
 from distbp.training.run_directory import RunDirectory
+from distbp.training.state import Checkpoint
 
 
 @dataclass
