@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -23,11 +22,15 @@ import pytest
 from distbp.config import Config, merge
 from distbp.data.layout import Column, Layout, Part
 from distbp.data.split import Split
-from distbp.gradient.reduction import Tally
-from distbp.gradient.step_memory import StepMemory
-from distbp.gradient.step_sums import StepSums
+from distbp.engine.epoch_sums import EpochSums
+from distbp.engine.step_memory import StepMemory
+from distbp.engine.sums import Stepped, Sums
+from distbp.ranks.attention import Attention
 from distbp.ranks.communicator import Communicator, OneProcess, run_threads
+from distbp.training.listener import Listener
+from distbp.training.prepare import Start, Voice, prepare
 from distbp.training.run import Run
+from distbp.training.run_directory import RunDirectory
 from distbp.training.train import train
 
 BIN = Path(sys.executable).parent
@@ -73,8 +76,21 @@ def configuration(data: str, out: Path | str, **options: Any) -> Config:
 def train_on(ranks: int, config: Config, nodes: int = 1, **words: Any) -> Run:
     """Trains on threads that stand in for ranks (one: in this thread), on so many nodes; the run of rank 0."""
     if ranks == 1:
-        return train(OneProcess(), config, **words)
-    return run_threads(ranks, lambda comm: train(comm, config, **words), nodes_of(ranks, nodes))[0]
+        return train_as(OneProcess(), config, **words)
+    return run_threads(ranks, lambda comm: train_as(comm, config, **words), nodes_of(ranks, nodes))[0]
+
+
+def train_as(comm: Communicator, config: Config, *, listener: Listener | None = None, **words: Any) -> Run:
+    """Trains as this rank; `words`: those of Start and Attention; the listener is that of rank 0."""
+    watching = {name: words.pop(name) for name in ("beat", "why_stop") if name in words}
+    listeners = [listener] if listener and comm.rank == 0 else []
+    return train(comm, config, Start(**words), attention=Attention(**watching), listeners=listeners)
+
+
+def prepared(comm: Communicator, config: Config, *, dry: bool = True, **words: Any) -> Run:
+    """A run before its first step; `words`: those of Start."""
+    voice = Voice(comm, lambda text: None, lambda phase: None)
+    return prepare(voice, config, RunDirectory(config.out, dry=dry), Start(dry_run=dry, **words))
 
 
 def nodes_of(ranks: int, nodes: int) -> list[list[int]]:
@@ -107,7 +123,7 @@ class StopAt:
     @property
     def words(self) -> dict[str, Any]:
         """For `train_on`."""
-        return {"stop_requested": self, "beat": self.beat}
+        return {"why_stop": self, "beat": self.beat}
 
 
 def to_preload(name: str, directory: Path) -> str:
@@ -120,8 +136,8 @@ def to_preload(name: str, directory: Path) -> str:
     return str(path)
 
 
-class Notes:
-    """A reporter that keeps what it is told."""
+class Notes(Listener):
+    """Keeps what is told to the user."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -129,8 +145,9 @@ class Notes:
     def note(self, text: str) -> None:
         self.lines.append(text)
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *arguments: None
+    def about(self, words: str) -> list[str]:
+        """Those that have these words."""
+        return [line for line in self.lines if words in line]
 
 
 @cache
@@ -258,8 +275,8 @@ def whole_gradient(memory: StepMemory) -> np.ndarray:
     return np.concatenate(slices)
 
 
-def sums_of(comm: Communicator, tally: Tally) -> tuple[float, float]:
-    """Loss and metric of a step, over all ranks."""
-    sums = StepSums(comm, 0.0, 0.0)
-    sums.add(tally.loss, tally.metric)
+def sums_of(comm: Communicator, stepped: Stepped) -> Sums:
+    """The sums of a step, over all ranks."""
+    sums = EpochSums(comm, [0.0] * len(stepped.part.values))
+    sums.add(stepped)
     return sums.total()

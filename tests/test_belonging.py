@@ -72,7 +72,7 @@ def test_a_best_of_another_run(run: Config, made: tuple[Config, Config, str], tm
     of_another_run(run, tmp_path, **options)
     stranger = (Path(run.out) / "best.h5").read_bytes()
     notes = Notes()
-    again = train_on(1, replace(run, epochs=5), resume_with={"epochs": 5}, reporter=notes)
+    again = train_on(1, replace(run, epochs=5), resume_with={"epochs": 5}, listener=notes)
     (told,) = (line for line in notes.lines if line.startswith("warning"))
     assert f"{run.out}/best.h5: does not belong to this run: " in told
     assert re.search(words, told), told
@@ -95,7 +95,7 @@ def test_a_best_of_this_run(run: Config, made: tuple[Config, Config, str], what:
         (place / "best.h5").unlink()
     elif what == "damaged":
         (place / "best.h5").write_bytes((place / "best.h5").read_bytes()[:-100])
-    again = train_on(ranks, replace(run, epochs=5), resume_with={"epochs": 5}, reporter=None if ranks > 1 else notes)
+    again = train_on(ranks, replace(run, epochs=5), resume_with={"epochs": 5}, listener=None if ranks > 1 else notes)
     assert not [line for line in notes.lines if "does not belong" in line]
     assert (place / "best.h5.skipped").exists() == (what == "damaged")
     losses = list(again.state.history["validation_loss"])

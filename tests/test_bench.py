@@ -185,7 +185,7 @@ def test_ranks_on_nodes(ranks: int, nodes: int, options: dict[str, Any]) -> None
 @pytest.mark.parametrize("options", [{}, {"wire": "bfloat16"}, {"wire": "float16", "overlap": False}])
 def test_what_is_exchanged_under_the_backward_pass(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The last of the buckets is never hidden, the first is there after a part of the products."""
-    monkeypatch.setattr("distbp.gradient.step_memory.BUCKET_BYTES", 4)
+    monkeypatch.setattr("distbp.engine.step_memory.BUCKET_BYTES", 4)
     config = merge({"hidden": [60, 70], "batch_size": 8, "threads": 1, "optimizer": "sgd", **options}, "test")
     wanted = Wanted(4, 0.05, 80, 40)
 

@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runs import configuration, train_on, write_data
 
-from distbp.gradient.step_memory import StepMemory
+from distbp.engine.calm import calm_from, is_far
+from distbp.engine.finite_update import FiniteUpdate
+from distbp.engine.own_slices import slices_of_rank
+from distbp.engine.step_memory import StepMemory
 from distbp.mathematics.clipping import BLOCK
 from distbp.mathematics.network import Network
 from distbp.mathematics.optimizers import make_optimizer
 from distbp.mathematics.optimizers.adam import Adam
 from distbp.ranks.communicator import OneProcess
-from distbp.training.calm import calm_from, is_far
-from distbp.training.finite_update import FiniteUpdate
-from distbp.training.own_slices import slices_of_rank
 
 MAGNITUDES = st.integers(-30, 30).map(lambda exponent: 10.0**exponent)
 SETTINGS = st.fixed_dictionaries(

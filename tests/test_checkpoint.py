@@ -101,7 +101,7 @@ def test_any_flipped_bit_is_found_or_harmless(path: Path, tmp_path: Path) -> Non
     assert found > 100
 
 
-REGRESSION = record(history_columns("rmse"))
+REGRESSION = record(history_columns(["rmse"]))
 
 
 def missing(file: h5py.File) -> None:

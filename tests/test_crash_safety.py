@@ -42,6 +42,7 @@ from distbp.training.comparison import digest
 from distbp.ranks.communicator import OneProcess
 from distbp.config import merge
 from distbp.errors import RunError
+from distbp.training.prepare import Start
 from distbp.training.train import train
 
 data, out, every = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
@@ -111,7 +112,7 @@ def going_on(name, k):
     global left
     left = k
     try:
-        train(OneProcess(), replace(config(name)), resume_with={})
+        train(OneProcess(), replace(config(name)), Start(resume_with={}))
     except RunError as error:
         assert "no good checkpoint" in str(error) or "no run to be found here" in str(error), error
         train(OneProcess(), config(name))

@@ -11,10 +11,11 @@ from runs import configuration, nodes_of, sums_of, train_on, whole_gradient, wri
 from distbp.data.problem import Problem
 from distbp.data.scaling import Scaling
 from distbp.data.split import read_split
-from distbp.gradient import shard_gradient as shard_gradient_module
-from distbp.gradient.evaluate import Evaluation
-from distbp.gradient.reduction import Reduction, Tally
-from distbp.gradient.step_memory import StepMemory
+from distbp.engine import shard_gradient as shard_gradient_module
+from distbp.engine.evaluate import Evaluation
+from distbp.engine.reduction import Reduction
+from distbp.engine.step_memory import StepMemory
+from distbp.engine.sums import Requests, Stepped, Sums
 from distbp.mathematics.backprop import Piece, backward, forward, loss_sum
 from distbp.mathematics.network import Network, Parameters, initialize
 from distbp.ranks.communicator import Communicator, run_threads
@@ -24,20 +25,20 @@ RANKS = (2, 3, 5, 8)
 NETWORK = Network.of([4, 5, 3], "tanh", "softmax", "cross_entropy")
 
 
-def shard_gradient(reduction: Reduction, x: np.ndarray, y: np.ndarray, n: int) -> Tally:
+def shard_gradient(reduction: Reduction, x: np.ndarray, y: np.ndarray, n: int) -> Stepped:
     """∂L_T/∂w over all ranks from this rank's columns of x and y, of n in all."""
     parameters = Parameters.zeros(NETWORK, np.float64)
     initialize(parameters, NETWORK, seed=3)
-    tally = Tally(samples=x.shape[1])
+    part = Sums([0.0], x.shape[1])
     if x.shape[1] == 0:
         reduction.gradient.vector.fill(0)
     else:
         piece = Piece(NETWORK, x.shape[1], np.float64)
         piece.a[1][...], piece.y[...] = x, y
         forward(NETWORK, parameters, piece)
-        tally.loss = loss_sum(NETWORK, piece)
+        part.values[0] = loss_sum(NETWORK, piece)
         backward(NETWORK, parameters, piece, reduction.gradient)
-    return reduction.reduce(tally, n)
+    return reduction.reduce(part, Requests(), n)
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 5])
@@ -47,18 +48,17 @@ def test_gradient_is_that_of_the_whole_batch_also_for_uneven_and_empty_shards(ra
     rng = np.random.default_rng(n)
     x, y = rng.standard_normal((4, n)), np.eye(3)[:, rng.integers(0, 3, n)]
 
-    def on_rank(comm: Communicator) -> tuple[np.ndarray, Tally]:
+    def on_rank(comm: Communicator) -> tuple[np.ndarray, Sums]:
         mine = slice(n * comm.rank // comm.size, n * (comm.rank + 1) // comm.size)
         memory = StepMemory(comm, NETWORK, np.float64, ())
-        tally = shard_gradient(Reduction(memory, NETWORK), x[:, mine], y[:, mine], n)
-        tally.loss, tally.metric = sums_of(comm, tally)
-        return whole_gradient(memory), tally
+        stepped = shard_gradient(Reduction(memory, NETWORK), x[:, mine], y[:, mine], n)
+        return whole_gradient(memory), sums_of(comm, stepped)
 
     ((alone, total),) = run_threads(1, on_rank)
-    for gradient, tally in run_threads(ranks, on_rank, nodes_of(ranks, nodes)):
+    for gradient, sums in run_threads(ranks, on_rank, nodes_of(ranks, nodes)):
         np.testing.assert_allclose(gradient, alone, rtol=1e-12, atol=1e-15)
-        assert tally.samples == n
-        assert tally.loss == pytest.approx(total.loss, rel=1e-12)
+        assert sums.samples == n
+        assert sums.values == pytest.approx(total.values, rel=1e-12)
 
 
 CASES = {
@@ -106,15 +106,16 @@ def test_float32_agrees_up_to_rounding(data_file: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(several.state.vector, alone.state.vector, rtol=1e-3, atol=1e-4)
 
 
-def test_counts_in_the_tally_are_exact_beyond_float32() -> None:
+def test_counts_of_samples_are_exact_beyond_float32() -> None:
     samples = 2**24 + 1  # float32 alone would lose the 1
 
-    def on_rank(comm: Communicator) -> Tally:
+    def on_rank(comm: Communicator) -> Stepped:
         reduction = Reduction(StepMemory(comm, NETWORK, np.float32, ()), NETWORK)
-        return reduction.reduce(Tally(loss=1.0, samples=samples, stop=comm.rank == 1), 3 * samples)
+        return reduction.reduce(Sums([1.0], samples), Requests(stop=comm.rank == 1), 3 * samples)
 
-    assert [tally.samples for tally in run_threads(3, on_rank)] == [3 * samples] * 3
-    assert [tally.stop for tally in run_threads(3, on_rank)] == [1] * 3
+    steps = run_threads(3, on_rank)
+    assert [stepped.samples for stepped in steps] == [3 * samples] * 3
+    assert [stepped.requests for stepped in steps] == [Requests(stop=1)] * 3
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5, 16])
@@ -126,7 +127,7 @@ def test_evaluation_counts_each_sample_once(data_file: str, ranks: int) -> None:
     def on_rank(comm: Communicator) -> tuple[float, float, int]:
         data = read_split(comm, [data_file], "test", "x", "y")
         scores = Evaluation(comm, problem, data, "float64")(parameters)
-        return scores.loss, scores.metric, scores.samples
+        return scores.loss, scores.metrics["accuracy"], scores.samples
 
     ((loss, accuracy, _),) = run_threads(1, on_rank)
     for scores in run_threads(ranks, on_rank):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from runs import Runner, configuration, train_on, write_data
 
+from distbp.engine import exchange as module
+from distbp.engine.exchange import Exchange, RoundedExchange, exchange_bytes
 from distbp.errors import UsageError
-from distbp.gradient import exchange as module
-from distbp.gradient.exchange import Exchange, RoundedExchange, exchange_bytes
 from distbp.mathematics.rounding import HEAD, ROUNDINGS
 from distbp.ranks.background import Background
 from distbp.ranks.communicator import Communicator, OneProcess, run_threads
@@ -150,7 +150,7 @@ def test_memory_is_as_foreseen() -> None:
 @pytest.mark.parametrize("overlap", [True, False])
 @pytest.mark.parametrize("wire", BITS)
 def test_training_goes_as_without(wire: str, overlap: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distbp.gradient.step_memory.BUCKET_BYTES", 4)
+    monkeypatch.setattr("distbp.engine.step_memory.BUCKET_BYTES", 4)
     data = write_data(tmp_path / "d.h5", train=150, inputs=70)
     options = dict(hidden=[80, 40], batch_size=60, epochs=6, optimizer="sgd", momentum=0.9, learning_rate=0.05)
     runs = {

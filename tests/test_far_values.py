@@ -9,32 +9,16 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from runs import Runner, check_error, configuration, resumed, train_on
+from runs import Notes, Runner, check_error, configuration, resumed, train_on
 
 from distbp.data.far_values import far_values
 from distbp.data.split import read_split
+from distbp.engine.evaluate import Evaluation
 from distbp.errors import DataError
-from distbp.gradient.evaluate import Evaluation
 from distbp.prediction.predict import predict
 from distbp.ranks.communicator import Communicator, run_threads
 from distbp.training.checkpoint import read
 from distbp.training.run_directory import RunDirectory
-
-
-class Notes:
-    """A reporter that keeps the notes."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *arguments: None
-
-    def about(self, words: str) -> list[str]:
-        return [note for note in self.notes if words in note]
 
 
 def written(path: Path, *, kind: str = "classes", **values: float) -> str:
@@ -54,7 +38,7 @@ def written(path: Path, *, kind: str = "classes", **values: float) -> str:
 def trained(data: str, out: Path, **options: Any) -> tuple[Any, Notes]:
     notes = Notes()
     words = {"dtype": "float32", "epochs": 2, **options}
-    return train_on(1, configuration(data, out, **words), reporter=notes), notes
+    return train_on(1, configuration(data, out, **words), listener=notes), notes
 
 
 @pytest.mark.parametrize("kind", ["classes", "targets"])
@@ -113,7 +97,7 @@ def test_a_column_that_is_constant_up_to_rounding_is_told(tmp_path: Path) -> Non
     assert run.state.history["validation_loss"][-1] < 3
     config = run.config
     again = Notes()
-    train_on(1, config, resume_with={"epochs": 3}, reporter=again)
+    train_on(1, config, resume_with={"epochs": 3}, listener=again)
     assert not again.about("constant up to rounding")
 
 
@@ -124,7 +108,7 @@ def test_a_validation_that_is_not_finite(tmp_path: Path, kind: str, ranks: int) 
     data = written(tmp_path / "d.h5", kind=kind, x=9.97e36)
     notes = Notes()
     config = configuration(data, tmp_path / "run", dtype="float32", epochs=3)
-    run = run_threads(ranks, lambda comm: train_with(comm, config, notes))[0]
+    run = train_on(ranks, config, listener=notes)
     assert not np.isfinite(run.state.history["validation_loss"]).any()
     place = f"{data}: test/x, row 7, column 3: 9.97e+36 is "
     (told,) = notes.about("which makes no best.h5: ")
@@ -135,12 +119,6 @@ def test_a_validation_that_is_not_finite(tmp_path: Path, kind: str, ranks: int) 
     with h5py.File(data, "r+") as file:
         file["test/x"][7, 3] = 0.0
     assert resumed(ranks, config, epochs=4, allow_changed_data=True).best()[1] == 4
-
-
-def train_with(comm: Communicator, config: Any, notes: Notes) -> Any:
-    from distbp.training.train import train
-
-    return train(comm, config, reporter=notes if comm.rank == 0 else None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["classes", "targets"])

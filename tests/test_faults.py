@@ -266,7 +266,7 @@ def test_a_signal_while_it_validates(tmp_path: Path) -> None:
                 asked.append(phase)
 
         with pytest.raises(Stopped, match="stopped on request at epoch 1, step 4") as error:
-            train_on(ranks, config, stop_requested=lambda asked=asked: "on request" * bool(asked), beat=beat)
+            train_on(ranks, config, why_stop=lambda asked=asked: "on request" * bool(asked), beat=beat)
         assert error.value.agreed
         run = resumed(1, config)
         assert [path.name for path in sorted(Path(config.out).glob("*.csv"))] == ["metrics.csv", "starts.csv"]

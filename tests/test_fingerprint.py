@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from runs import configuration, resumed, train_on, write_data
+from runs import Notes, configuration, resumed, train_on, write_data
 
 from distbp.config import Config
 from distbp.data.fingerprint import BLOCK_BYTES, BLOCKS, fingerprint, from_json, sample, to_json
@@ -120,22 +120,11 @@ def test_checkpoints_of_older_versions(begun: Config, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="leave DATA out, or add --allow-changed-data"):
         resumed(1, begun, epochs=2, data=[str(moved)])
     notes = Notes()
-    train_on(1, begun, resume_with={"epochs": 2}, reporter=notes)
-    assert sum("is not checked this time" in note for note in notes.notes) == 1
+    train_on(1, begun, resume_with={"epochs": 2}, listener=notes)
+    assert sum("is not checked this time" in note for note in notes.lines) == 1
     change(begun, "train/x", 3, 9.0)
     with pytest.raises(DataError, match="other values"):
         resumed(1, begun, epochs=3)
-
-
-class Notes:
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *arguments: None
 
 
 @pytest.mark.parametrize("kind", ["classes", "targets"])

@@ -14,9 +14,9 @@ from hypothesis import example, given, settings
 from runs import LIMIT, environment
 
 from distbp.config import FIELDS, merge, read_toml
+from distbp.engine.work import optimizer_of
 from distbp.errors import DistbpError, UsageError
-from distbp.training.run import optimizer_of
-from distbp.training.train import make_schedule
+from distbp.training.rates import schedule_of
 
 FUZZ = Path(__file__).parent.parent / "scripts" / "fuzz"
 
@@ -58,7 +58,7 @@ def test_any_options(given_options: dict[str, Any]) -> None:
         return
     json.dumps(config.__dict__)
     for step in (0, 1, 10**6):
-        make_schedule(config, 10)(step)
+        schedule_of(config, 10)(step)
     optimizer_of(config)
 
 

@@ -20,7 +20,7 @@ from distbp.errors import RunError, Stopped, UsageError
 from distbp.ranks.job import Job, asked_end, job_of
 from distbp.training import deadline
 from distbp.training.deadline import Deadline, End, ends_of, time_of_the_first
-from distbp.training.report import ConsoleReporter
+from distbp.training.report import Console
 from distbp.training.starts import parse
 
 STEP = {"SLURM_JOB_ID": "12", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_JOB_NODELIST": "n[1-2]"}
@@ -142,7 +142,7 @@ def test_a_job_without_a_time_limit_has_no_end(late: int) -> None:
 def test_no_limit_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Not a day a year away, nor that nobody knows."""
     config = configuration(write_data(tmp_path / "d.h5"), tmp_path / "run", epochs=1)
-    train_on(1, config, reporter=ConsoleReporter(), job=Job(id="12", end=math.inf))
+    train_on(1, config, listener=Console(), job=Job(id="12", end=math.inf))
     said = capsys.readouterr().out
     assert "\njob       SLURM job 12; no time limit\n" in said
     assert "not known" not in said
@@ -316,7 +316,7 @@ def test_each_start_is_written_down(tmp_path: Path) -> None:
 def test_a_loop_of_requeues_is_ended(tmp_path: Path, ranks: int) -> None:
     """Not where it came on, or is another one, or where nobody requeued it."""
     config = configuration(write_data(tmp_path / "d.h5"), tmp_path / "run", epochs=1)
-    stop = {"stop_requested": lambda: "on request", "resume_with": {}, "or_begin": True}
+    stop = {"why_stop": lambda: "on request", "resume_with": {}, "or_begin": True}
     for restarts in range(5):
         with pytest.raises(Stopped):
             train_on(ranks, config, **stop, job=Job(id="12", restarts=restarts))

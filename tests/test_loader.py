@@ -21,8 +21,8 @@ from distbp.data.row_loader import RowLoader
 from distbp.data.sample_order import SampleOrder
 from distbp.data.scaling import measure
 from distbp.data.split import read_split
+from distbp.engine.evaluate import Evaluation
 from distbp.errors import DataError, Stopped, UsageError
-from distbp.gradient.evaluate import Evaluation
 from distbp.mathematics.grains import sample_shares
 from distbp.prediction.predict import predict
 from distbp.ranks.communicator import Communicator, run_threads
@@ -97,7 +97,10 @@ def test_batches_hold_what_they_hold_in_memory(
             for epoch in (0, 1):
                 begin = min(first, len(data) // n) if epoch == 0 else 0
                 batches = zip(streamed.batches(epoch, begin), expected.batches(epoch, begin), strict=True)
-                for batch, rows in batches:
+                for one, other in batches:
+                    batch, rows = one.rows, other.rows
+                    assert (one.epoch, one.place, len(batch)) == (epoch, other.place, len(rows))
+                    np.testing.assert_array_equal(streamed.numbers(one), rows)
                     start, end = shares(len(rows))[comm.rank]
                     x, y = streamed.training.x, streamed.training.y
                     assert y is not None and whole.y is not None  # noqa: PT018

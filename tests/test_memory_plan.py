@@ -11,15 +11,16 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from runs import Runner, check_error, configuration, train_on, write_data
+from runs import Runner, check_error, configuration, prepared, train_on, write_data
 
 from distbp.data.problem import unscaled_output
+from distbp.engine.evaluate import evaluation_bytes
+from distbp.engine.feed import Feed, feed_bytes
+from distbp.engine.reproducible import reproducible_bytes
+from distbp.engine.shard_gradient import shard_gradient_bytes
+from distbp.engine.sums import Requests
+from distbp.engine.work import optimizer_of
 from distbp.errors import CheckpointError, TooLargeError
-from distbp.gradient.batch_gradient import PlainGradient
-from distbp.gradient.evaluate import Evaluation, evaluation_bytes
-from distbp.gradient.feed import Feed, feed_bytes
-from distbp.gradient.reproducible import ReproducibleGradient, reproducible_bytes
-from distbp.gradient.shard_gradient import shard_gradient_bytes
 from distbp.mathematics.backprop import CACHE_LINE, Piece, piece_bytes
 from distbp.mathematics.network import Network, parameter_bytes
 from distbp.mathematics.optimizers.adam import Adam
@@ -31,8 +32,6 @@ from distbp.ranks.communicator import Communicator, OneProcess, run_threads
 from distbp.ranks.memory_plan import MemoryPlan, RankPlan, Term
 from distbp.ranks.node_memory import in_units
 from distbp.training.checkpoint import outline, read, write_bytes
-from distbp.training.run import optimizer_of, prepare
-from distbp.training.run_directory import RunDirectory
 
 MIB = 2**20
 
@@ -63,7 +62,7 @@ run = train(comm, merge(json.loads(sys.argv[1]), "test"))
 
 MEASURED_IN_USE = f"""{START}
 from pathlib import Path
-from distbp.gradient.evaluate import Evaluation
+from distbp.engine.evaluate import Evaluation
 from distbp.prediction.memory_plan import evaluation_terms, prediction_terms
 from distbp.prediction.predict import predict
 from distbp.prediction.trained import load
@@ -119,10 +118,11 @@ def test_gradient_and_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """With a shard in one piece, or in several."""
     monkeypatch.setattr("distbp.mathematics.backprop.PIECE_SAMPLES", most)
     config = configuration(write_data(tmp_path / "d.h5", kind=kind), tmp_path / "run", dtype="float32")
-    run = prepare(OneProcess(), config, RunDirectory(config.out, dry=True), None, print, dry_run=True)
+    run = prepared(OneProcess(), config)
     network = run.problem.network
-    gradient, evaluation = PlainGradient(run), Evaluation(run.comm, run.problem, run.validation, "float32")  # type: ignore[arg-type]
-    shard = gradient._shard_gradient
+    assert run.validation is not None
+    evaluation = run.engine.evaluation(run.validation)
+    shard = run.engine._gradient._shard_gradient  # type: ignore[attr-defined]
     assert shard_gradient_bytes(network, run.training, 7, 1, "float32") == {
         "activations": piece_size(shard._room),
         "feed": feed_size(shard._feed),
@@ -141,15 +141,15 @@ def test_reproducible_gradient(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int, n: int, grain: int, room: int
 ) -> None:
     """The vectors that are really there after whole batches and a short one, on every rank."""
-    monkeypatch.setattr("distbp.gradient.reproducible.ROOM_BYTES", room)
+    monkeypatch.setattr("distbp.engine.reproducible.ROOM_BYTES", room)
     options = {"reproducible": True, "grain": grain, "batch_size": n, "hidden": [6, 5], "dtype": "float32"}
     config = configuration(write_data(tmp_path / "d.h5", train=223), tmp_path / "run", **options)
 
     def on_rank(comm: Communicator) -> tuple[dict[str, int], dict[str, int]]:
-        run = prepare(comm, config, RunDirectory(config.out, dry=True), None, lambda text: None, dry_run=True)
-        gradient = ReproducibleGradient(run)
+        run = prepared(comm, config)
+        gradient = run.engine._gradient  # type: ignore[attr-defined]
         for batch in run.loader.batches(0, 0):
-            gradient(batch, stop=False, save=False)
+            run.engine.gradient(batch, Requests())
         network = run.problem.network
         said = reproducible_bytes(network, run.training, n, grain, comm.rank, comm.size, "float32")
         own = [parameters.vector for (_, at), parameters in gradient._sums.items() if at] + gradient._spare
@@ -321,7 +321,7 @@ def test_a_network_that_cannot_fit_is_refused_at_once(runner: Runner, data_file:
 def test_refused_before_the_data_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The data alone are too much, because --memory allows more than there is."""
     monkeypatch.setattr(memory_plan, "free_bytes", lambda: -memory_plan.taken_bytes() + 150 * MIB)
-    monkeypatch.setattr("distbp.training.run.read_layout", lambda *words, **more: pytest.fail("was read"))
+    monkeypatch.setattr("distbp.training.prepare.read_layout", lambda *words, **more: pytest.fail("was read"))
     data = str(tmp_path / "d.h5")
     with h5py.File(data, "w") as file:
         for split in ("train", "test"):
@@ -331,7 +331,7 @@ def test_refused_before_the_data_are_read(tmp_path: Path, monkeypatch: pytest.Mo
             file.create_dataset(f"{split}/y", (40 * MIB,), np.int8, fillvalue=0)
     config = configuration(data, tmp_path / "run", memory=64.0)
     with pytest.raises(TooLargeError, match=r"order of the samples.*\n.*less --memory") as refused:
-        prepare(OneProcess(), config, RunDirectory(config.out), None, print)
+        prepared(OneProcess(), config, dry=False)
     assert refused.value.agreed
 
 
@@ -344,7 +344,7 @@ def test_classes_make_a_network_too_large(tmp_path: Path, monkeypatch: pytest.Mo
     there = 150 * MIB + memory_plan.taken_bytes()
     monkeypatch.setattr(memory_plan, "free_bytes", lambda: there - memory_plan.taken_bytes())
     with pytest.raises(TooLargeError, match="state of adam 61"):
-        prepare(OneProcess(), config, RunDirectory(config.out), None, lambda text: None)
+        prepared(OneProcess(), config, dry=False)
 
 
 @pytest.mark.one_mpi
@@ -394,8 +394,7 @@ def test_threads_and_resumed_runs_have_a_plan(tmp_path: Path) -> None:
     assert len(run.plan.ranks) == 3
     assert len(run.plan.nodes) == 1
     assert optimizer_of(run.config).vectors == tuple(run.state.optimizer)
-    directory = RunDirectory(config.out, dry=True)
-    resumed = prepare(OneProcess(), config, directory, {"epochs": 5}, lambda text: None, dry_run=True)
+    resumed = prepared(OneProcess(), config, resume_with={"epochs": 5})
     assert [term.name for term in resumed.plan.ranks[0].terms if "moment" in term.name]
 
 

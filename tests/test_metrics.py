@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from runs import StopAt, configuration, resumed, train_on
 
+from distbp.engine.epoch_sums import EpochSums
+from distbp.engine.reduction import Reduction
+from distbp.engine.step_memory import StepMemory
+from distbp.engine.sums import Requests, Stepped, Sums
 from distbp.errors import Stopped
-from distbp.gradient.reduction import Reduction, Tally
-from distbp.gradient.step_memory import StepMemory
-from distbp.gradient.step_sums import StepSums
 from distbp.mathematics.losses import mse
 from distbp.mathematics.network import Network
 from distbp.ranks.communicator import Communicator, run_threads
@@ -125,7 +126,7 @@ def test_targets_that_are_not_scaled(tmp_path: Path, dtype: str, magnitude: floa
 
     piece = Piece(network, 50, dtype)
     piece.y[...], piece.a[network.F][...] = y, a
-    assert run.problem.metric_value(run.problem.metric_sum(piece), 50) == pytest.approx(exact**0.5, rel=1e-5, abs=0)
+    assert run.problem.scores(run.problem.piece_sums(piece), 50)["rmse"] == pytest.approx(exact**0.5, rel=1e-5, abs=0)
 
 
 @pytest.mark.parametrize("words", [MODES["plain"], MODES["reproducible"]])
@@ -142,30 +143,32 @@ def test_a_stop_in_the_middle_of_an_epoch_changes_no_figure(tmp_path: Path, word
 def test_a_loss_that_is_not_finite_is_known_to_all_ranks(flaw: float) -> None:
     network = Network.of([4, 3], "relu", "identity", "mse")
 
-    def on_rank(comm: Communicator) -> Tally:
+    def on_rank(comm: Communicator) -> Stepped:
         reduction = Reduction(StepMemory(comm, network, "float32", ()), network)
-        return reduction.reduce(Tally(flaw if comm.rank == 1 else 1e300, 1), 3)
+        return reduction.reduce(Sums([flaw if comm.rank == 1 else 1e300], 1), Requests(), 3)
 
     with np.errstate(all="ignore"):
-        tallies = run_threads(3, on_rank, [[0, 1], [2]])
-    assert [str(tally.flaw) for tally in tallies] == [str(flaw)] * 3
-    assert [tally.loss for tally in tallies][::2] == [1e300, 1e300]
+        steps = run_threads(3, on_rank, [[0, 1], [2]])
+    assert [str(stepped.flaw) for stepped in steps] == [str(flaw)] * 3
+    assert [stepped.part.values for stepped in steps][::2] == [[1e300], [1e300]]
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 5])
 def test_sums_of_steps_do_not_depend_on_when_they_are_asked_for(ranks: int) -> None:
     rng = np.random.default_rng(0)
-    parts = rng.standard_normal((ranks, 50, 2)) ** 2 * 10.0 ** rng.integers(-150, 150, (ranks, 50, 2))
+    parts = rng.standard_normal((ranks, 50, 3)) ** 2 * 10.0 ** rng.integers(-150, 150, (ranks, 50, 3))
 
-    def on_rank(comm: Communicator, often: bool) -> tuple[float, float]:
-        sums = StepSums(comm, 0.0, 0.0)
-        for step, (loss, metric) in enumerate(parts[comm.rank].tolist()):
-            sums.add(loss, metric)
+    def on_rank(comm: Communicator, often: bool) -> tuple[float, ...]:
+        sums = EpochSums(comm, [0.0] * 3)
+        for step, values in enumerate(parts[comm.rank].tolist()):
+            sums.add(Stepped(Sums(values, 1), comm.size, 0.0, Requests()))
             if often and step % 7 == 0:
-                sums = StepSums(comm, *sums.total())  # as a stop and a resume do
-        return sums.total()
+                so_far = sums.total()
+                sums = EpochSums(comm, so_far.values, so_far.samples)  # as a stop and a resume do
+        assert sums.samples == 50 * comm.size
+        return tuple(sums.total().values)
 
     once, often = (run_threads(ranks, lambda comm, often=often: on_rank(comm, often)) for often in (False, True))
     assert once == often
     assert len(set(once)) == 1
-    assert once[0] == pytest.approx([fsum(parts[..., i].ravel()) for i in range(2)], rel=1e-13, abs=0)
+    assert once[0] == pytest.approx([fsum(parts[..., i].ravel()) for i in range(3)], rel=1e-13, abs=0)

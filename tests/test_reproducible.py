@@ -12,24 +12,26 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runs import StopAt, configuration, resumed, split_of, train_on, write_data
+from runs import Notes, StopAt, configuration, resumed, split_of, train_on, write_data
 
 from distbp.config import merge
 from distbp.data.problem import Problem
 from distbp.data.scaling import Scaling
+from distbp.engine import reproducible
+from distbp.engine.batch_gradient import PlainGradient
+from distbp.engine.reproducible import ReproducibleGradient
+from distbp.engine.step_memory import StepMemory
+from distbp.engine.sums import Requests
+from distbp.engine.work import Work
 from distbp.errors import DivergedError, Stopped, UsageError
-from distbp.gradient import reproducible
-from distbp.gradient.batch_gradient import PlainGradient
-from distbp.gradient.reproducible import ReproducibleGradient
-from distbp.gradient.step_memory import StepMemory
 from distbp.mathematics.backprop import Piece, errors, forward, sample_bytes
 from distbp.mathematics.grains import Grains, stride
 from distbp.mathematics.network import Network, Parameters, initialize
-from distbp.ranks.communicator import Communicator, OneProcess, run_threads
+from distbp.ranks.communicator import Communicator, OneProcess
 from distbp.ranks.machine_record import machine
 from distbp.ranks.threads import Threads
 from distbp.training.comparison import digest
-from distbp.training.phases import Phases, columns
+from distbp.training.phases import columns
 from distbp.training.run import Run
 from distbp.training.train import train
 
@@ -226,25 +228,10 @@ def test_mode_and_grain_belong_to_the_run(data_file: str, tmp_path: Path) -> Non
         merge({"grain": 4}, "test")
 
 
-class Notes:
-    """A reporter that keeps the notes."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def start(self, run: Run) -> None: ...
-    def step(self, samples: int) -> None: ...
-    def epoch(self, row: dict[str, float]) -> None: ...
-    def finish(self, run: Run, seconds: float) -> None: ...
-
-
 def notes_of(config: Any, ranks: int, **words: Any) -> str:
-    reporter = Notes()
-    run_threads(ranks, lambda comm: train(comm, config, reporter=reporter if comm.rank == 0 else None, **words))
-    return "\n".join(reporter.notes)
+    notes = Notes()
+    train_on(ranks, config, listener=notes, **words)
+    return "\n".join(notes.lines)
 
 
 def test_ranks_without_work_are_told_once(data_file: str, tmp_path: Path) -> None:
@@ -260,7 +247,7 @@ def test_another_machine_is_told_and_recorded(data_file: str, tmp_path: Path, mo
     config = configuration(data_file, tmp_path / "run", reproducible=True, epochs=1)
     assert train_on(2, config).state.machines == [{"step": 0, **here}]
     assert "bits may differ" not in notes_of(config, 2, resume_with={"epochs": 2})
-    monkeypatch.setattr("distbp.training.run.machine", lambda threads: {**here, "blas": "another 1.0"})
+    monkeypatch.setattr("distbp.training.prepare.machine", lambda threads: {**here, "blas": "another 1.0"})
     text = notes_of(config, 1, resume_with={"epochs": 3})
     assert "from here on the bits may differ" in text
     assert f"blas: {here['blas']}, now another 1.0" in text
@@ -274,14 +261,14 @@ def test_another_c_library_is_told(data_file: str, tmp_path: Path, monkeypatch: 
     here, run = machine(1), tmp_path / "run"
     config = configuration(data_file, run, reproducible=True, epochs=1)
     old = {name: fact for name, fact in here.items() if name not in ("c_library", "function_bits", "distbp")}
-    monkeypatch.setattr("distbp.training.run.machine", lambda threads: old)
+    monkeypatch.setattr("distbp.training.prepare.machine", lambda threads: old)
     train_on(1, config)
-    monkeypatch.setattr("distbp.training.run.machine", lambda threads: here)
+    monkeypatch.setattr("distbp.training.prepare.machine", lambda threads: here)
     text = notes_of(config, 2, resume_with={"epochs": 2})
     assert "bits may differ" not in text
     words = "note      an older version began this run; what it has not recorded is not compared"
     assert text.count(f"{words}: c library, distbp, function bits") == 1
-    monkeypatch.setattr("distbp.training.run.machine", lambda threads: {**here, "c_library": "glibc 2.99"})
+    monkeypatch.setattr("distbp.training.prepare.machine", lambda threads: {**here, "c_library": "glibc 2.99"})
     text = notes_of(config, 1, resume_with={"epochs": 3})
     assert f"          c library: {here['c_library']}, now glibc 2.99" in text
     assert "older version" not in text
@@ -302,7 +289,7 @@ def test_ranks_that_are_not_alike_are_told(data_file: str, tmp_path: Path, monke
     def by_rank(threads: int) -> dict[str, Any]:
         return {**here, "cpu": "old" if threading.current_thread().name == "rank 2" else "new"}
 
-    monkeypatch.setattr("distbp.training.run.machine", by_rank)
+    monkeypatch.setattr("distbp.training.prepare.machine", by_rank)
     text = notes_of(configuration(data_file, tmp_path / "run", reproducible=True, epochs=1), 3)
     assert "the ranks are not alike" in text
     assert "cpu: new, now old" in text
@@ -333,19 +320,11 @@ def gradient_of(kind: Any, network: Network, x: np.ndarray, y: np.ndarray, grain
     initialize(parameters, network, 0)
     config = SimpleNamespace(dtype=dtype, grain=grain, wire="full")
     data = split_of(x, y)
-    run: Any = SimpleNamespace(
-        comm=OneProcess(),
-        problem=problem,
-        training=data,
-        batch_size=len(x),
-        config=config,
-        state=SimpleNamespace(parameters=parameters),
-        memory=StepMemory(OneProcess(), network, dtype, ()),
-        phases=Phases(),
-    )
-    gradient = kind(run)
-    gradient(np.arange(len(x)), stop=False, save=False)
-    assert np.isfinite(run.memory.length.scaled)
+    work = Work(OneProcess(), config, problem, data, (len(x),))
+    memory = StepMemory(OneProcess(), network, dtype, ())
+    gradient = kind(work, memory, parameters, lambda phase: None)
+    gradient(np.arange(len(x)), Requests())
+    assert np.isfinite(memory.length.scaled)
     return Parameters(network, gradient.g[0].copy())
 
 
@@ -417,18 +396,11 @@ def test_dead_layers_give_zero(tmp_path: Path) -> None:
     parameters = Parameters.zeros(network, "float32")
     parameters.W[2].fill(1.0)
     parameters.W[3].fill(1e-30)
-    run: Any = SimpleNamespace(
-        comm=OneProcess(),
-        problem=problem,
-        training=split_of(x, y),
-        batch_size=20,
-        config=SimpleNamespace(dtype="float32", grain=8),
-        state=SimpleNamespace(parameters=parameters),
-        memory=StepMemory(OneProcess(), network, "float32", ()),
-        phases=Phases(),
-    )
-    gradient = ReproducibleGradient(run)
-    gradient(np.arange(20), stop=False, save=False)
+    config: Any = SimpleNamespace(dtype="float32", grain=8)
+    work = Work(OneProcess(), config, problem, split_of(x, y), (20,))
+    memory = StepMemory(OneProcess(), network, "float32", ())
+    gradient = ReproducibleGradient(work, memory, parameters, lambda phase: None)
+    gradient(np.arange(20), Requests())
     g = Parameters(network, gradient.g[0])
     assert not g.W[2].any()
     np.testing.assert_allclose(g.b[3], np.full(3, -2 / 3), rtol=1e-6)

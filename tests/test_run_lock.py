@@ -506,4 +506,4 @@ def test_all_ranks_beat_while_a_lock_is_watched(
         return "on request" * (threading.current_thread().name == f"rank {ranks - 1}" or ranks == 1)
 
     with pytest.raises(Stopped, match="while waiting for"):
-        train_on(ranks, replace(config, epochs=3), resume_with={"epochs": 3}, stop_requested=stop)
+        train_on(ranks, replace(config, epochs=3), resume_with={"epochs": 3}, why_stop=stop)

@@ -14,13 +14,13 @@ import pytest
 from runs import StopAt, configuration, resumed, train_on
 
 from distbp.config import Config
+from distbp.engine.numpy_engine import NumpyEngine
 from distbp.errors import DivergedError, RunError, Stopped
 from distbp.training import saving
 from distbp.training.checkpoint import Checkpoint, read, write
 from distbp.training.history import History
 from distbp.training.run_directory import RunDirectory
 from distbp.training.saving import SHARE, Saving
-from distbp.training.train import _Training
 
 
 class Clock:
@@ -148,14 +148,14 @@ def test_the_best_is_written_before_an_orderly_end(
     if how != "stop":
         error = {"divergence": DivergedError("diverged"), "an agreed error": RunError("said by all")}[how]
         error.agreed = True
-        step = _Training._step
+        step = NumpyEngine._step
 
-        def fails(self: Any, *arguments: Any, **named: Any) -> Any:
-            if self._run.state.progress.step == 13:
+        def fails(self: Any, batch: Any, rate: float, t: int, *more: Any) -> Any:
+            if t == 14:
                 raise error
-            return step(self, *arguments, **named)
+            return step(self, batch, rate, t, *more)
 
-        monkeypatch.setattr(_Training, "_step", fails)
+        monkeypatch.setattr(NumpyEngine, "_step", fails)
     with pytest.raises((Stopped, DivergedError, RunError)):
         train_on(ranks, config, **stop)
     check_same_best(tmp_path / "run", tmp_path / "whole")

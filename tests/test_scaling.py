@@ -12,8 +12,8 @@ from runs import configuration, split_of, train_on, write_data
 
 from distbp.data.problem import Problem
 from distbp.data.scaling import Scaling, measure
+from distbp.engine.feed import Feed
 from distbp.errors import DataError
-from distbp.gradient.feed import Feed
 from distbp.ranks.communicator import run_threads
 
 RNG = np.random.default_rng(0)

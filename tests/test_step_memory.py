@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import configuration, nodes_of, resumed, sums_of, train_on, whole_gradient, write_data
 
-from distbp.gradient.reduction import Reduction, Tally
-from distbp.gradient.step_memory import StepMemory, bucket_limits, step_memory_bytes
+from distbp.engine.reduction import Reduction
+from distbp.engine.step_memory import StepMemory, bucket_limits, step_memory_bytes
+from distbp.engine.sums import Requests, Stepped, Sums
 from distbp.mathematics.clipping import BLOCK
 from distbp.mathematics.network import Network
 from distbp.ranks.communicator import Communicator, OneProcess, run_threads
@@ -31,7 +32,7 @@ def made(comm: Communicator, dtype: str = "float32", sums: int = 1, *, overlap: 
 @pytest.fixture(params=["one bucket", "several"])
 def overlap(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether the layers of the small network are buckets of their own."""
-    monkeypatch.setattr("distbp.gradient.step_memory.BUCKET_BYTES", 4)
+    monkeypatch.setattr("distbp.engine.step_memory.BUCKET_BYTES", 4)
     return bool(request.param == "several")
 
 
@@ -97,26 +98,27 @@ def test_the_reduction_of_any_nodes(ranks: int, nodes: int, overlap: bool) -> No
     """Every rank's gradient is different, and so is each of its numbers; the square is that of the mean."""
     rng = np.random.default_rng(1)
     gradients = rng.standard_normal((ranks, WIDE.parameter_count)).astype(np.float32)
-    totals = [(0.0, 0.0)] * ranks
+    totals = [Sums([])] * ranks
 
-    def on_rank(comm: Communicator) -> tuple[np.ndarray, float, Tally]:
+    def on_rank(comm: Communicator) -> tuple[np.ndarray, float, Stepped]:
         memory = made(comm, overlap=overlap)
         reduction = Reduction(memory, WIDE)
         for _ in range(3):  # nothing of an earlier step is left
             reduction.gradient.vector[:] = gradients[comm.rank]
-            tally = reduction.reduce(Tally(comm.rank + 0.5, 10**7, 1.0, stop=comm.rank == 1), n=12)
+            part = Sums([comm.rank + 0.5, 1.0], 10**7)
+            stepped = reduction.reduce(part, Requests(stop=comm.rank == 1), n=12)
             whole, square = whole_gradient(memory), memory.length.value**2
             memory.fence()
         reduction.close()
-        totals[comm.rank] = sums_of(comm, tally)
-        return whole, square, tally
+        totals[comm.rank] = sums_of(comm, stepped)
+        return whole, square, stepped
 
     exact = gradients.astype(np.float64).sum(axis=0) / 12
-    for whole, square, tally in run_threads(ranks, on_rank, nodes_of(ranks, nodes)):
+    for whole, square, stepped in run_threads(ranks, on_rank, nodes_of(ranks, nodes)):
         np.testing.assert_allclose(whole, exact, rtol=1e-5, atol=1e-6)
         assert square == pytest.approx(float(exact @ exact), rel=1e-5)
-        assert (tally.samples, tally.stop, tally.save, tally.flaw) == (ranks * 10**7, 1, 0, 0.0)
-    assert totals == [(sum(r + 0.5 for r in range(ranks)), ranks)] * ranks
+        assert (stepped.samples, stepped.requests, stepped.flaw) == (ranks * 10**7, Requests(stop=1), 0.0)
+    assert totals == [Sums([sum(r + 0.5 for r in range(ranks)), ranks], ranks * 10**7)] * ranks
 
 
 @pytest.mark.parametrize("value", [1e30, np.inf, np.nan])
@@ -125,7 +127,7 @@ def test_a_gradient_is_finite_also_where_its_square_is_not_in_float32(value: flo
     reduction = Reduction(memory, WIDE)
     reduction.gradient.vector[5000] = value
     with np.errstate(all="ignore"):
-        reduction.reduce(Tally(0.0, 1), n=1)
+        reduction.reduce(Sums([0.0], 1), Requests(), n=1)
     assert np.isfinite(memory.length.scaled) == np.isfinite(value)
     if np.isfinite(value):
         assert memory.length.value == pytest.approx(1e30, rel=1e-6)
@@ -182,9 +184,9 @@ def test_real_ranks(comm: Communicator, monkeypatch: pytest.MonkeyPatch, how: st
     good = True
     for step in range(50):
         reduction.gradient.vector[:] = np.arange(WIDE.parameter_count) % 1000 + comm.rank + step
-        tally = reduction.reduce(Tally(1.0, 1), n=comm.size)
+        stepped = reduction.reduce(Sums([1.0], 1), Requests(), n=comm.size)
         expected = np.arange(WIDE.parameter_count) % 1000 + (comm.size - 1) / 2 + step
-        good &= tally.samples == comm.size and np.allclose(whole_gradient(memory), expected, rtol=1e-6)
+        good &= stepped.samples == comm.size and np.allclose(whole_gradient(memory), expected, rtol=1e-6)
         for bucket in memory.buckets:
             memory.w[bucket.mine] = step
         memory.fence()

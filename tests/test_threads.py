@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runs import BIN, Runner, mpirun_command, train_on, write_data
+from runs import BIN, Notes, Runner, mpirun_command, train_on, write_data
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from distbp.ranks import binding, threads
@@ -289,15 +289,10 @@ def test_all_commands_say_the_same(runner: Runner, variables: dict[str, str], wo
 def test_notes_are_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from runs import configuration
 
-    said: list[str] = []
-
-    class Listener:
-        def __getattr__(self, name: str) -> Any:
-            return (lambda text: said.append(text)) if name == "note" else lambda *values: None
-
+    notes = Notes()
     monkeypatch.setenv("OMP_NUM_THREADS", "abc")
     config = configuration(write_data(tmp_path / "d.h5"), tmp_path / "run", epochs=0)
-    train_on(1, config, reporter=Listener())
-    assert [text for text in said if "OMP_NUM_THREADS" in text] == [
+    train_on(1, config, listener=notes)
+    assert [text for text in notes.lines if "OMP_NUM_THREADS" in text] == [
         "note      OMP_NUM_THREADS='abc': expected a whole number of threads, 1 or more; this is as if it were not set"
     ]

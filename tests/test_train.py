@@ -105,7 +105,7 @@ def test_mse_on_class_labels_and_no_hidden_layer(data_file: str, tmp_path: Path)
     config = configuration(data_file, tmp_path / "run", **options)
     run = train_on(1, config)
     assert run.problem.network.sizes == (0, 4, 3)
-    assert run.problem.metric == "accuracy"
+    assert run.problem.metric_names == ("accuracy",)
 
 
 def test_zero_epochs_write_the_first_parameters(data_file: str, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_checkpoint_minutes_save_inside_an_epoch(
     data_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = itertools.count(0.0, 30.0)
-    monkeypatch.setattr("distbp.training.train.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("distbp.training.saving.time.monotonic", lambda: next(clock))
     train_on(1, configuration(data_file, tmp_path / "run", epochs=1, checkpoint_minutes=1.0, keep=9))
     names = [path.name for path in RunDirectory(str(tmp_path / "run")).checkpoints()]
     assert names == ["checkpoint-0000000000.h5", "checkpoint-0000000003.h5", "checkpoint-0000000004.h5"]

@@ -75,7 +75,7 @@ def test_a_file_that_cannot_be_written_for_a_moment(
     away = Away(getattr(os, "pwrite" if function == "write" else function), name, errno.EIO, 3)
     monkeypatch.setattr(os, "pwrite" if function == "write" else function, away)
     notes = Notes()
-    train_on(1, config, reporter=notes)
+    train_on(1, config, listener=notes)
     check_whole(config, expected)
     told = [line for line in notes.lines if "could not be written at first" in line]
     if away.times == 3:  # that file is not written in this way

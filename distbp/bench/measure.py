@@ -14,20 +14,13 @@ from distbp.bench.model import Link, Node, Passes, fit_link, samples_of_a_rank
 from distbp.bench.overlap import first_part
 from distbp.bench.products import LongSum, Products
 from distbp.bench.rounds import Rounds, by_clock, by_cores, by_phases
-from distbp.bench.workload import Steps, Task, make_run
-from distbp.gradient.batch_gradient import has_overlap, sums_of_a_rank
-from distbp.gradient.exchange import CHUNK as PART
-from distbp.gradient.exchange import exchange_of
-from distbp.gradient.reproducible import CHUNK
-from distbp.gradient.step_memory import bucket_limits, least_of_bucket
+from distbp.bench.workload import Steps, Task
+from distbp.engine.traffic import traffic_of
 from distbp.mathematics.backprop import piece_samples
 from distbp.mathematics.grains import grain_count
 from distbp.ranks.background import Background
 from distbp.ranks.communicator import Communicator
-from distbp.ranks.mpi import ALLREDUCE_BYTES
 from distbp.ranks.stop import Pulse
-from distbp.training.phases import Phases
-from distbp.training.run import Run
 
 SMALLEST = 8  # bytes
 SIZES = (SMALLEST, 4 * 2**10, 64 * 2**10, 2**20, 16 * 2**20)
@@ -97,10 +90,7 @@ class _Measuring:
         self._wholes: list[tuple[int, int]] = []
         self._steps: list[Steps] = []
         self._background: Background | None = None
-        network, dtype = task.problem.network, task.config.dtype
-        least = least_of_bucket(network, dtype, 2, overlap=has_overlap(task.config, workers))
-        self._limits = bucket_limits(network, least)  # on several nodes
-        self._in_parts = task.config.wire != "full" or len(self._limits) > 1
+        self._traffic = traffic_of(workers, task.config, task.problem.network, self._ranks)
 
     def close(self) -> None:
         """Ends what works in the background."""
@@ -117,27 +107,25 @@ class _Measuring:
         task, r = self._task, self._ranks
         most = samples_of_a_rank(task.n, task.grain, r)
         self._ms = sorted({*(samples_of_a_rank(task.n, task.grain, N * r) for N in predicted), -(-most // 2)})
-        sums = max(_sums(task, m, 1) for m in self._ms)
-        run = make_run(self._workers.split(self._workers.rank), task, self._ms[-1], sums)
-        steps = self._make_steps(run)
+        steps = self._make_steps(self._workers.split(self._workers.rank), task, self._ms)
         for m in self._ms:
-            self._rounds.add(_passes(m), by_phases(self._workers, run, _call(steps, m)))
+            self._rounds.add(_passes(m), by_phases(self._workers, steps.phases, _call(steps, m)))
 
     def add_node(self) -> None:
         """Reduction and update on the ranks of a node, with as few samples as make the same sums; a whole step."""
         workers, task, r = self._workers, self._task, self._ranks
         node = workers if self.nodes == 1 else workers.split(self._first)
-        run = make_run(node, task, task.n, _sums(task, task.n, r))
+        steps = self._make_steps(node, task, [task.n])
         few = r if task.grain is None else grain_count(task.n, task.grain)
-        short = replace(run, config=replace(task.config, grain=1), batch_size=few, phases=Phases())
-        self._rounds.add("reduction and update", by_phases(workers, short, _call(self._make_steps(short), few)))
-        self._add_whole(1, task.n, self._make_steps(run))
-        most = samples_of_a_rank(task.n, task.grain, r)
-        self._products = Products(run.state.parameters, run.problem.network, most, task.config.dtype)
+        short = self._make_steps(node, replace(task, config=replace(task.config, grain=1)), [few], steps)
+        self._rounds.add("reduction and update", by_phases(workers, short.phases, _call(short, few)))
+        self._add_whole(1, task.n, steps)
+        most, parameters = samples_of_a_rank(task.n, task.grain, r), steps.engine.parameters
+        self._products = Products(parameters, task.problem.network, most, task.config.dtype)
         self._long_sum = LongSum(task.config.dtype)
         self._rounds.add("matrix products", by_clock(workers, self._products))
         self._rounds.add("memory", by_clock(workers, self._long_sum))
-        self._size = max(mine.stop - mine.start for mine in run.memory.buckets[0].slices) * self._item
+        self._size = self._traffic.size
 
     def add_network(self) -> None:
         """The exchange over the nodes, of all ranks at once; whole steps, of a batch of n, and of n for each node.
@@ -147,12 +135,12 @@ class _Measuring:
         """
         workers, task, nodes = self._workers, self._task, self.nodes
         largest = nodes * task.n
-        run = make_run(workers, task, largest, max(_sums(task, n, workers.size) for n in (task.n, largest)))
+        steps = self._make_steps(workers, task, [task.n, largest])
         self._sizes = [*(size for size in SIZES if size < self._size), self._size]
         numbers = np.zeros(self._size // self._item, task.config.dtype)
         m = samples_of_a_rank(task.n, task.grain, workers.size)
-        peers = run.memory.peers
-        if len(run.memory.buckets) > 1:
+        peers = steps.engine.memory.peers
+        if steps.engine.parts > 1:
             self._background = Background(peers)
             peers = self._background.comm
 
@@ -160,17 +148,16 @@ class _Measuring:
             return self._rounds.seconds(_passes(m), *PASSES)
 
         for size in self._sizes:
-            send = exchange_of(peers, numbers[: size // self._item], task.config.wire, in_parts=self._in_parts)
+            send = self._traffic.sender(peers, numbers[: size // self._item])
             self._rounds.add(_exchange(size), by_clock(workers, send, pause))
             if size == self._size and self._background:
                 self._rounds.add("cores of the exchange", by_cores(workers, send))
-        steps = self._make_steps(run)
         for n in (task.n, largest):
             self._add_whole(nodes, n, steps)
 
-    def _make_steps(self, run: Run) -> Steps:
+    def _make_steps(self, comm: Communicator, task: Task, sizes: Sequence[int], other: Steps | None = None) -> Steps:
         """Steps that are closed in the end."""
-        self._steps.append(Steps(run, self._task.order))
+        self._steps.append(Steps(comm, task, sizes, other))
         return self._steps[-1]
 
     def _add_whole(self, nodes: int, n: int, steps: Steps) -> None:
@@ -180,7 +167,7 @@ class _Measuring:
     def result(self, threads: int) -> Measured:
         """After the rounds."""
         seconds, network = self._rounds.seconds, self._task.problem.network
-        top, (_, start, stop) = self._limits[0], self._limits[-1]
+        traffic = self._traffic
         node = Node(
             self._ranks,
             threads,
@@ -188,10 +175,10 @@ class _Measuring:
             seconds("reduction and update", "reduction"),
             seconds("reduction and update", "update"),
             self._size,
-            self._messages(),
-            first_part(network, top[0]),
-            (stop - start) / network.parameter_count,
-            self._in_parts,
+            traffic.messages,
+            first_part(network, traffic.top),
+            traffic.last,
+            traffic.in_parts,
             piece_samples(network, self._task.config.dtype),
         )
         exchange = {size: seconds(_exchange(size)) for size in self._sizes}
@@ -199,8 +186,8 @@ class _Measuring:
         if exchange:
             smallest, largest = (exchange[self._sizes[i]] for i in (0, -1))
             busy = min(1.0, seconds("cores of the exchange") / largest) if self._background else 0.0
-            messages = node.messages if self._in_parts else self._allreduces()
-            link = fit_link(self.nodes, smallest, self._size, largest, messages, in_parts=self._in_parts, busy=busy)
+            messages, in_parts = (node.messages if traffic.in_parts else traffic.allreduces), traffic.in_parts
+            link = fit_link(self.nodes, smallest, self._size, largest, messages, in_parts=in_parts, busy=busy)
         return Measured(
             node,
             link,
@@ -211,19 +198,6 @@ class _Measuring:
             exchange,
         )
 
-    def _allreduces(self) -> int:
-        """What an Allreduce of a rank's slice is cut into."""
-        return -(-self._size // ALLREDUCE_BYTES)
-
-    def _messages(self) -> int:
-        """Of a rank, in a step: parts of its slice."""
-        if self._task.grain is not None:
-            return -(-self._size // (CHUNK * self._item)) + 1
-        if not self._in_parts:
-            return self._allreduces()
-        lengths = [-(-(stop - start) // self._ranks) for _, start, stop in self._limits]
-        return sum(-(-length // PART) for length in lengths)
-
     def _all_passes(self) -> list[Passes]:
         """For each m.  Where fewer samples seem to take longer than more, something else did."""
         phases = [[self._rounds.seconds(_passes(m), phase) for m in self._ms] for phase in PASSES]
@@ -231,10 +205,6 @@ class _Measuring:
             Passes(*one)
             for one in zip(*(np.minimum.accumulate(one[::-1])[::-1].tolist() for one in phases), strict=True)
         ]
-
-
-def _sums(task: Task, n: int, ranks: int) -> int:
-    return sums_of_a_rank(task.config, n, n, ranks)
 
 
 def _call(function: Callable[..., object], *arguments: object) -> Callable[[], object]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from distbp.bench.products import SUM_BYTES
 from distbp.config import Config
 from distbp.data.split import Split
-from distbp.gradient.batch_gradient import batch_gradient_bytes, has_overlap, sums_of_a_rank
-from distbp.gradient.reduction import reduction_bytes
-from distbp.gradient.step_memory import can_share, step_memory_bytes
+from distbp.engine.batch_gradient import batch_gradient_bytes, has_overlap, sums_of_a_rank
+from distbp.engine.reduction import reduction_bytes
+from distbp.engine.step_memory import can_share, step_memory_bytes
+from distbp.engine.work import optimizer_of
 from distbp.mathematics.network import Network, initialize_bytes, parameter_bytes
 from distbp.ranks.communicator import Communicator
 from distbp.ranks.memory_plan import DATA, Measured, MemoryPlan, Term
-from distbp.training.run import optimizer_of
 
 
 def bench_plan(
@@ -32,7 +32,7 @@ def bench_plan(
     """
     dtype, vectors = config.dtype, len(optimizer_of(config).vectors)
     runs, ranks = 1 + (nodes > 1), max(used)
-    sums = [sums_of_a_rank(config, n, n, r) for r in used]
+    sums = [sums_of_a_rank(config, [n], r) for r in used]
     shared = sum(runs * step_memory_bytes(network, dtype, vectors, r * one) for r, one in zip(used, sums, strict=True))
     parameters = parameter_bytes(network, dtype)
     exchanged = 0

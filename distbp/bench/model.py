@@ -15,7 +15,7 @@
   of that pass, by its products, that comes before the first bucket is there; last: the part of the bytes that belong to
   the last one; busy: the part of the time of the exchange in which it keeps a core from computing.
 
-Rounds: 2 where each peer adds up a part and sends it to all at once (`distbp.gradient.exchange`, with overlap or 16
+Rounds: 2 where each peer adds up a part and sends it to all at once (`distbp.engine.exchange`, with overlap or 16
 bits).  Else it is an Allreduce of Rabenseifner's, as MPI libraries have it for long messages: a reduce-scatter and an
 allgather, each of log₂ N rounds.  Where N is no power of two, the nodes beyond one send all they have to another first,
 and get the result at the end: 2 rounds and 2 B β more than on the next lower power of two; libraries that take a ring
@@ -40,7 +40,7 @@ from distbp.mathematics.grains import sample_shares
 class Link:
     """α, seconds for a message, and β, seconds for a byte, of all ranks of a node that use its link at once.
 
-    `in_parts`: by `distbp.gradient.exchange`, not by an Allreduce; `busy`: see above.
+    `in_parts`: by `distbp.engine.exchange`, not by an Allreduce; `busy`: see above.
     """
 
     alpha: float

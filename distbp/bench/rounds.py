@@ -13,8 +13,7 @@ import numpy as np
 
 from distbp.ranks.communicator import Communicator, agree
 from distbp.ranks.stop import Pulse
-from distbp.training.phases import PHASES
-from distbp.training.run import Run
+from distbp.training.phases import PHASES, Phases
 
 ROUNDS, FEWEST = 9, 3
 MOST = 10**6  # repetitions in a round
@@ -103,16 +102,16 @@ def by_cores(comm: Communicator, action: Callable[[], object]) -> Timer:
     return timer
 
 
-def by_phases(comm: Communicator, run: Run, action: Callable[[], object]) -> Timer:
+def by_phases(comm: Communicator, phases: Phases, action: Callable[[], object]) -> Timer:
     """The phases of an action; of the reduction what it takes the rank that comes to it last, of others the slowest."""
 
     def timer(count: int) -> dict[str, float]:
         comm.allgather(None)
-        run.phases.take(comm)
-        run.phases.start()
+        phases.take(comm)
+        phases.start()
         for _ in range(count):
             action()
-        taken = run.phases.take(comm)
+        taken = phases.take(comm)
         ends = {phase: "_min" if phase == "reduction" else "_max" for phase in PHASES}
         return {phase: taken[f"{phase}_seconds{of}"] / count for phase, of in ends.items()}
 

@@ -1,35 +1,29 @@
-"""What is to be trained, on random numbers: a run on any ranks, as `train` has it, of which no file is written."""
+"""What is to be trained, on random numbers: the steps of an engine on any ranks, as `train` takes them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import inf, isfinite, sqrt
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distbp.config import Config
 from distbp.data.layout import Column, Layout, Part
-from distbp.data.loader import InMemory
+from distbp.data.loader import Batch
 from distbp.data.problem import Problem
-from distbp.data.sample_order import SampleOrder
 from distbp.data.scaling import Scaling
 from distbp.data.split import NOTHING, Split
-from distbp.gradient.batch_gradient import batch_gradient, has_overlap
-from distbp.gradient.step_memory import StepMemory
-from distbp.gradient.step_sums import StepSums
+from distbp.engine.epoch_sums import EpochSums
+from distbp.engine.numpy_engine import NumpyEngine
+from distbp.engine.sums import Requests
+from distbp.engine.work import Work
 from distbp.mathematics.batches import shard
 from distbp.mathematics.network import Network, initialize
 from distbp.ranks.communicator import Communicator
-from distbp.ranks.job import NO_JOB
 from distbp.ranks.memory_plan import MemoryPlan
-from distbp.ranks.threads import Threads
-from distbp.training.checkpoint import Checkpoint
-from distbp.training.own_slices import slices_of_rank, without_decay
 from distbp.training.phases import Phases
-from distbp.training.run import Run, optimizer_of
-from distbp.training.run_directory import RunDirectory
-from distbp.training.train import make_schedule
 
 DATA_BYTES = 128 * 2**20  # of random samples, at most: more than caches hold, as data sets are
 MOST_ROWS = 2**18  # of narrow ones
@@ -125,62 +119,33 @@ class Task:
         return int(self.config.grain) if self.config.reproducible else None
 
 
-def make_run(comm: Communicator, task: Task, n: int, sums: int) -> Run:
-    """A run on the ranks of `comm`, in batches of n; `sums`: of gradients, on each rank (see `StepMemory`).
-
-    All ranks of `comm` call this.
-    """
-    config, problem, data = replace(task.config, learning_rate=LEARNING_RATE), task.problem, task.data
-    network = problem.network
-    overlap = has_overlap(config, comm)
-    memory = StepMemory(comm, network, config.dtype, optimizer_of(config).vectors, sums, overlap=overlap)
-    state = Checkpoint(config, problem, memory.w, memory.vectors)
-    if memory.part == 0:
-        initialize(state.parameters, network, config.seed, config.initialization)
-    memory.fence()
-    rows = len(data)
-    return Run(
-        comm,
-        config,
-        problem,
-        data,
-        InMemory(SampleOrder([(0, rows)], rows, config.seed), n),
-        None,
-        n,
-        1,
-        state,
-        RunDirectory(config.out, dry=True),
-        Threads(0, ""),
-        task.plan,
-        memory,
-        Phases(),
-        NO_JOB,
-        inf,
-    )
-
-
 class Steps:
-    """The steps of a run, one after another, each with the next samples of an order that repeats."""
+    """The steps of an engine, one after another, each with the next samples of an order that repeats."""
 
-    def __init__(self, run: Run, order: NDArray[np.int64]) -> None:
-        self._run, self._gradient, self._optimizer = run, batch_gradient(run), optimizer_of(run.config)
-        self._mine = slices_of_rank(run.memory, self._gradient.g, without_decay(run.config, run.problem.network))
-        self._order = order if run.batch_size <= len(order) else np.resize(order, run.batch_size)
-        self._rate, self._sums, self._done = make_schedule(run.config, 1), StepSums(run.comm, 0.0, 0.0), 0
+    def __init__(self, comm: Communicator, task: Task, sizes: Sequence[int], other: Steps | None = None) -> None:
+        """An engine on the ranks of `comm`, for batches of these sizes.  All ranks of `comm` call this.
+
+        `other`: steps of the same network on the same ranks, in whose memory these work.
+        """
+        self.phases, self._comm = Phases(), comm
+        work = Work(comm, task.config, task.problem, task.data, tuple(sizes))
+        memory = other.engine.memory if other else None
+        engine: NumpyEngine = NumpyEngine(work, self.phases.lap, memory)
+        self.engine: NumpyEngine = engine
+        if other is None:
+            config, network = task.config, task.problem.network
+            engine.fill(lambda: initialize(engine.parameters, network, config.seed, config.initialization))
+        self._order = task.order if work.n <= len(task.order) else np.resize(task.order, work.n)
+        self._sums, self._done = EpochSums(comm, [0.0] * len(task.problem.sums)), 0
 
     def __call__(self, n: int) -> None:
-        """A step of a batch of n samples, as `train` takes it; n is not above the batch size of the run."""
+        """A step of a batch of n samples, as `train` takes it; n is one of the sizes."""
         start = self._done % (len(self._order) // n) * n
+        batch = Batch(self._order[start : start + n], 0, start)
+        (stepped,) = self.engine.step([batch], [LEARNING_RATE], self._done, lambda step: Requests())
+        self._sums.add(stepped)
         self._done += 1
-        total = self._gradient(self._order[start : start + n], stop=False, save=False)
-        if not total.flaw and isfinite(self._run.memory.length.scaled):
-            rate = self._rate(self._done)
-            for own in self._mine:
-                self._optimizer.update(own.w, own.g, own.vectors, rate, self._done, own.biases)
-            self._sums.add(total.loss, total.metric)
-        self._run.memory.fence()
-        self._run.phases.lap("update")
 
     def close(self) -> None:
         """Ends what works in the background."""
-        self._gradient.close()
+        self.engine.close()

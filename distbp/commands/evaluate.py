@@ -63,7 +63,7 @@ def evaluate(
         )
         scores, problem = finite_scores(comm, used, pulse), used.state.problem
     if comm.rank == 0:
+        metrics = "".join(f", {name} {value:.8g}" for name, value in scores.metrics.items())
         click.echo(
-            f"{split}: {counted(scores.samples, 'sample')}, {problem.network.loss.name} loss {scores.loss:.8g}, "
-            f"{problem.metric} {scores.metric:.8g}"
+            f"{split}: {counted(scores.samples, 'sample')}, {problem.network.loss.name} loss {scores.loss:.8g}{metrics}"
         )

@@ -10,11 +10,12 @@ import click
 
 from distbp.commands.options import Grouped, config_options, given_options
 from distbp.config import AUTO, Config, check_each, merge
-from distbp.ranks.job import Job, job_of
+from distbp.ranks.job import job_of
 from distbp.ranks.launch import Launch
 
 if TYPE_CHECKING:
     from distbp.ranks.watch import Watch
+    from distbp.training.prepare import Start
 
 NEWEST = "newest"
 
@@ -111,45 +112,32 @@ def train(
         answer="stopping after this step with a checkpoint",
         advice="The last checkpoint is good: continue with --resume",
     ) as watch:
-        words = {"resume_with": given if resume else None, "or_begin": resume == AUTO, "dry_run": dry_run}
-        _train(watch, config, job_of(os.environ), words, notes, simulate_ranks)
+        from distbp.training.prepare import Start
+
+        start = Start(given if resume else None, resume == AUTO, dry_run, job_of(os.environ))
+        _train(watch, config, start, notes, simulate_ranks)
 
 
-def _train(
-    watch: Watch,
-    config: Config,
-    job: Job,
-    words: dict[str, Any],
-    notes: list[str],
-    simulate_ranks: int | None,
-) -> None:
+def _train(watch: Watch, config: Config, start: Start, notes: list[str], simulate_ranks: int | None) -> None:
+    from distbp.ranks.attention import Attention
     from distbp.ranks.communicator import Communicator, run_threads
+    from distbp.training.report import Console
     from distbp.training.train import train as train_network
 
-    def on_rank(rank_comm: Communicator) -> None:
-        reporter = None
-        if rank_comm.rank == 0:
-            from distbp.training.report import ConsoleReporter
+    attention = Attention(watch.beat, watch.stop_requested)
 
-            reporter = ConsoleReporter()
+    def on_rank(rank_comm: Communicator) -> None:
+        console = Console() if rank_comm.rank == 0 else None
         try:
-            if reporter:
+            if console:
                 for note in notes:
-                    reporter.note(note)
-            run = train_network(
-                rank_comm,
-                config,
-                stop_requested=watch.stop_requested,
-                beat=watch.beat,
-                reporter=reporter,
-                job=job,
-                **words,
-            )
-            if reporter and words["dry_run"]:
-                reporter.dry_run(run)
+                    console.note(note)
+            run = train_network(rank_comm, config, start, attention=attention, listeners=[console] if console else [])
+            if console and start.dry_run:
+                console.dry_run(run)
         finally:
-            if reporter:
-                reporter.close()
+            if console:
+                console.close()
 
     if simulate_ranks:
         run_threads(simulate_ranks, on_rank)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -21,6 +21,20 @@ from distbp.data.reader import Reader
 from distbp.data.sample_order import SampleOrder
 from distbp.data.split import Split
 from distbp.ranks.communicator import Communicator, agree
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The samples of a step, in order: `rows` says where in the training split's x and y a step finds them.
+
+    `epoch` and `place`: the first of them is that many samples after the beginning of its epoch.  The numbers that
+    they have in the data set follow from these: see `Loader.numbers`.
+    """
+
+    rows: NDArray[np.int64]
+    epoch: int
+    place: int
+
 
 Shares = Callable[[int], list[tuple[int, int]]]  # n -> the part of a batch of n samples that each rank works on
 Plan = TypeVar("Plan")
@@ -33,10 +47,12 @@ class Loader:
         self._order, self._n = order, n
         self._places: dict[tuple[int, int], NDArray[np.int64]] = {}  # of the last two windows
 
-    def batches(self, epoch: int, first: int) -> Iterator[NDArray[np.int64]]:
-        """Rows of the training split's x and y, from the batch `first` on.
+    ahead = 1  # how many batches may be asked for before the first of them has been used
 
-        What is there of this rank's share of a batch is valid until the next batch is asked for.
+    def batches(self, epoch: int, first: int) -> Iterator[Batch]:
+        """From the batch `first` of an epoch on.
+
+        What is there of this rank's share of a batch is valid until `ahead` more are asked for.
         """
         starts, index = self._starts(epoch), 0
         for start in range(first * self._n, starts[-1], self._n):
@@ -49,16 +65,21 @@ class Loader:
                     break
                 places = self._window(epoch, i)
                 parts.append(places[max(start - starts[i], 0) : end - starts[i]])
-            yield parts[0] if len(parts) == 1 else np.concatenate(parts)
+            yield Batch(parts[0] if len(parts) == 1 else np.concatenate(parts), epoch, start)
 
     def close(self) -> None:
         """Ends what works in the background."""
 
-    def row(self, epoch: int, place: int) -> int:
-        """The row of the split that has this place in an epoch."""
-        starts = self._order.starts(epoch)
-        index = bisect_right(starts, place) - 1
-        return int(self._order.window(epoch, index).rows()[place - starts[index]])
+    def numbers(self, batch: Batch) -> NDArray[np.int64]:
+        """The rows of the data set that the samples of a batch are, wherever they lie in memory."""
+        starts, found = self._order.starts(batch.epoch), []
+        place, end = batch.place, batch.place + len(batch.rows)
+        while place < end:
+            index = bisect_right(starts, place) - 1
+            some = self._order.window(batch.epoch, index).rows()[place - starts[index] : end - starts[index]]
+            found.append(some)
+            place += len(some)
+        return np.concatenate(found)
 
     def _starts(self, epoch: int) -> list[int]:
         """Place in the epoch where each window begins, and N; no window is shorter than a batch, but the last one."""
@@ -78,6 +99,8 @@ class Loader:
 
 class InMemory(Loader):
     """All rows are at hand on every rank."""
+
+    ahead = 2**31
 
     def _load(self, epoch: int, index: int) -> NDArray[np.int64]:
         return self._order.window(epoch, index).rows()
@@ -104,7 +127,7 @@ class ReadAhead(Loader, Generic[Plan]):
         self._next: tuple[int, int] = (-1, 0)  # epoch and index of the window that is read next
         self._reading: Future[Plan] | None = None
 
-    def batches(self, epoch: int, first: int) -> Iterator[NDArray[np.int64]]:
+    def batches(self, epoch: int, first: int) -> Iterator[Batch]:
         """See `Loader`.  When a batch is done, so is the window before its last sample: there the next one is read."""
         for batch in super().batches(epoch, first):
             yield batch

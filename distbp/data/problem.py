@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from distbp.config import AUTO, Config, check
 from distbp.data.labels import Labels, in_words
@@ -17,9 +18,10 @@ from distbp.data.split import Split, check_classes
 from distbp.data.task import MOST_FLOAT_LABELS, looks_like_labels, looks_like_quantities
 from distbp.errors import DataError
 from distbp.mathematics.activations import Array
-from distbp.mathematics.backprop import Piece
+from distbp.mathematics.backprop import Piece, loss_sum
 from distbp.mathematics.batches import pieces, shard
-from distbp.mathematics.losses import LOSSES, Loss, default_loss, has_digits, wide_squares
+from distbp.mathematics.losses import LOSSES, Loss, default_loss
+from distbp.mathematics.metrics import Metric, metrics_of, names_of_sums
 from distbp.mathematics.network import Network
 from distbp.ranks.communicator import Communicator, agree
 from distbp.ranks.stop import Pulse
@@ -61,38 +63,37 @@ class Problem:
         """K when the targets are class labels, else None."""
         return None if self.labels is None else len(self.labels)
 
-    @property
-    def metric(self) -> str:
-        """The measure beside the loss: "accuracy", or "rmse" in the units of the targets."""
-        return "rmse" if self.classes is None and self.network.loss.name == "mse" else "accuracy"
-
-    def metric_sum(self, piece: Piece) -> float:
-        """What a piece adds to the metric, after `forward`: right answers, or squared errors (mean over outputs)."""
-        y, a = piece.y, piece.a[self.network.F]
-        if self.metric == "rmse":
-            error = np.subtract(a, y, out=piece.s[self.network.F])
-            sums = np.square(error, out=error).sum(axis=1, dtype=np.float64)
-            if not has_digits(float(sums.sum()), error):
-                sums = wide_squares(y, a).sum(axis=1)
-            return float(sums @ self._weights) / len(y)
-        if self.network.loss.name == "binary_cross_entropy":
-            return float(np.count_nonzero((a > 0.5) == (y > 0.5))) / len(y)
-        return float(np.count_nonzero(a.argmax(axis=0) == y.argmax(axis=0)))
-
-    def metric_value(self, total: float, n: int) -> float:
-        """The metric of n samples from the sum over them."""
-        return float(np.sqrt(total / n)) * self._unit if self.metric == "rmse" else total / n
+    @cached_property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The measures beside the loss: accuracy, or rmse in the units of the targets."""
+        return metrics_of(self.network.loss.name, has_classes=self.classes is not None, spread=self.target.spread)
 
     @cached_property
-    def _unit(self) -> float:
-        """In which rmse is summed: 1, unless squares of the targets may be beyond float64."""
-        largest = float(self.target.spread.max())
-        return 1.0 if 1e-100 < largest < 1e100 else largest
+    def metric_names(self) -> tuple[str, ...]:
+        """The names of the metrics."""
+        return tuple(metric.name for metric in self.metrics)
 
     @cached_property
-    def _weights(self) -> NDArray[np.float64]:
-        """Of the squared errors of each output, which are scaled."""
-        return np.square(self.target.spread / self._unit)
+    def sums(self) -> tuple[str, ...]:
+        """What is summed up over samples, by name: the loss first, then what the metrics are made of."""
+        return names_of_sums(self.metrics)
+
+    def piece_sums(self, piece: Piece) -> list[float]:
+        """What a piece adds to the sums, after `forward` and before `backward`."""
+        F = self.network.F
+        values = [loss_sum(self.network, piece)]
+        for metric in self.metrics:
+            values += metric.of_piece(piece.y, piece.a[F], piece.s[F])
+        return values
+
+    def scores(self, sums: Sequence[float], n: int) -> dict[str, float]:
+        """The loss and the metrics of n samples by name, from the sums over them; NaN for n = 0."""
+        if not n:
+            return dict.fromkeys(("loss", *self.metric_names), math.nan)
+        found, rest = {"loss": sums[0] / n}, iter(sums[1:])
+        for metric in self.metrics:
+            found[metric.name] = metric.value([next(rest) for _ in metric.sums], n)
+        return found
 
     def in_order(self, layout: Layout) -> Layout:
         """The layout with its columns in the order in which the network knows them.  Raises DataError."""

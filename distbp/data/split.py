@@ -1,7 +1,7 @@
 """A split in memory: inputs `x` and labels or targets `y`, once for each node.
 
 `Split.x` is a NumPy array of the file's own type (uint8 images stay uint8), and everything that reads it goes through
-`Split.x[rows]` or `np.take`, in `distbp.gradient.feed`.  The ranks of a node share the array, and each reads its part.
+`Split.x[rows]` or `np.take`, in `distbp.engine.feed`.  The ranks of a node share the array, and each reads its part.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from distbp.inspection.data_inspection import View, describe_data
 from distbp.training import checkpoint
 from distbp.training.comparison import differences, digest
 from distbp.training.run_directory import find_checkpoint
+from distbp.training.state import Checkpoint
 
 
 def describe(name: str, view: View | None = None) -> Iterator[str]:
@@ -42,7 +43,7 @@ def describe_difference(first: str, second: str) -> Iterator[str]:
     return differences(_read(find_checkpoint(first)), _read(find_checkpoint(second)))
 
 
-def _read(path: Path) -> checkpoint.Checkpoint:
+def _read(path: Path) -> Checkpoint:
     return patiently(lambda: checkpoint.read(path))
 
 
@@ -73,8 +74,8 @@ def _describe_checkpoint(path: Path) -> Iterator[str]:
         yield f"classes    {in_words(state.problem.labels)}"
     if progress.epoch:
         last = {name: values[-1] for name, values in state.history.items()}
-        metric = state.problem.metric
-        shown = [f"{part}_{of}" for of in ("loss", metric) for part in ("train", "validation")]
+        scores = ("loss", *state.problem.metric_names)
+        shown = [f"{part}_{of}" for of in scores for part in ("train", "validation")]
         yield "last epoch " + ", ".join(f"{name} {last[name]:.6g}" for name in shown)
     yield f"digest     {digest(state.parameters)}"
     for machine in state.machines:

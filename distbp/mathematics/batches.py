@@ -20,6 +20,11 @@ def epoch_order(sample_count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, SHUFFLE_STREAM, epoch]).permutation(sample_count)
 
 
+def batch_sizes(N: int, n: int) -> tuple[int, int]:
+    """How many samples the batches of an epoch of N samples have: n, and the last one, which may have fewer."""
+    return n, N % n or n
+
+
 def steps_per_epoch(sample_count: int, batch_size: int) -> int:
     """How many batches an epoch has; the last one may be short."""
     return -(-sample_count // batch_size)

@@ -9,7 +9,7 @@ The work is done in blocks that stay in the cache, with `scratch` as the only ex
 
     after = optimizer.reach(largest, g, learning_rate, t)
 
-says beforehand, from numbers alone, how large w and the state may become: see `distbp.training.finite_update`.
+says beforehand, from numbers alone, how large w and the state may become: see `distbp.engine.finite_update`.
 
 A member of `distbp.mathematics.optimizers` gives `vectors`, `step` and `reach_of_step`.
 """

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from distbp.config import as_dict
 from distbp.counted import counted
+from distbp.engine.scaled_rows import ScaledRows
 from distbp.errors import DataError, UsageError
-from distbp.gradient.scaled_rows import ScaledRows
 from distbp.mathematics.activations import Array
 from distbp.mathematics.batches import pieces
 from distbp.mathematics.finite import first_not_finite
@@ -20,9 +20,9 @@ from distbp.model.rows import as_rows, check_finite
 from distbp.model.variables import Variables
 from distbp.prediction.network_outputs import NetworkOutputs, blocks, output_dtype, piece_rows
 from distbp.prediction.predictions import classes_of, name_of_values, values_of_classes
-from distbp.training.checkpoint import Checkpoint
 from distbp.training.comparison import digest
 from distbp.training.invariants import history_columns
+from distbp.training.state import Checkpoint
 
 WHOLE = ("epoch", "step")  # columns of the history that count
 
@@ -226,7 +226,7 @@ class Model:
         history = self._state.history
         return {
             name: np.array(history[name], np.int64 if name in WHOLE else np.float64)
-            for name in history_columns(self._problem.metric)
+            for name in history_columns(self._problem.metric_names)
             if name in history
         }
 

@@ -9,8 +9,8 @@ from distbp.errors import CheckpointError
 from distbp.files.patience import UnreadError, patiently
 from distbp.model.model import Model
 from distbp.training import checkpoint
-from distbp.training.checkpoint import Checkpoint
 from distbp.training.run_directory import RunDirectory, find_checkpoint, is_directory
+from distbp.training.state import Checkpoint
 
 TRIES = 5  # a run that goes on removes its oldest checkpoints while we look
 

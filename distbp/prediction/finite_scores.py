@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from distbp.engine.evaluate import Evaluation, Scores
 from distbp.errors import DataError
-from distbp.gradient.evaluate import Evaluation, Scores
 from distbp.prediction.trained import Trained
 from distbp.ranks.communicator import Communicator
 from distbp.ranks.stop import Pulse

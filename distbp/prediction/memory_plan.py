@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distbp.data.loading import held_bytes
 from distbp.data.split import Split, read_ahead_bytes, reading_bytes
-from distbp.gradient.evaluate import evaluation_bytes
+from distbp.engine.evaluate import evaluation_bytes
 from distbp.mathematics.network import parameter_bytes
 from distbp.prediction.predict import prediction_bytes
 from distbp.ranks.communicator import Communicator

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from distbp.data.problem import Problem, unscaled_output
 from distbp.data.scaling import Scaling
-from distbp.gradient.scaled_rows import ScaledRows
+from distbp.engine.scaled_rows import ScaledRows
 from distbp.mathematics.backprop import piece_samples
 from distbp.mathematics.batches import pieces
 from distbp.mathematics.forward_room import ForwardPass, ForwardRoom

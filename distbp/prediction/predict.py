@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from distbp.data.scaling import Scaling
 from distbp.data.split import Split
+from distbp.engine.diagnosis import row_in_words
+from distbp.engine.scaled_rows import ScaledRows
 from distbp.errors import DataError, RunError
 from distbp.files.new_file import FAILURES, NewFile
 from distbp.files.output import check_out
 from distbp.files.write_failure import why_not_written
-from distbp.gradient.diagnosis import row_in_words
-from distbp.gradient.scaled_rows import ScaledRows
 from distbp.mathematics.batches import pieces, shard
 from distbp.mathematics.finite import first_not_finite
 from distbp.mathematics.forward_room import ForwardRoom, forward_count
@@ -29,7 +29,7 @@ from distbp.prediction.network_outputs import NetworkOutputs, block_samples, blo
 from distbp.prediction.predictions import PredictionFile
 from distbp.ranks.communicator import Communicator, agree, on_first
 from distbp.ranks.stop import Pulse
-from distbp.training.checkpoint import Checkpoint
+from distbp.training.state import Checkpoint
 
 
 def predict(

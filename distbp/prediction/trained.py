@@ -22,10 +22,11 @@ from distbp.ranks.memory_plan import Measured, MemoryPlan, Term
 from distbp.ranks.same_everywhere import check_options, compare_files
 from distbp.ranks.stop import Pulse
 from distbp.ranks.threads import set_threads
-from distbp.training.checkpoint import Checkpoint, Outline, outline, outline_of, read
+from distbp.training.checkpoint import Outline, outline, outline_of, read
 from distbp.training.comparison import digest
 from distbp.training.history import History
 from distbp.training.run_directory import find_checkpoint
+from distbp.training.state import Checkpoint
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from distbp.errors import UsageError
 from distbp.model.model import Model
-from distbp.training.checkpoint import Checkpoint
+from distbp.training.state import Checkpoint
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from distbp.prediction.trained import Columns, load
 from distbp.ranks.communicator import agree, from_first
 from distbp.runs.given_data import paths_of, samples_of
 from distbp.runs.train import scope_of
-from distbp.training.checkpoint import Checkpoint
+from distbp.training.state import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def scores_of(model: str | Model, data: Any, split: str, comm: Any, how: dict[st
             memory=how["memory"],
         )
         found = finite_scores(ranks, used)
-        return Scores(found.loss, {state.problem.metric: found.metric}, found.samples)
+        return Scores(found.loss, found.metrics, found.samples)
 
 
 def _state(path: str) -> Checkpoint:

@@ -15,12 +15,15 @@ from distbp.errors import UsageError
 from distbp.ranks.communicator import Communicator, OneProcess, agree
 from distbp.ranks.threads import threads_given_back
 from distbp.runs.given_data import paths_of, samples_of
-from distbp.runs.listener import Callback, Listener, agreed_callback
+from distbp.runs.listener import AgreedCallback, Callback, Notes
 from distbp.runs.run import Run
 from distbp.training.checkpoint import read
 from distbp.training.comparison import digest
 from distbp.training.history import History
+from distbp.training.listener import Listener
 from distbp.training.no_directory import NoDirectory
+from distbp.training.prepare import Start
+from distbp.training.report import Console
 from distbp.training.run import Run as RunOnARank
 from distbp.training.source import GivenArrays, Source
 from distbp.training.train import train
@@ -111,22 +114,23 @@ def train_in_python(
             return config, given, GivenArrays(samples_of(data, "data"), held)
 
         config, given, source = agree(scope, begin)
-        listener = Listener(is_shown=how["progress"]) if scope.rank == 0 else None
+        notes, console = Notes(), Console() if how["progress"] and scope.rank == 0 else None
+        listeners: list[Listener] = [console] if console else []
+        listeners += [notes] if scope.rank == 0 else []
+        listeners += [AgreedCallback(scope, on_epoch)] if on_epoch else []
         try:
             run = train(
                 scope,
                 config,
-                resume_with=given if resume else None,
-                or_begin=resume == "auto",
-                reporter=listener,
+                Start(given if resume else None, or_begin=resume == "auto"),
+                listeners=listeners,
                 source=source,
                 directory=NoDirectory() if how["out"] is None else None,
-                on_epoch=agreed_callback(scope, on_epoch) if on_epoch else None,
             )
-            return _result(scope, run, listener.notes if listener else [])
+            return _result(scope, run, notes.lines)
         finally:
-            if listener:
-                listener.close()
+            if console:
+                console.close()
 
 
 def _result(comm: Communicator, run: RunOnARank, notes: list[str]) -> Run:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from distbp.config import AUTO, FIELDS, flag
-from distbp.training.checkpoint import Checkpoint
+from distbp.training.state import Checkpoint
 
 COMPARED = ("step", "train_loss", "validation_loss")  # of the history: rows of epochs that are done do not change
 FITTED = ("shuffle_window",)  # options that follow from the number of samples, which --allow-changed-data may change

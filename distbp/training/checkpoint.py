@@ -21,8 +21,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -45,14 +45,14 @@ from distbp.files.new_file import replace_synced, temporary_name
 from distbp.files.patience import UnreadError
 from distbp.files.plain_hdf5 import ATTRIBUTE_BYTES, Expected, PlainFile, open_plain, short
 from distbp.files.write_arrays import write_arrays, write_attributes
-from distbp.mathematics.activations import Array
-from distbp.mathematics.network import Network, Parameters, largest_weights, parameter_bytes
-from distbp.mathematics.optimizers import make_optimizer
+from distbp.mathematics.metrics import all_metrics, metrics_of, names_of_sums
+from distbp.mathematics.network import Network, largest_weights, parameter_bytes
 from distbp.ranks.machine_record import Machine
 from distbp.ranks.node_memory import free_bytes
 from distbp.training.history import History, record
 from distbp.training.invariants import METRICS, check, flaw_of, history_columns
 from distbp.training.older_layouts import LAST, older_names, upgraded
+from distbp.training.state import Checkpoint, Progress, optimizer_names
 from distbp.training.stored_config import stored_config
 
 FORMAT = "distbp-checkpoint"
@@ -67,56 +67,14 @@ MOST_LISTS = 100_000  # in an attribute in JSON
 Tree = dict[str, NDArray[Any]]
 
 
-@dataclass
-class Progress:
-    """How far a run is: whole epochs, steps and samples done, batches skipped; and sums of an epoch under way."""
-
-    epoch: int = 0
-    step: int = 0
-    samples: int = 0
-    skipped: int = 0
-    epoch_loss: float = 0.0
-    epoch_metric: float = 0.0
-    epoch_samples: int = 0
-    epoch_seconds: float = 0.0
+def _progress_record(sums: Sequence[str]) -> np.dtype[Any]:
+    """The record of /progress, of a run with these sums."""
+    numbers = {name: "<i8" if isinstance(value, int) else "<f8" for name, value in Progress().numbers.items()}
+    return np.dtype([*numbers.items(), *((f"epoch_{name}", "<f8") for name in sums)])
 
 
-_NUMBERS = {name: "<i8" if isinstance(value, int) else "<f8" for name, value in vars(Progress()).items()}
-PROGRESS = np.dtype(list(_NUMBERS.items()))
-HISTORIES = [record(history_columns(metric)) for metric in METRICS]
-
-
-@dataclass
-class Checkpoint:
-    """The state of a run.  `vector` holds W^2, b^2, … W^F, b^F.
-
-    `optimizer` is empty in best.h5, which holds parameters to use and not to train on.
-
-    `machines`: where the run was computed, each with the step since when.  `fingerprints`: of the data, "training" and
-    maybe "validation"; empty where they are not known.
-
-    `flaw`: why no run can go on from it, though its network is good; the vectors of the optimizer are left out then.
-    """
-
-    config: Config
-    problem: Problem
-    vector: Array
-    optimizer: dict[str, Array] = field(default_factory=dict)
-    progress: Progress = field(default_factory=Progress)
-    history: History = field(default_factory=lambda: History.of({}))
-    machines: list[Machine] = field(default_factory=list)
-    fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
-    flaw: str = ""
-
-    @property
-    def can_continue(self) -> bool:
-        """Whether it holds all that training needs."""
-        return self.optimizer.keys() == set(_optimizer_names(self.config))
-
-    @property
-    def parameters(self) -> Parameters:
-        """W[l] and b[l]."""
-        return Parameters(self.problem.network, self.vector)
+PROGRESSES = [_progress_record(names_of_sums(metrics)) for metrics in all_metrics()]
+HISTORIES = [record(history_columns(metrics)) for metrics in METRICS]
 
 
 def write(path: Path, checkpoint: Checkpoint) -> None:
@@ -190,7 +148,9 @@ def _read(path: Path) -> Checkpoint:
     if attributes["checksum"] != _checksum(tree, {k: v for k, v in attributes.items() if k != "checksum"}).encode():
         raise CheckpointError(f"{path}: the checksum does not match; the file is damaged or was changed")
     if attributes["format_version"] <= LAST:
-        upgraded(path, tree, PROGRESS, attributes["format_version"])
+        has_classes = "/target/classes" in tree
+        sums = names_of_sums(metrics_of(config.loss, has_classes=has_classes, spread=np.ones(1)))
+        upgraded(path, tree, _progress_record(sums), attributes["format_version"])
     state = _from_tree(path, tree, config, machines)
     state.fingerprints = fingerprints
     return state
@@ -312,7 +272,9 @@ def _to_tree(checkpoint: Checkpoint) -> Tree:
         tree[f"/network/layer_{l}/b"] = parameters.b[l]
     for name, vector in checkpoint.optimizer.items():
         tree[f"/optimizer/{name}"] = vector
-    tree["/progress"] = np.array(tuple(vars(checkpoint.progress).values()), PROGRESS)
+    progress = checkpoint.progress
+    sums = progress.epoch_sums or (0.0,) * len(problem.sums)
+    tree["/progress"] = np.array((*progress.numbers.values(), *sums), _progress_record(problem.sums))
     for group, scaling in (("input", problem.input), ("target", problem.target)):
         tree[f"/{group}/shift"] = scaling.shift
         tree[f"/{group}/spread"] = scaling.spread
@@ -329,11 +291,11 @@ def _expected(config: Config, version: int) -> Expected:
     """The arrays of the checkpoint of a run, in a version of the format."""
     required = {f"/network/layer_{l}/{name}" for l in range(2, len(config.hidden) + 3) for name in ("W", "b")}
     required |= {f"/{group}/{name}" for group in ("input", "target") for name in ("shift", "spread")}
-    vectors = {f"/optimizer/{name}" for name in _optimizer_names(config)}
+    vectors = {f"/optimizer/{name}" for name in optimizer_names(config)}
     if version <= LAST:
-        of_progress, of_history = older_names(PROGRESS, version)
+        of_progress, of_history = older_names(version)
         return Expected(required | vectors | of_progress, TEXTS | of_history, TEXTS)
-    records = {"/progress": [PROGRESS], "/history": HISTORIES}
+    records = {"/progress": PROGRESSES, "/history": HISTORIES}
     return Expected(required | records.keys(), TEXTS | vectors, TEXTS, records=records)
 
 
@@ -357,10 +319,6 @@ def _columns(path: Path, tree: Tree, network: Network) -> Names:
         found.append(texts)
     x, x_units, y, y_units = found
     return Names(x, y, x_units, y_units)
-
-
-def _optimizer_names(config: Config) -> tuple[str, ...]:
-    return make_optimizer(config.optimizer, **vars(config)).vectors
 
 
 def _json(path: Path, name: str, text: bytes) -> Any:
@@ -474,16 +432,20 @@ def _from_tree(path: Path, tree: Tree, config: Config, machines: list[Machine]) 
     except ValueError as error:
         raise CheckpointError(f"{path}: /target/classes: {short(error)}") from None
     stored = [name for name in tree if name.startswith("/optimizer/")]
-    expected = _optimizer_names(config) if stored else ()  # best.h5 has none
+    expected = optimizer_names(config) if stored else ()  # best.h5 has none
     optimizer = {name: take(f"/optimizer/{name}", vector.shape, config.dtype) for name in expected}
-    progress = Progress(*take("/progress", (), PROGRESS).item())
+    problem = Problem(network, scaling["input"], scaling["target"], labels, columns_of_data)
+    values = take("/progress", (), _progress_record(problem.sums)).item()
+    numbers = dict(zip(Progress().numbers, values, strict=False))
+    sums = values[len(numbers) :]
+    progress = Progress(**numbers, epoch_sums=sums if any(sums) else ())
     rows = rest.pop("/history")
     if rows.ndim != 1:
         raise CheckpointError(f"{path}: /history is of shape {rows.shape}, expected a row for each epoch")
     if rest:
         raise CheckpointError(f"{path}: {next(iter(rest))} does not belong into a checkpoint")
-    problem = Problem(network, scaling["input"], scaling["target"], labels, columns_of_data)
-    history = History(rows) if rows.dtype.names else History.of({name: () for name in history_columns(problem.metric)})
+    none: dict[str, Sequence[float]] = {name: () for name in history_columns(problem.metric_names)}
+    history = History(rows) if rows.dtype.names else History.of(none)
     state = Checkpoint(config, problem, vector, optimizer, progress, history, machines)
     state.flaw = flaw_of(optimizer)
     if state.flaw:

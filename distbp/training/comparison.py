@@ -17,7 +17,7 @@ from distbp.config import FIELDS, as_dict, flag
 from distbp.data.labels import in_words
 from distbp.mathematics.activations import Array
 from distbp.mathematics.network import Parameters
-from distbp.training.checkpoint import Checkpoint
+from distbp.training.state import Checkpoint
 
 
 def digest(parameters: Parameters) -> str:

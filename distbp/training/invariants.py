@@ -7,27 +7,25 @@ the run ends before it is written, and the checkpoint before stays.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distbp.config import LARGEST
+from distbp.mathematics.metrics import all_metrics
 from distbp.mathematics.optimizers import OPTIMIZERS
 from distbp.training.phases import columns
+from distbp.training.state import Checkpoint
 
-if TYPE_CHECKING:
-    from distbp.training.checkpoint import Checkpoint
-
-METRICS = ("accuracy", "rmse")
-ANY_NUMBER = ("epoch_loss", "epoch_metric")  # sums over samples may overflow
+METRICS = [tuple(metric.name for metric in metrics) for metrics in all_metrics()]  # of each kind of run
 
 
-def history_columns(metric: str) -> list[str]:
-    """The columns of metrics.csv, where the metric is "accuracy" or "rmse"."""
-    names = ["epoch", "step", "train_loss", "validation_loss", f"train_{metric}", f"validation_{metric}"]
-    return [*names, "learning_rate", "samples_per_second", "seconds", *columns()]
+def history_columns(metrics: Sequence[str]) -> list[str]:
+    """The columns of metrics.csv, of a run with these metrics."""
+    scores = [f"{of}_{name}" for name in ("loss", *metrics) for of in ("train", "validation")]
+    return ["epoch", "step", *scores, "learning_rate", "samples_per_second", "seconds", *columns()]
 
 
 def flaw_of(optimizer: Mapping[str, NDArray[Any]]) -> str:
@@ -51,7 +49,7 @@ def check(state: Checkpoint) -> None:
         raise ValueError("/input/spread or /target/spread holds values that are not above 0")
     _check_labels(state)
     _check_progress(state)
-    _check_history(state, history_columns(state.problem.metric))
+    _check_history(state, history_columns(state.problem.metric_names))
 
 
 def _finite(state: Checkpoint) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -79,11 +77,15 @@ def _check_labels(state: Checkpoint) -> None:
 
 
 def _check_progress(state: Checkpoint) -> None:
-    for name, number in vars(state.progress).items():
-        if name in ANY_NUMBER and (name == "epoch_loss" or not number < 0):
-            continue
+    for name, number in state.progress.numbers.items():
         if not 0 <= number <= LARGEST:
             raise ValueError(f"/progress/{name} is {number}")
+    names, sums = state.problem.sums, state.progress.epoch_sums
+    if sums and len(sums) != len(names):
+        raise ValueError(f"/progress has {len(sums)} sums, expected {', '.join(names)}")
+    for name, number in zip(names[1:], sums[1:], strict=False):  # sums may overflow, and the loss may be below 0
+        if number < 0:
+            raise ValueError(f"/progress/epoch_{name} is {number}")
 
 
 def _check_history(state: Checkpoint, expected: list[str]) -> None:

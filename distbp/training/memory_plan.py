@@ -9,11 +9,11 @@ from distbp.data.loading import Choice, choose_loader, held_bytes
 from distbp.data.problem import network_for
 from distbp.data.split import Split, foresee_split, read_ahead_bytes
 from distbp.data.survey import Survey
-from distbp.gradient.batch_gradient import batch_gradient_bytes, has_overlap, sums_of_a_rank
-from distbp.gradient.evaluate import evaluation_bytes
-from distbp.gradient.reduction import reduction_bytes
-from distbp.gradient.step_memory import all_nodes, can_share
-from distbp.mathematics.batches import batch_samples
+from distbp.engine.batch_gradient import batch_gradient_bytes, has_overlap, sums_of_a_rank
+from distbp.engine.evaluate import evaluation_bytes
+from distbp.engine.reduction import reduction_bytes
+from distbp.engine.step_memory import all_nodes, can_share
+from distbp.mathematics.batches import batch_samples, batch_sizes
 from distbp.mathematics.grains import default_grain
 from distbp.mathematics.network import Network, initialize_bytes, parameter_bytes
 from distbp.mathematics.optimizers import Optimizer
@@ -75,7 +75,10 @@ def _network_terms(comm: Communicator, needs: Needs) -> list[Term]:
     """What follows from the network; what is taken for a moment only is the last one."""
     config, network, validation = needs.choice.config, needs.network, needs.validation
     parameters = parameter_bytes(network, config.dtype)
-    vectors, sums = len(needs.optimizer.vectors), sums_of_a_rank(config, len(needs.training), needs.choice.n, comm.size)
+    vectors, sums = (
+        len(needs.optimizer.vectors),
+        sums_of_a_rank(config, batch_sizes(len(needs.training), needs.choice.n), comm.size),
+    )
     state, is_shared = vectors * parameters, can_share(comm, network, config.dtype, vectors, sums)
     gradient = batch_gradient_bytes(config, network, needs.training, needs.choice.n, comm.rank, comm.size)
     trial = gradient.pop("trial")

@@ -16,29 +16,36 @@ from distbp.training.invariants import METRICS, history_columns
 from distbp.training.phases import columns as phase_columns
 
 LAST = 5  # the last version of this layout
-SKIPPED = "/progress/skipped"  # from version 3 on
+PROGRESS = {  # the numbers of /progress and their types
+    **dict.fromkeys(("epoch", "step", "samples", "skipped"), np.dtype("<i8")),
+    **dict.fromkeys(("epoch_loss", "epoch_metric"), np.dtype("<f8")),
+    "epoch_samples": np.dtype("<i8"),
+    "epoch_seconds": np.dtype("<f8"),
+}
+SKIPPED = "skipped"  # from version 3 on
 PHASES_FROM = 4  # the version from which on there are seconds of phases
 
 
-def older_names(progress: np.dtype[Any], version: int) -> tuple[set[str], set[str]]:
+def older_names(version: int) -> tuple[set[str], set[str]]:
     """The arrays of /progress, which must be there, and those of /history, which may be."""
-    required = {f"/progress/{name}" for name in progress.names or ()}
-    if version < 3:
-        required -= {SKIPPED}
+    required = {f"/progress/{name}" for name in PROGRESS if name != SKIPPED or version >= 3}
     return required, {f"/history/{name}" for metric in METRICS for name in history_columns(metric)}
 
 
 def upgraded(path: object, tree: dict[str, NDArray[Any]], progress: np.dtype[Any], version: int) -> None:
-    """Puts /progress and /history in the place of the arrays of an older version.  Raises CheckpointError."""
+    """Puts /progress and /history in the place of the arrays of an older version.  Raises CheckpointError.
+
+    `progress`: the record of /progress, whose last field is the sum of the only metric that these versions had.
+    """
     values = np.zeros((), progress)
-    for name in progress.names or ():
+    for name, dtype in PROGRESS.items():
         where = f"/progress/{name}"
-        if where == SKIPPED and version < 3:
+        if name == SKIPPED and version < 3:
             continue
         array = tree.pop(where)
-        if array.shape != () or array.dtype != progress[name]:
-            raise CheckpointError(f"{path}: {where} is {array.dtype} {array.shape}, expected {progress[name]} ()")
-        values[name] = array
+        if array.shape != () or array.dtype != dtype:
+            raise CheckpointError(f"{path}: {where} is {array.dtype} {array.shape}, expected {dtype} ()")
+        values[(progress.names or ())[-1] if name == "epoch_metric" else name] = array
     found = {name.removeprefix("/history/"): tree.pop(name) for name in list(tree) if name.startswith("/history/")}
     tree["/progress"], tree["/history"] = values, _table(path, found, int(values["epoch"]), version)
 

@@ -5,29 +5,19 @@ A phase ends where the next one is named, so that all time between two steps is 
 
 from __future__ import annotations
 
-import json
-import socket
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.errors import RunError, UsageError
-from distbp.files.new_file import write_synced
-from distbp.files.output import check_out
-from distbp.files.write_failure import why_not_written
-from distbp.ranks.communicator import Communicator, on_first
+from distbp.ranks.communicator import Communicator
 
 PHASES = ("data", "forward", "backward", "reduction", "update", "validation", "checkpoint")
 OVER_RANKS: dict[str, Any] = {"": np.mean, "_min": np.min, "_max": np.max}
-MICROSECOND = 1e-6
 COLUMNS = [f"{phase}_seconds{of}" for of in OVER_RANKS for phase in PHASES]
 SHOWN, UNEQUAL = 0.5, 5.0  # percent
-BEGIN = '{"otherData": {"producer": "distbp"}'  # of a trace
 
 
 class Phases:
@@ -84,78 +74,3 @@ def shares_of(history: Mapping[str, NDArray[np.float64]]) -> str:
 def columns() -> list[str]:
     """Those of metrics.csv."""
     return list(COLUMNS)
-
-
-def check_trace(comm: Communicator, path: str, inputs: Sequence[str] = ()) -> None:
-    """Raises RunError or UsageError, agreed, where a trace cannot be written; before there is anything to write.
-
-    A trace that distbp has written is replaced; no other file is.  `inputs`: files that the run reads.
-    """
-
-    on_first(comm, lambda: _check(path, inputs) if path else None)
-
-
-def _check(path: str, inputs: Sequence[str] = ()) -> None:
-    if not path.lower().endswith(".json"):
-        raise UsageError(f"--trace {path}: expected a name that ends in .json (see --trace-steps for which steps)")
-    check_out(Path(path), inputs, overwrite=False, option="--trace", is_own=_is_trace)
-
-
-def _is_trace(path: Path) -> bool:
-    """Whether distbp has written it."""
-    with suppress(OSError), open(path, "rb") as file:
-        return file.read(len(BEGIN)) == BEGIN.encode()
-    return False
-
-
-class Trace:
-    """Writes the phases of the steps `first` … `last` of all ranks to a file, in the format of Chrome's traces.
-
-    It opens in Perfetto (ui.perfetto.dev) and chrome://tracing: a process for each node, a thread for each rank.
-    """
-
-    def __init__(self, comm: Communicator, phases: Phases, path: str, first: int, last: int) -> None:
-        self._comm, self._phases, self._path = comm, phases, path
-        self._first, self._last = first, last
-        self._zero: float | None = None
-
-    def before(self, step: int) -> None:
-        """To be called before each step, on all ranks."""
-        if step == self._first:
-            # The ranks leave this together; those of a node have one clock.
-            comm = self._comm
-            comm.allgather(None)
-            self._zero = comm.allgather(perf_counter())[min(comm.node_ranks())]
-            self._phases.record()
-
-    def after(self, step: int) -> None:
-        """To be called after each step, on all ranks."""
-        if step == self._last:
-            self.close()
-
-    def close(self) -> None:
-        """Writes the file, on rank 0, unless that is done, or nothing was recorded.  Raises RunError, agreed."""
-        if self._zero is None:
-            return
-        zero, self._zero = self._zero, None
-        comm = self._comm
-        events = [(phase, start - zero, end - start) for phase, start, end in self._phases.recorded()]
-        everything = comm.gather((min(comm.node_ranks()), socket.gethostname(), events))
-        on_first(comm, lambda: _write(self._path, everything or []))
-
-
-def _write(path: str, everything: Sequence[tuple[int, str, list[tuple[str, float, float]]]]) -> None:
-    found: list[dict[str, Any]] = []
-    for rank, (node, host, events) in enumerate(everything):
-        place = {"pid": node, "tid": rank}
-        found.append({"name": "process_name", "ph": "M", **place, "args": {"name": host}})
-        found.append({"name": "thread_name", "ph": "M", **place, "args": {"name": f"rank {rank}"}})
-        for phase, start, seconds in events:
-            times = {"ts": round(start / MICROSECOND, 3), "dur": round(seconds / MICROSECOND, 3)}
-            found.append({"name": phase, "ph": "X", **place, **times})
-    _check(path)  # a file may have come there meanwhile
-    try:
-        whole = {"otherData": {"producer": "distbp"}, "displayTimeUnit": "ms", "traceEvents": found}
-        write_synced(Path(path), json.dumps(whole))
-    except OSError as error:
-        raise RunError(f"{path}: cannot write the trace: {why_not_written(error)}") from None

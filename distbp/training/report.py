@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from distbp import __version__
 from distbp.counted import counted
+from distbp.engine.sums import Requests, Stepped
 from distbp.mathematics.grains import grain_count
 from distbp.ranks.launch import printable
 from distbp.training.comparison import digest
+from distbp.training.listener import Listener
 from distbp.training.phases import shares_of
 from distbp.training.run import Run
 
@@ -22,7 +25,7 @@ LINE_SECONDS = 60.0
 TOGETHER_SECONDS = 0.1  # lines of epochs that are shorter are printed together
 
 
-class ConsoleReporter:
+class Console(Listener):
     """Lines on stdout; the bar on stderr, where that is a terminal."""
 
     def __init__(self) -> None:
@@ -48,8 +51,9 @@ class ConsoleReporter:
         sys.stdout.flush()
         self._spoken, self._printed, self._waiting = now, now, ""
 
-    def start(self, run: Run) -> None:
+    def begin(self, run: Run) -> None:
         """The summary, and the bar."""
+        self._run = run
         config, problem, data = run.config, run.problem, run.training
         self._epochs, self._is_validated = config.epochs, run.validation is not None
         outputs = problem.network.sizes[-1]
@@ -77,9 +81,9 @@ class ConsoleReporter:
             grain = int(config.grain)
             grains = counted(grain_count(run.batch_size, grain), "grain")
             self.note(f"bits      the same on any number of ranks: {grains} of {counted(grain, 'sample')} a batch")
-        nodes, buckets = len(run.memory.nodes), len(run.memory.buckets)
+        nodes, parts = len(run.engine.nodes), run.engine.parts
         if nodes > 1:
-            how = f"in {buckets} parts from layer F down" if buckets > 1 else "in one part"
+            how = f"in {parts} parts from layer F down" if parts > 1 else "in one part"
             wire = f", as {config.wire}" if config.wire != "full" else ""
             self.note(f"exchange  of {nodes} nodes, {how}{wire}")
         self.note(f"results   {run.directory.path}/" if run.directory.writes else "results   are not written")
@@ -98,8 +102,9 @@ class ConsoleReporter:
             self.note(line)
         self.note("dry run   nothing was trained or written")
 
-    def step(self, samples: int) -> None:
+    def stepped(self, steps: Sequence[Stepped]) -> None:
         """Moves the bar; without one, a line every minute in which no epoch ended."""
+        samples = sum(step.samples for step in steps)
         self._print(TOGETHER_SECONDS)
         self._done += samples
         if self._bar is not None:
@@ -111,7 +116,7 @@ class ConsoleReporter:
                 f"{self._done / self._total:.1%} of all samples, {rate:,.0f} samples/s, {left / 60:.0f} minutes left"
             )
 
-    def epoch(self, row: dict[str, float]) -> None:
+    def epoch_ended(self, row: dict[str, float], last: Requests) -> bool:
         """One line for an epoch."""
         scores = "  ".join(
             f"{name.replace('_', ' ')} {value:.6g}"
@@ -121,23 +126,27 @@ class ConsoleReporter:
         speed = f"{row['samples_per_second']:,.0f} samples/s"
         self._waiting += printable(f"epoch {int(row['epoch'])}/{self._epochs}  {scores}  {speed}") + "\n"
         self._print(TOGETHER_SECONDS)
+        return False
 
     def _is_shown(self, name: str, value: float) -> bool:
         """Also a validation that gave no number."""
         return not math.isnan(value) or (self._is_validated and name.startswith("validation_"))
 
-    def finish(self, run: Run, seconds: float) -> None:
+    def ended(self, seconds: float) -> None:
         """The last lines."""
         self.close()
+        run = self._run
         progress, (best, epoch) = run.state.progress, run.best()
         self.note(f"done      {counted(progress.epoch, 'epoch')}, {counted(progress.step, 'step')}; {seconds:.1f} s")
         if shares := shares_of(run.state.history):
             self.note(f"time      {shares}")
         if epoch:
-            metric = run.problem.metric
-            value = run.state.history[f"validation_{metric}"][epoch - 1]
+            values = run.state.history
+            shown = "".join(
+                f", {name} {values[f'validation_{name}'][epoch - 1]:.6g}" for name in run.problem.metric_names
+            )
             where = f"; {run.directory.best}" if run.directory.writes else ""
-            self.note(f"best      epoch {epoch}: validation loss {best:.6g}, {metric} {value:.6g}{where}")
+            self.note(f"best      epoch {epoch}: validation loss {best:.6g}{shown}{where}")
         if run.config.reproducible:
             self.note(f"digest    {digest(run.state.parameters)}")
         if newest := run.directory.checkpoints():

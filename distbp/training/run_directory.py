@@ -33,10 +33,10 @@ from distbp.files.write_patience import failure, written_patiently
 from distbp.ranks.job import Job
 from distbp.training import checkpoint, starts
 from distbp.training.belonging import why_not_of
-from distbp.training.checkpoint import Checkpoint
 from distbp.training.history import History
 from distbp.training.run_lock import NAME as LOCK
 from distbp.training.run_lock import RunLock
+from distbp.training.state import Checkpoint
 
 CHECKPOINT_NAME = re.compile(r"checkpoint-(\d{10})\.h5")
 LEFTOVER = re.compile(

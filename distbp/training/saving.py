@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from distbp.config import AUTO
 from distbp.errors import DistbpError
-from distbp.training.checkpoint import Checkpoint
 from distbp.training.history import History
 from distbp.training.run_directory import RunDirectory
+from distbp.training.state import Checkpoint
 
 SHARE = 0.02  # of the time, with --checkpoint-every auto
 ROW_SECONDS = 1.0  # after which rows are written to metrics.csv; they are synced with the next checkpoint

@@ -16,7 +16,7 @@ from distbp.errors import DataError
 from distbp.ranks.communicator import Communicator, from_first
 from distbp.ranks.same_everywhere import compare_files
 from distbp.ranks.stop import Pulse
-from distbp.training.phases import check_trace
+from distbp.training.trace_file import check_trace
 
 if TYPE_CHECKING:
     from distbp.data.staging import Staging

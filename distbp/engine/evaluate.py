@@ -1,4 +1,4 @@
-"""Loss and metric of a split, the same bits on any number of ranks: each sample counts once, whoever works on it."""
+"""Loss and metrics of a split, the same bits on any number of ranks: each sample counts once, whoever works on it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 from distbp.data.problem import Problem
 from distbp.data.split import Split
-from distbp.gradient.diagnosis import first_row_not_finite
-from distbp.gradient.feed import Feed, feed_bytes
+from distbp.engine.diagnosis import first_row_not_finite
+from distbp.engine.feed import Feed, feed_bytes
 from distbp.mathematics.activations import Array
-from distbp.mathematics.backprop import Piece, forward, loss_sum, piece_bytes, piece_samples
+from distbp.mathematics.backprop import Piece, forward, piece_bytes, piece_samples
 from distbp.mathematics.batches import shard
 from distbp.mathematics.exact_sum import total
 from distbp.mathematics.network import Network, Parameters
@@ -30,10 +30,10 @@ def block_samples(N: int) -> int:
 
 @dataclass(frozen=True)
 class Scores:
-    """L_T and the metric over `samples` samples."""
+    """L_T and the metrics, by name, over `samples` samples."""
 
     loss: float
-    metric: float
+    metrics: dict[str, float]
     samples: int
 
 
@@ -52,15 +52,16 @@ class Evaluation:
 
         A loss that is not finite is returned as it is; `why_not_finite` tells whose it is.
         """
-        comm, sums = self._comm, np.zeros((3, self._blocks))
+        comm, sums = self._comm, np.zeros((len(self._problem.sums) + 1, self._blocks))
         mine, most = range(*shard(self._blocks, comm.rank, comm.size)), -(-self._blocks // comm.size)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             for first in range(0, most, ROUND):  # rows may have to be read, which can fail
                 agree(comm, partial(self._sums, parameters, pulse, mine, mine[first : first + ROUND], sums))
         comm.allreduce(sums)
-        loss, metric, n = (total(values.tolist()) for values in sums)
+        *whole, n = (total(values.tolist()) for values in sums)
         assert n == self._samples, "samples were lost or repeated"
-        return Scores(loss / n, self._problem.metric_value(metric, int(n)), int(n))
+        found = self._problem.scores(whole, self._samples)
+        return Scores(found.pop("loss"), found, self._samples)
 
     def why_not_finite(self, parameters: Parameters, pulse: Pulse = lambda phase: None) -> str:
         """The first row whose loss is not finite, in words.  All ranks call this."""
@@ -68,7 +69,7 @@ class Evaluation:
         return why or f"each row of {self._data.where('x')} is finite, their sum overflows"
 
     def _sums(self, parameters: Parameters, pulse: Pulse, mine: range, some: range, sums: Array) -> None:
-        """Loss, metric and number of samples of some of this rank's blocks, each in its place."""
+        """The sums and the number of samples of some of this rank's blocks, each in its place."""
         network, end = self._problem.network, min(self._samples, mine.stop * self._longest)
         for block in some:
             pulse(f"evaluating {self._data.name}")
@@ -77,7 +78,7 @@ class Evaluation:
             piece = self._piece.part(0, last - first)
             self._feed.fill(piece, *self._data.read(first, last, end), self._rows[: last - first])
             forward(network, parameters, piece)
-            sums[:, block] = loss_sum(network, piece), self._problem.metric_sum(piece), last - first
+            sums[:, block] = *self._problem.piece_sums(piece), last - first
 
 
 def _blocks(N: int, longest: int) -> int:

@@ -6,7 +6,7 @@ Adam's v, for ever.  So such an update is treated as a gradient that is not fini
 To look at all numbers in each step would take time.  Instead the formulas of the optimizer and the length of the
 gradient give bounds of the largest numbers, at three prices:
 
-1. In a `Calm` (`distbp.training.calm`) gradients and learning rates below some limits leave all numbers far from the
+1. In a `Calm` (`distbp.engine.calm`) gradients and learning rates below some limits leave all numbers far from the
    largest number there is, for so many updates: a step compares two numbers.
 2. Otherwise the bounds are carried along from step to step: a few operations on numbers of Python.
 3. Only where a bound comes near to the largest number, the numbers themselves are looked at; and where that does not
@@ -24,13 +24,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from distbp.gradient.step_memory import StepMemory
+from distbp.engine.calm import Calm, calm_from, is_far
+from distbp.engine.own_slices import OwnSlice, within
+from distbp.engine.step_memory import StepMemory
 from distbp.mathematics.clipping import BLOCK
 from distbp.mathematics.network import Network
 from distbp.mathematics.optimizers import Optimizer
 from distbp.ranks.communicator import Communicator
-from distbp.training.calm import Calm, calm_from, is_far
-from distbp.training.own_slices import OwnSlice, within
 
 NEAR = 0.25  # of the largest number that a type has: bounds below it are far enough
 PATIENCE = 256  # updates between two looks for a calm

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distbp.config import Config
 from distbp.data.split import Split
-from distbp.gradient.reduction import Reduction, Tally
-from distbp.gradient.reproducible import ReproducibleGradient, most_sums, reproducible_bytes
-from distbp.gradient.shard_gradient import ShardGradient, shard_gradient_bytes
+from distbp.engine.reduction import Reduction
+from distbp.engine.reproducible import ReproducibleGradient, most_sums, reproducible_bytes
+from distbp.engine.shard_gradient import ShardGradient, shard_gradient_bytes
+from distbp.engine.step_memory import StepMemory
+from distbp.engine.sums import Requests, Stepped
+from distbp.engine.work import Work
 from distbp.mathematics.activations import Array
 from distbp.mathematics.batches import shard
-from distbp.mathematics.network import Network
+from distbp.mathematics.network import Network, Parameters
 from distbp.ranks.communicator import Communicator
 
-if TYPE_CHECKING:
-    from distbp.training.run import Run
+Lap = Callable[[str], None]  # is told what the time since the last lap was spent on
 
 
 class BatchGradient(Protocol):
@@ -29,8 +32,8 @@ class BatchGradient(Protocol):
 
     g: list[Array]
 
-    def __call__(self, batch: NDArray[np.int64], *, stop: bool, save: bool) -> Tally:
-        """The tally of the batch.  `batch`: the same samples on every rank; `stop`, `save`: this rank's requests."""
+    def __call__(self, batch: NDArray[np.int64], requests: Requests) -> Stepped:
+        """`batch`: the same samples on every rank; `requests`: those of this rank."""
 
     def close(self) -> None:
         """Ends what works in the background."""
@@ -39,17 +42,17 @@ class BatchGradient(Protocol):
 class PlainGradient:
     """Each rank's shard is a contiguous part of the batch, worked on in pieces; one reduction."""
 
-    def __init__(self, run: Run) -> None:
-        self._comm = run.comm
-        self._reduction = Reduction(run.memory, run.problem.network, run.config.wire, run.phases.lap)
-        self._shard_gradient = ShardGradient(run, self._reduction)
+    def __init__(self, work: Work, memory: StepMemory, parameters: Parameters, lap: Lap) -> None:
+        self._comm = work.comm
+        self._reduction = Reduction(memory, work.network, work.config.wire, lap)
+        self._shard_gradient = ShardGradient(work, parameters, self._reduction, lap)
         self.g = self._reduction.g
 
-    def __call__(self, batch: NDArray[np.int64], *, stop: bool, save: bool) -> Tally:
+    def __call__(self, batch: NDArray[np.int64], requests: Requests) -> Stepped:
         """∂L_B/∂w = (1/n) Σ_i ∂L_i/∂w"""
         n = len(batch)
         start, end = shard(n, self._comm.rank, self._comm.size)
-        self._shard_gradient(batch[start:end], Tally(samples=end - start, stop=stop, save=save), n)
+        self._shard_gradient(batch[start:end], requests, n)
         return self._reduction.finish()
 
     def close(self) -> None:
@@ -57,9 +60,10 @@ class PlainGradient:
         self._reduction.close()
 
 
-def batch_gradient(run: Run) -> BatchGradient:
-    """As the configuration says."""
-    return ReproducibleGradient(run) if run.config.reproducible else PlainGradient(run)
+def batch_gradient(work: Work, memory: StepMemory, parameters: Parameters, lap: Lap) -> BatchGradient:
+    """As the configuration says; `parameters` are those in `memory`."""
+    kind = ReproducibleGradient if work.config.reproducible else PlainGradient
+    return kind(work, memory, parameters, lap)
 
 
 def has_overlap(config: Config, comm: Communicator) -> bool:
@@ -67,9 +71,9 @@ def has_overlap(config: Config, comm: Communicator) -> bool:
     return config.overlap and comm.has_threads and not config.reproducible
 
 
-def sums_of_a_rank(config: Config, N: int, n: int, size: int) -> int:
-    """How many gradients, or sums of grains, each of `size` ranks holds in the step's memory; N samples in all."""
-    return most_sums(N, n, int(config.grain), size) if config.reproducible else 1
+def sums_of_a_rank(config: Config, sizes: Sequence[int], ranks: int) -> int:
+    """How many gradients, or sums of grains, each rank holds in the step's memory, for batches of these sizes."""
+    return most_sums(sizes, int(config.grain), ranks) if config.reproducible else 1
 
 
 def batch_gradient_bytes(config: Config, network: Network, data: Split, n: int, rank: int, size: int) -> dict[str, int]:

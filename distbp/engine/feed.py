@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from distbp.data.problem import Problem
 from distbp.data.scaling import Scaling
 from distbp.data.split import Split
-from distbp.gradient.scaled_rows import ScaledRows
+from distbp.engine.scaled_rows import ScaledRows
 from distbp.mathematics.backprop import Piece
 
 

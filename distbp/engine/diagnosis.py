@@ -10,7 +10,7 @@ from distbp.config import Config
 from distbp.data.far_values import FAR, describe, scaled
 from distbp.data.problem import Problem
 from distbp.data.split import Split
-from distbp.gradient.feed import Feed
+from distbp.engine.feed import Feed
 from distbp.mathematics.activations import Array
 from distbp.mathematics.backprop import Piece, errors, forward, loss_sum, piece_samples
 from distbp.mathematics.batches import pieces, shard

@@ -2,62 +2,61 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from distbp.data.split import Split
-from distbp.gradient.feed import Feed, feed_bytes
-from distbp.gradient.reduction import Reduction, Tally
-from distbp.mathematics.backprop import Piece, backward, forward, loss_sum, piece_bytes, piece_samples
+from distbp.engine.feed import Feed, feed_bytes
+from distbp.engine.reduction import Reduction
+from distbp.engine.sums import Requests, Sums
+from distbp.engine.work import Work
+from distbp.mathematics.backprop import Piece, backward, forward, piece_bytes, piece_samples
 from distbp.mathematics.batches import pieces
 from distbp.mathematics.network import Network, Parameters, aligned_zeros, parameter_bytes
-
-if TYPE_CHECKING:
-    from distbp.training.run import Run
 
 
 class ShardGradient:
     """Backpropagation over a rank's shard of a batch, in pieces of bounded size.
 
-    Leaves Σ_i ∂L_i/∂w over the shard in the gradient of `reduction`, which is told when the tally and when a layer's
-    gradient is there.
+    Leaves Σ_i ∂L_i/∂w over the shard in the gradient of `reduction`, which is told when the sums and when a layer's
+    gradient are there.
     """
 
-    def __init__(self, run: Run, reduction: Reduction) -> None:
-        self._problem, self._reduction, self._lap = run.problem, reduction, run.phases.lap
-        self._parameters, self._gradient = run.state.parameters, reduction.gradient
-        network, dtype = run.problem.network, run.config.dtype
-        m, is_whole = _room(network, run.batch_size, run.comm.size, dtype)
+    def __init__(self, work: Work, parameters: Parameters, reduction: Reduction, lap: Callable[[str], None]) -> None:
+        self._problem, self._reduction, self._lap = work.problem, reduction, lap
+        self._parameters, self._gradient = parameters, reduction.gradient
+        network, dtype = work.network, work.config.dtype
+        m, is_whole = _room(network, work.n, work.comm.size, dtype)
         self._room = Piece(network, m, dtype)
         self._pieces = {self._room.m: self._room}
-        self._training, self._feed = run.training, Feed(run.problem, run.training, self._room.m, dtype)
+        self._training, self._feed = work.training, Feed(work.problem, work.training, self._room.m, dtype)
         self._more = None if is_whole else Parameters(network, aligned_zeros(network.parameter_count, dtype))
 
-    def __call__(self, rows: NDArray[np.int64], tally: Tally, n: int) -> None:
+    def __call__(self, rows: NDArray[np.int64], requests: Requests, n: int) -> None:
         """`rows` are the samples of the shard, of a batch of n; none leave a gradient of 0.
 
-        The sums are added to the tally.
+        `requests`: those of this rank.
         """
         network, count, m = self._problem.network, len(rows), self._room.m
+        part = Sums([0.0] * len(self._problem.sums))
         for first, last in pieces(0, count, m):
             piece = self._piece(last - first)
             self._feed.fill(piece, self._training.x, self._training.y, rows[first:last])
             self._lap("data")
             forward(network, self._parameters, piece)
-            tally.loss += loss_sum(network, piece)
-            tally.metric += self._problem.metric_sum(piece)
+            part.add(self._problem.piece_sums(piece), last - first)
             self._lap("forward")
             if last == count:
-                self._reduction.begin(tally, n)
+                self._reduction.begin(part, requests, n)
             if count <= m:
                 backward(network, self._parameters, piece, self._gradient, self._reduction.ready)
             else:
                 self._backward_of_one(piece, first == 0, last == count)
         if count == 0:
             self._gradient.vector.fill(0.0)
-            self._reduction.begin(tally, n)
+            self._reduction.begin(part, requests, n)
             self._reduction.all_ready()
 
     def _backward_of_one(self, piece: Piece, is_first: bool, is_last: bool) -> None:

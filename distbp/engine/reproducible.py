@@ -18,8 +18,8 @@ ranks do.  A rank with several nodes keeps and sends a vector of the size of w f
 Where a product is written to, and with what stride, must not change its bits.  BLAS computes it in registers, from
 copies of d and a, and only then stores it.
 
-The losses and metrics of the grains, and the requests to stop and to save, travel in one small Allreduce(MAX), each in
-a place of its own.
+The sums of the grains (see `distbp.engine.sums`) and the requests travel in one small Allreduce(MAX), each in a place
+of its own.
 
 Everything after this is element by element on numbers that all ranks share (momentum, Adam, weight decay), with
 + - × ÷ √ only, which IEEE 754 rounds in one way on every CPU.
@@ -27,29 +27,27 @@ Everything after this is element by element on numbers that all ranks share (mom
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite
-from typing import TYPE_CHECKING, NamedTuple
+from math import inf
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from distbp.data.split import Split
-from distbp.gradient.feed import Feed, feed_bytes
-from distbp.gradient.reduction import Tally
-from distbp.gradient.step_memory import StepMemory
+from distbp.engine.feed import Feed, feed_bytes
+from distbp.engine.step_memory import StepMemory
+from distbp.engine.sums import Requests, Stepped, Sums
+from distbp.engine.work import Work
 from distbp.mathematics.activations import Array
-from distbp.mathematics.backprop import Piece, errors, forward, loss_sum, piece_bytes, sample_bytes
+from distbp.mathematics.backprop import Piece, errors, forward, piece_bytes, sample_bytes
 from distbp.mathematics.batches import shard
 from distbp.mathematics.exact_sum import total
 from distbp.mathematics.grain_tree import Node, add_up, grains_of, largest_nodes, merged, place, root, shares
 from distbp.mathematics.grains import Grains, grain_count, same_bits, same_bits_bytes, stride
 from distbp.mathematics.network import Network, Parameters, aligned_zeros, parameter_bytes
 from distbp.ranks.communicator import Communicator
-
-if TYPE_CHECKING:
-    from distbp.training.run import Run
 
 ROOM_BYTES = 256 * 2**20  # memory for the activations of grains that are worked on together
 TILE = (256, 1024)  # rows, columns of ∂L/∂W that are added up over the grains while they are in the L2 cache
@@ -59,35 +57,34 @@ CHUNK = 2**19  # numbers of the gradient that are exchanged at a time, which is 
 class ReproducibleGradient:
     """∂L_B/∂w over the whole batch; in `g`, this rank's slice of it, all in one bucket."""
 
-    def __init__(self, run: Run) -> None:
-        self._comm, self._problem, self._lap = run.comm, run.problem, run.phases.lap
-        network, dtype = run.problem.network, run.config.dtype
-        self._network, self._parameters, self._dtype = network, run.state.parameters, dtype
-        self._grain = min(int(run.config.grain), run.batch_size)
+    def __init__(self, work: Work, memory: StepMemory, parameters: Parameters, lap: Callable[[str], None]) -> None:
+        self._comm, self._problem, self._lap = work.comm, work.problem, lap
+        network, dtype = work.network, work.config.dtype
+        self._network, self._parameters, self._dtype = network, parameters, dtype
+        self._grain = min(int(work.config.grain), work.n)
 
-        room = _room(network, run.batch_size, self._grain, run.comm.size, dtype)
+        room = _room(network, work.n, self._grain, work.comm.size, dtype)
         self._level = room.level
         self._room = Piece(network, room.samples, dtype)
-        self._training, self._feed = run.training, Feed(run.problem, run.training, self._grain, dtype)
+        self._training, self._feed = work.training, Feed(work.problem, work.training, self._grain, dtype)
         same_bits.cache_clear()  # of a run before, maybe with other BLAS threads
         self._held: dict[tuple[int, int], Grains] = {}
 
         self._tiles = list(_tiles(network.sizes))
         largest = _largest_tile(network.sizes)
         self._spare = [aligned_zeros(largest, dtype) for _ in range(self._level)]
-        memory, count = run.memory, network.parameter_count
+        count = network.parameter_count
         own = [Parameters(network, vector[:count]) for vector in memory.sums[memory.part]]
         self._sums = {(i, 0): parameters for i, parameters in enumerate(own)}
         self._exchange = _Exchange(memory)
         self.g = [self._exchange.g]
 
-    def __call__(self, batch: NDArray[np.int64], *, stop: bool, save: bool) -> Tally:
-        """Leaves ∂L_B/∂w in `g`; returns the tally."""
+    def __call__(self, batch: NDArray[np.int64], requests: Requests) -> Stepped:
+        """Leaves ∂L_B/∂w in `g`."""
         n, comm = len(batch), self._comm
         count = grain_count(n, self._grain)
         owned = [largest_nodes(*share, count) for share in shares(count, comm.size)]
-        message = _Message(count)
-        message.requests[:] = stop, save
+        message = _Message(count, len(self._problem.sums), requests)
         for i, node in enumerate(owned[comm.rank]):
             self._node(i, node, count, batch, message)
         self._exchange.mean(owned, count, n)
@@ -122,7 +119,7 @@ class ReproducibleGradient:
         return self._sums[key]
 
     def _errors(self, grains: range, batch: NDArray[np.int64], message: _Message) -> Grains:
-        """z, a, d of some grains of the batch; their losses and metrics go into the message."""
+        """z, a, d of some grains of the batch; their sums go into the message."""
         network, G = self._network, self._grain
         cuts = [(i * G, min((i + 1) * G, len(batch))) for i in grains]
         held = self._grains([end - start for start, end in cuts])
@@ -131,8 +128,7 @@ class ReproducibleGradient:
         self._lap("data")
         forward(network, self._parameters, held)
         for i, part in zip(grains, held.grains, strict=True):
-            message.losses[i] = loss_sum(network, part)
-            message.metrics[i] = self._problem.metric_sum(part)
+            message.sums[i] = self._problem.piece_sums(part)
         self._lap("forward")
         errors(network, self._parameters, held)
         self._lap("backward")
@@ -215,10 +211,10 @@ def _room(network: Network, n: int, grain: int, size: int, dtype: DTypeLike) -> 
     return _Room(level, min(most, 2**level) * step)
 
 
-def most_sums(N: int, n: int, grain: int, size: int) -> int:
-    """The nodes of the rank that has most, of a batch of n samples, or of the last one of N, which may be shorter."""
-    counts = {grain_count(n, min(grain, n)), grain_count(N % n or n, min(grain, n))}
-    return max(len(largest_nodes(*share, count)) for count in counts for share in shares(count, size))
+def most_sums(sizes: Sequence[int], grain: int, ranks: int) -> int:
+    """The nodes of the rank that has most, of batches of these sizes."""
+    counts = {grain_count(n, min(grain, max(sizes))) for n in sizes}
+    return max(len(largest_nodes(*share, count)) for count in counts for share in shares(count, ranks))
 
 
 def reproducible_bytes(
@@ -307,21 +303,24 @@ class _Exchange:
 
 
 class _Message:
-    """What the ranks tell each other: one Allreduce(MAX), -inf where a rank has nothing to say."""
+    """What the ranks tell each other: one Allreduce(MAX), -inf where a rank has nothing to say.
 
-    def __init__(self, grains: int) -> None:
-        self._values = np.full(2 + 2 * grains, -inf)
-        self.requests = self._values[:2]
-        self.losses, self.metrics = self._values[2:].reshape(2, grains)
+    `sums`: those of the grains, each in its place.
+    """
 
-    def agree(self, comm: Communicator, n: int) -> Tally:
-        """The tally, with what all ranks have told."""
+    def __init__(self, grains: int, sums: int, requests: Requests) -> None:
+        self._values = np.full(len(requests) + sums * grains, -inf)
+        self._requests, of_grains = np.split(self._values, [len(requests)])
+        self._requests[:] = requests
+        self.sums = of_grains.reshape(grains, sums)
+
+    def agree(self, comm: Communicator, n: int) -> Stepped:
+        """The sums of a batch of n samples, with what all ranks have told."""
         self._values[np.isnan(self._values)] = inf  # MAX and NaN do not go together
         comm.allreduce(self._values, "max")
-        losses, metrics, (stop, save) = self.losses.tolist(), self.metrics.tolist(), self.requests.tolist()
-        assert -inf not in losses, "samples were lost"
-        loss, metric = total(losses), total(metrics)
-        flaw = 0.0 if isfinite(loss) else loss
-        if comm.rank > 0:  # all ranks know the sums of all: they are the part of the first
-            loss = metric = 0.0
-        return Tally(loss, n, metric, int(stop), int(save), flaw)
+        of_grains = self.sums.T.tolist()
+        assert -inf not in of_grains[0], "samples were lost"
+        whole = Sums([total(values) for values in of_grains], n)
+        # All ranks know the sums of all: they are the part of the first.
+        part = whole if comm.rank == 0 else Sums([0.0] * len(of_grains))
+        return Stepped(part, n, whole.flaw, Requests(*map(int, self._requests.tolist())))

@@ -7,20 +7,20 @@ the same step and act alike.
 
 They are numbers of the gradient's type.  The sums of the loss and of the metric are not among them: float32 has neither
 the digits nor the range of squared errors in the units of the targets.  Each rank keeps its own in float64, and they
-are added up where they are asked for, once an epoch (`distbp.gradient.step_sums`).
+are added up where they are asked for, once an epoch (`distbp.engine.epoch_sums`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import isfinite
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from distbp.gradient.exchange import exchange_bytes, exchange_of
-from distbp.gradient.step_memory import TAIL, Bucket, StepMemory, bucket_limits, least_of_bucket, slices_of
+from distbp.engine.exchange import exchange_bytes, exchange_of
+from distbp.engine.step_memory import TAIL, Bucket, StepMemory, bucket_limits, least_of_bucket, slices_of
+from distbp.engine.sums import Requests, Stepped, Sums
 from distbp.mathematics.activations import Array
 from distbp.mathematics.batches import pieces
 from distbp.mathematics.network import Network, Parameters
@@ -31,28 +31,37 @@ DIGIT = 4096
 CACHED = 2**15  # numbers that are added up at a time, while they are in the cache
 
 
-@dataclass
-class Tally:
-    """Sums over samples, and requests: 0, or more where ranks make them.
+class _Tail(NamedTuple):
+    """What lies behind each gradient, in numbers of its type; see the docstring of this module."""
 
-    `loss` and `metric` are the part of this rank, in float64: those of all ranks are the sum of their parts.  The rest
-    is that of all ranks; `flaw` is what their loss is where it is not finite, inf or nan, else 0.
-    """
+    flaw: float
+    samples_high: float
+    samples_low: float
+    requests: Requests
 
-    loss: float = 0.0
-    samples: int = 0
-    metric: float = 0.0
-    stop: int = 0
-    save: int = 0
-    flaw: float = 0.0
+    @classmethod
+    def of(cls, numbers: list[float]) -> _Tail:
+        """From the numbers that `flat` has made."""
+        flaw, high, low, *requests = numbers
+        return cls(flaw, high, low, Requests(*map(int, requests)))
+
+    @property
+    def flat(self) -> tuple[float, ...]:
+        """TAIL numbers."""
+        return (*self[:3], *self.requests)
+
+    @property
+    def samples(self) -> int:
+        """The number of samples, which two numbers hold exactly in float32, up to 2^36."""
+        return int(self.samples_high) * DIGIT + int(self.samples_low)
 
 
 class Reduction:
     """Sums what all ranks leave in their `gradient`; `g` has then, of each bucket, this rank's slice of ∂L_T/∂w.
 
-    A step is begun with the tally; then all layers are `ready`, from F down; then it is finished.  All ranks do so
-    together.  `wire`: "full", or the name of a rounding, for what nodes send each other; `lap` is told what the time
-    since the last lap was spent on.
+    A step is begun with the sums of this rank and its requests; then all layers are `ready`, from F down; then it is
+    finished.  All ranks do so together.  `wire`: "full", or the name of a rounding, for what nodes send each other;
+    `lap` is told what the time since the last lap was spent on.
     """
 
     def __init__(
@@ -65,24 +74,23 @@ class Reduction:
         self._memory, self._lap, self._layers = memory, lap, range(network.F, 1, -1)
         count, own = network.parameter_count, memory.sums[memory.part][0]
         self.gradient = Parameters(network, own[:count])
-        self._tail, self._n, self._own = own[count:], 1, Tally()
+        self._tail, self._n, self._part = own[count:], 1, Sums([0.0])
         self._agreed = memory.sums[memory.owners - 1][0][count:]  # the tails of all ranks
         self._background = Background(memory.peers) if len(memory.buckets) > 1 else None
         peers = self._background.comm if self._background else memory.peers
         self._parts = {bucket.l: _Part(memory, bucket, peers, wire) for bucket in memory.buckets}
         self.g: list[Array] = [part.g for part in self._parts.values()]
 
-    def reduce(self, tally: Tally, n: int) -> Tally:
+    def reduce(self, part: Sums, requests: Requests, n: int) -> Stepped:
         """A whole step, for a gradient that is there."""
-        self.begin(tally, n)
+        self.begin(part, requests, n)
         self.all_ready()
         return self.finish()
 
-    def begin(self, tally: Tally, n: int) -> None:
-        """This rank's tally, which has the samples of this rank; and the samples of all ranks."""
-        flaw = 0.0 if isfinite(tally.loss) else tally.loss
-        self._tail[:] = (flaw, *divmod(tally.samples, DIGIT), tally.stop, tally.save)  # whole in float32, up to 2^36
-        self._own, self._n = tally, n
+    def begin(self, part: Sums, requests: Requests, n: int) -> None:
+        """The sums over the samples of this rank, its requests, and the number of samples of all ranks."""
+        self._tail[:] = _Tail(part.flaw, *divmod(part.samples, DIGIT), requests).flat
+        self._part, self._n = part, n
 
     def ready(self, l: int) -> None:
         """This rank's gradient of layer l is whole; a bucket that is whole now is added up over all ranks."""
@@ -104,17 +112,16 @@ class Reduction:
         for l in self._layers:
             self.ready(l)
 
-    def finish(self) -> Tally:
-        """Leaves ∂L_T/∂w in `g`; returns the tally, with what all ranks have told."""
+    def finish(self) -> Stepped:
+        """Leaves ∂L_T/∂w in `g`; returns the sums of this rank, with what all ranks have told."""
         if self._background:
             self._background.wait()
         for part in self._parts.values() if self._memory.peers.size > 1 else ():
             part.measure()
         self._memory.fence()
-        flaw, n_high, n_low, stop, save = self._agreed.tolist()
+        told = _Tail.of(self._agreed.tolist())
         self._lap("reduction")
-        samples = int(n_high) * DIGIT + int(n_low)
-        return Tally(self._own.loss, samples, self._own.metric, int(stop), int(save), flaw)
+        return Stepped(self._part, told.samples, told.flaw, told.requests)
 
     def close(self) -> None:
         """Ends what works in the background."""
@@ -142,7 +149,7 @@ class _Part:
             self._exchange = exchange_of(peers, self.g, wire, in_parts=True)
 
     def add_up(self, n: int) -> None:
-        """1/n of the gradients of all ranks of the node, in `g`, measured where that is all; and their tallies."""
+        """1/n of the gradients of all ranks of the node, in `g`, measured where that is all; and what they tell."""
         is_alone = self._peers.size == 1
         for total, others, start in self._blocks:
             for other in others:

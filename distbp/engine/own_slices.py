@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from distbp.config import Config
-from distbp.gradient.step_memory import StepMemory
+from distbp.engine.step_memory import StepMemory
 from distbp.mathematics.activations import Array
 from distbp.mathematics.network import Network, bias_slices
 

@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from distbp.engine.sums import Requests
 from distbp.mathematics.activations import Array
 from distbp.mathematics.batches import shard
 from distbp.mathematics.clipping import BLOCK, Length, length_of, scaled_squares, squares
@@ -40,7 +41,7 @@ from distbp.mathematics.network import Network
 from distbp.ranks.communicator import Communicator, NodeArray
 
 PAGE = 4096  # bytes
-TAIL = 5  # numbers behind each gradient: see `distbp.gradient.reduction`
+TAIL = 3 + len(Requests._fields)  # numbers behind each gradient: see `distbp.engine.reduction`
 BUCKET_BYTES = 2**20  # of smaller ones, starting the exchange takes too much of the time
 
 

@@ -1,0 +1,58 @@
+"""The sums of the steps of an epoch, added up over all ranks in float64, without a message of their own in each step.
+
+A rank's part of each step is kept until the sums are asked for.  Then the parts of each step are added over the ranks
+without rounding (`distbp.mathematics.exact_sum`), and the steps one after another.  So no bit changes with when they
+are asked for, which a stop and a resume inside an epoch do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+
+import numpy as np
+
+from distbp.engine.sums import Stepped, Sums
+from distbp.mathematics.exact_sum import ExactSum, exponent
+from distbp.ranks.communicator import Communicator
+
+MOST = 1024  # steps that are kept
+
+
+class EpochSums:
+    """The sums of an epoch, which begin with those of its steps so far; all ranks use theirs together."""
+
+    def __init__(self, comm: Communicator, so_far: Sequence[float], samples: int = 0) -> None:
+        """`so_far`: the sums of all ranks over `samples` samples, in the order of `Problem.sums`."""
+        self._comm, self._sums = comm, Sums(list(so_far), samples)
+        self._parts: list[list[float]] = []
+
+    @property
+    def samples(self) -> int:
+        """Of all ranks."""
+        return self._sums.samples
+
+    def add(self, step: Stepped) -> None:
+        """One more step."""
+        self._parts.append(step.part.values)
+        self._sums.samples += step.samples
+        if len(self._parts) == MOST:
+            self._add_up()
+
+    def total(self) -> Sums:
+        """The sums of all steps and ranks."""
+        if self._parts:
+            self._add_up()
+        return Sums([*self._sums.values], self._sums.samples)
+
+    def _add_up(self) -> None:
+        parts, self._parts = np.array(self._parts), []
+        largest = np.abs(parts)
+        largest[np.isnan(largest)] = inf  # MAX and NaN do not go together
+        self._comm.allreduce(largest, "max")
+        exponents = np.array([[exponent(one) for one in row] for row in largest.tolist()])
+        sums = ExactSum(exponents, self._comm.size)
+        sums.add(parts)
+        self._comm.allreduce(sums.sums)
+        for values in sums.value().tolist():
+            self._sums.add(values, 0)

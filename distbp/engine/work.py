@@ -1,0 +1,46 @@
+"""What an engine works on: which ranks, how, on which network and samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distbp.config import Config
+from distbp.data.problem import Problem
+from distbp.data.split import Split
+from distbp.mathematics.network import Network
+from distbp.mathematics.optimizers import Optimizer, make_optimizer
+from distbp.ranks.communicator import Communicator
+
+
+@dataclass(frozen=True)
+class Work:
+    """The steps of a run, as an engine needs to know them before the first one.
+
+    `training`: the split whose rows the batches name; `sizes`: how many samples batches have, over all ranks.
+    """
+
+    comm: Communicator
+    config: Config
+    problem: Problem
+    training: Split
+    sizes: tuple[int, ...]
+
+    @property
+    def n(self) -> int:
+        """Samples of the largest batch."""
+        return max(self.sizes)
+
+    @property
+    def network(self) -> Network:
+        """The network that is trained."""
+        return self.problem.network
+
+    @property
+    def grain(self) -> int | None:
+        """G, samples of a grain, in the reproducible mode; else None."""
+        return int(self.config.grain) if self.config.reproducible else None
+
+
+def optimizer_of(config: Config) -> Optimizer:
+    """The optimizer of a configuration."""
+    return make_optimizer(config.optimizer, **vars(config))
