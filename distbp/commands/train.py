@@ -121,13 +121,16 @@ def train(
 def _train(watch: Watch, config: Config, start: Start, notes: list[str], simulate_ranks: int | None) -> None:
     from distbp.ranks.attention import Attention
     from distbp.ranks.communicator import Communicator, run_threads
-    from distbp.training.report import Console
     from distbp.training.train import train as train_network
 
     attention = Attention(watch.beat, watch.stop_requested)
 
     def on_rank(rank_comm: Communicator) -> None:
-        console = Console() if rank_comm.rank == 0 else None
+        console = None
+        if rank_comm.rank == 0:
+            from distbp.training.report import Console
+
+            console = Console()
         try:
             if console:
                 for note in notes:

@@ -23,7 +23,6 @@ from distbp.training.history import History
 from distbp.training.listener import Listener
 from distbp.training.no_directory import NoDirectory
 from distbp.training.prepare import Start
-from distbp.training.report import Console
 from distbp.training.run import Run as RunOnARank
 from distbp.training.source import GivenArrays, Source
 from distbp.training.train import train
@@ -114,7 +113,11 @@ def train_in_python(
             return config, given, GivenArrays(samples_of(data, "data"), held)
 
         config, given, source = agree(scope, begin)
-        notes, console = Notes(), Console() if how["progress"] and scope.rank == 0 else None
+        notes, console = Notes(), None
+        if how["progress"] and scope.rank == 0:
+            from distbp.training.report import Console
+
+            console = Console()
         listeners: list[Listener] = [console] if console else []
         listeners += [notes] if scope.rank == 0 else []
         listeners += [AgreedCallback(scope, on_epoch)] if on_epoch else []
