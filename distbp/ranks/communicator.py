@@ -408,5 +408,6 @@ def agree(communicator: Communicator, action: Callable[[], T]) -> T:
             everywhere = all(other is not None and str(other[0]) == str(first) for other in failures)
             agreed = type(first)(str(first) if everywhere else f"rank {rank} ({host}): {first}")
             agreed.agreed = True
+            agreed.may_pass = all(other[0].may_pass for other in failures if other is not None)
             raise agreed
     return result  # type: ignore[return-value]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from distbp.errors import RunError, UsageError
 from distbp.files.new_file import write_synced
 from distbp.files.output import check_out
-from distbp.files.write_failure import why_not_written
+from distbp.files.patience import is_passing, patiently
+from distbp.files.write_patience import failure, written_patiently
 from distbp.ranks.communicator import Communicator, on_first
 
 PHASES = ("data", "forward", "backward", "reduction", "update", "validation", "checkpoint")
@@ -103,8 +104,13 @@ def _check(path: str, inputs: Sequence[str] = ()) -> None:
 
 def _is_trace(path: Path) -> bool:
     """Whether distbp has written it."""
-    with suppress(OSError), open(path, "rb") as file:
-        return file.read(len(BEGIN)) == BEGIN.encode()
+
+    def begins() -> bool:
+        with open(path, "rb") as file:
+            return file.read(len(BEGIN)) == BEGIN.encode()
+
+    with suppress(OSError):
+        return patiently(begins, is_tried_again=is_passing)
     return False
 
 
@@ -114,8 +120,17 @@ class Trace:
     It opens in Perfetto (ui.perfetto.dev) and chrome://tracing: a process for each node, a thread for each rank.
     """
 
-    def __init__(self, comm: Communicator, phases: Phases, path: str, first: int, last: int) -> None:
-        self._comm, self._phases, self._path = comm, phases, path
+    def __init__(
+        self,
+        comm: Communicator,
+        phases: Phases,
+        path: str,
+        steps: tuple[int, int],
+        note: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """`steps`: `first` and `last`.  `note` tells the user, on rank 0, what is no error."""
+        self._comm, self._phases, self._path, self._note = comm, phases, path, note
+        first, last = steps
         self._first, self._last = first, last
         self._zero: float | None = None
 
@@ -141,10 +156,12 @@ class Trace:
         comm = self._comm
         events = [(phase, start - zero, end - start) for phase, start, end in self._phases.recorded()]
         everything = comm.gather((min(comm.node_ranks()), socket.gethostname(), events))
-        on_first(comm, lambda: _write(self._path, everything or []))
+        on_first(comm, lambda: _write(self._path, everything or [], self._note))
 
 
-def _write(path: str, everything: Sequence[tuple[int, str, list[tuple[str, float, float]]]]) -> None:
+def _write(
+    path: str, everything: Sequence[tuple[int, str, list[tuple[str, float, float]]]], note: Callable[[str], None]
+) -> None:
     found: list[dict[str, Any]] = []
     for rank, (node, host, events) in enumerate(everything):
         place = {"pid": node, "tid": rank}
@@ -154,8 +171,8 @@ def _write(path: str, everything: Sequence[tuple[int, str, list[tuple[str, float
             times = {"ts": round(start / MICROSECOND, 3), "dur": round(seconds / MICROSECOND, 3)}
             found.append({"name": phase, "ph": "X", **place, **times})
     _check(path)  # a file may have come there meanwhile
+    whole = json.dumps({"otherData": {"producer": "distbp"}, "displayTimeUnit": "ms", "traceEvents": found})
     try:
-        whole = {"otherData": {"producer": "distbp"}, "displayTimeUnit": "ms", "traceEvents": found}
-        write_synced(Path(path), json.dumps(whole))
+        written_patiently(Path(path), lambda: write_synced(Path(path), whole), note)
     except OSError as error:
-        raise RunError(f"{path}: cannot write the trace: {why_not_written(error)}") from None
+        raise RunError(f"{path}: cannot write the trace: {failure(error)}") from None

@@ -28,7 +28,7 @@ from distbp import __version__
 from distbp.config import Config, as_dict, with_absolute_paths
 from distbp.errors import CheckpointError, RunError
 from distbp.files.new_file import FAILURES, sync, write_synced
-from distbp.files.patience import SECONDS, UnreadError, is_passing, is_system_error, patiently, why_not_read
+from distbp.files.patience import UnreadError, is_passing, is_system_error, patiently, tried_again, why_not_read
 from distbp.files.write_patience import failure, written_patiently
 from distbp.ranks.job import Job
 from distbp.training import checkpoint, starts
@@ -419,7 +419,7 @@ def _losses(state: Checkpoint) -> NDArray[np.float64]:
 
 def _unread(path: Path, error: OSError) -> RunError:
     return RunError(
-        f"{path}: cannot be read: {why_not_read(error)}; it was tried again for {SECONDS:g} s\n"
+        f"{path}: cannot be read: {why_not_read(error)}; {tried_again()}\n"
         "nothing was changed; start again when it can be read"
     )
 

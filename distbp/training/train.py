@@ -186,7 +186,10 @@ class _Training:
         self._evaluation = Evaluation(run.comm, run.problem, run.validation, config.dtype) if run.validation else None
         self.why_no_best = ""  # the row whose loss is not finite
         self._saved, self._saving = run.directory.saved_as(state.progress.step), Saving(run.directory, state)
-        self._trace = Trace(run.comm, run.phases, config.trace, *(trace_steps(config) if config.trace else (0, 0)))
+        traced = trace_steps(config) if config.trace else (0, 0)
+        self._trace = Trace(
+            run.comm, run.phases, config.trace, traced, reporter.note if reporter else lambda text: None
+        )
 
     def best(self) -> Checkpoint | None:
         """On rank 0: the best parameters of this start."""
