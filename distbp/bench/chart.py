@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from distbp.bench.findings import Findings
@@ -70,5 +71,6 @@ def draw(path: Path, findings: Findings, rows: list[Row], note: Callable[[str], 
     except OSError as error:
         raise RunError(f"{path}: cannot write the chart: {failure(error)}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         pyplot.close(figure)

@@ -10,9 +10,9 @@ import fcntl
 import glob
 import hashlib
 import os
+import secrets
 import shutil
 import socket
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -60,7 +60,7 @@ class Staging:
                 text = text.replace(copy, file)
             error.args = (text,)
         if self._directory:
-            shutil.rmtree(self._directory, ignore_errors=True)
+            _remove(self._directory, len(self._originals))
             os.close(self._lock)
             shutil.rmtree(self._directory, ignore_errors=True)  # NFS keeps what is open
 
@@ -144,16 +144,17 @@ class Staging:
 
     def _make_directory(self) -> None:
         """Makes and locks it.  Nothing stays of one that could not be made, if that can be removed."""
-        directory = Path(tempfile.mkdtemp(prefix=f".{_prefix()}", dir=self._parent))
-        shown, lock = self._parent / directory.name[1:], -1
+        shown = self._parent / f"{_prefix()}{secrets.token_hex(4)}"
+        directory, lock = shown.with_name(f".{shown.name}"), -1
         try:
+            os.mkdir(directory, 0o700)
             lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Under this name another run that starts here may find it, and sees that it is in use.
             directory.rename(shown)
         except OSError:
             for name in (directory, shown):  # only the answer may have been lost
-                shutil.rmtree(name, ignore_errors=True)
+                _remove(name, 0)
             if lock >= 0:
                 os.close(lock)
             raise
@@ -255,6 +256,15 @@ def _size(path: str) -> int:
             return os.fstat(file.fileno()).st_size
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _remove(directory: Path, copies: int) -> None:
+    """Removes a directory of so many copies at most, by their names: it need not be opened, which may be refused."""
+    for name in (LOCK, *(f"{i}.h5" for i in range(copies))):
+        with suppress(OSError):
+            os.unlink(directory / name)
+    with suppress(OSError):
+        os.rmdir(directory)
 
 
 def _prefix() -> str:

@@ -88,18 +88,19 @@ def is_file(path: Path, content: os.stat_result) -> bool:
 
 def _can_be_nameless(temporary: Path) -> bool:
     """Whether a file in this directory can be written without a name, and named afterwards: tried out."""
-    descriptor = -1
     try:
         descriptor = os.open(temporary.parent, os.O_RDWR | os.O_TMPFILE, 0o666)
+    except (OSError, AttributeError):  # the file system, or the system, knows no such files
+        return False
+    try:
         _name(descriptor, temporary)
         temporary.unlink()
-    except (OSError, AttributeError) as error:  # the file system, or the system, knows no such files
-        if is_passing(error):  # it says nothing about that
-            raise
+    except OSError as error:
+        if is_passing(error):  # it may be there all the same
+            temporary.unlink(missing_ok=True)
         return False
     finally:
-        if descriptor >= 0:
-            os.close(descriptor)
+        os.close(descriptor)
     return True
 
 
