@@ -8,9 +8,10 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from runs import BIN, Runner, check_error, mpirun_command
+from runs import BIN, NoWaits, Runner, check_error, mpirun_command
 
 from distbp.errors import UsageError
 from distbp.ranks import way_out
@@ -129,6 +130,8 @@ class Others:
 
 def test_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """All come; one does not; and a signal ends a rank that has waited for unusually long, but not before."""
+    clock = NoWaits()
+    monkeypatch.setattr(way_out, "time", SimpleNamespace(monotonic=clock.now, sleep=clock.sleep))
     monkeypatch.setattr(way_out, "UNUSUAL_SECONDS", 0.05)
     before = signal.signal(signal.SIGUSR1, lambda *_: None)
     try:
