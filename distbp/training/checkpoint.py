@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -239,6 +239,38 @@ def outline(path: Path) -> Outline:
         )
     names = _columns(path, {name: tree[name] for name in TEXTS & tree.keys()}, network)
     return Outline(config, network, Scaling(shift, spread), size, "/target/classes" in tree, names)
+
+
+def marks(path: Path) -> Checkpoint:
+    """A checkpoint without what may be large: its weights and the vectors of the optimizer, so that `vector` is empty.
+
+    It shows of which run it is (`distbp.training.belonging`).  The checksum is not compared.  Raises CheckpointError.
+    """
+    with open_plain(path, free_bytes()) as file:
+        attributes = _read_attributes(path, file)
+        config, version = _config(path, attributes["config"]), attributes["format_version"]
+        there = _expected(config, version)
+        large = {name for name in there.known if name.startswith("/optimizer/") or name.endswith("/W")}
+        small = replace(there, required=there.required - large, optional=there.optional - large, left=large)
+        tree = file.arrays(small)
+    if version <= LAST:
+        upgraded(path, tree, PROGRESS, version)
+    inputs, targets = (Scaling(tree[f"/{group}/shift"], tree[f"/{group}/spread"]) for group in ("input", "target"))
+    progress, rows = tree["/progress"], tree["/history"]
+    if inputs.shift.ndim != 1 or targets.shift.ndim != 1 or progress.ndim or rows.ndim != 1:
+        raise CheckpointError(f"{path}: /input, /target, /progress and /history are not those of a checkpoint")
+    sizes = [inputs.shift.size, *config.hidden, targets.shift.size]
+    network = Network.of(sizes, config.activation, config.output_activation, config.loss)
+    try:
+        labels = from_array(tree["/target/classes"]) if "/target/classes" in tree else None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: /target/classes: {short(error)}") from None
+    problem = Problem(network, inputs, targets, labels)
+    history = History(rows) if rows.dtype.names else History.of({name: () for name in history_columns(problem.metric)})
+    done = Progress(*progress.item())
+    if history.count != done.epoch:
+        raise CheckpointError(f"{path}: /history has {history.count} rows, and {done.epoch} epochs are done")
+    return Checkpoint(config, problem, np.empty(0, config.dtype), progress=done, history=history)
 
 
 def _read_attributes(path: Path, file: PlainFile) -> dict[str, Any]:
