@@ -18,6 +18,7 @@ from runs import BIN, LIMIT, Notes, NoWaits, Runner, check_error, configuration,
 
 from distbp.errors import DataError, RunError
 from distbp.files import patience
+from distbp.files.output import check_out
 from distbp.ranks.communicator import Communicator, agree, run_threads
 from distbp.ranks.written_together import written_together
 
@@ -159,6 +160,25 @@ def test_a_stop_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
 
     run_threads(3, work)
     assert refused.attempts == 1
+
+
+@pytest.mark.parametrize("option", ["--out", "--trace"])
+def test_what_is_there_cannot_be_seen_now(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, out, stat, times = NoWaits().install(monkeypatch), tmp_path / "p.csv", os.stat, 3.0
+
+    def away(path: Any, *arguments: Any, **words: Any) -> Any:
+        nonlocal times
+        if str(path) == str(out) and times > 0:
+            times -= 1
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+        return stat(path, *arguments, **words)
+
+    monkeypatch.setattr(os, "stat", away)
+    check_out(out, [], overwrite=False, option=option)
+    assert (times, clock.waits) == (0, 3)
+    times = float("inf")
+    with pytest.raises(RunError, match=f"{option} .*p.csv: cannot see what is there: stale .* again for 10 s"):
+        check_out(out, [], overwrite=False, option=option)
 
 
 # The commands
