@@ -23,10 +23,14 @@ class DistbpError(Exception):
 
     `agreed` is true when every rank raises this same error at the same place: then rank 0 alone prints it and the
     job ends in order.  An error that is not agreed ends the whole job at once (see `distbp.ranks.launch`).
+
+    `may_pass` is true when the system said something that it may take back, so that the same may succeed a moment
+    later (see `distbp.files.patience`).
     """
 
     exit_code = 1
     agreed = False
+    may_pass = False
 
 
 class UsageError(DistbpError):

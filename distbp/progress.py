@@ -86,7 +86,8 @@ class _Progress:
 class RowProgress(_Progress):
     """Work that goes row by row; in a log a line a minute.
 
-    Called with a stage and the rows more that are done; each stage has as many rows as the one before.
+    It is called with a stage and the rows more that are done, or fewer where they are to be done anew.  Each stage has
+    as many rows as the one before.
     """
 
     def __init__(self) -> None:

@@ -126,6 +126,9 @@ int rename(const char *from, const char *to) {
 int link(const char *from, const char *to) {
     ANSWER(fails("link", AT_FDCWD, to), REAL(link)(from, to));
 }
+int linkat(int old, const char *from, int new, const char *to, int flags) {
+    ANSWER(fails("link", new, to), REAL(linkat)(old, from, new, to, flags));
+}
 int unlink(const char *path) {
     ANSWER(fails("unlink", AT_FDCWD, path), REAL(unlink)(path));
 }

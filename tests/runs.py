@@ -25,6 +25,7 @@ from distbp.data.split import Split
 from distbp.engine.epoch_sums import EpochSums
 from distbp.engine.step_memory import StepMemory
 from distbp.engine.sums import Stepped, Sums
+from distbp.files import patience
 from distbp.ranks.attention import Attention
 from distbp.ranks.communicator import Communicator, OneProcess, run_threads
 from distbp.training.listener import Listener
@@ -134,6 +135,24 @@ def to_preload(name: str, directory: Path) -> str:
     command = ["gcc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", path, source, "-ldl"]
     subprocess.run(command, check=True, timeout=LIMIT)
     return str(path)
+
+
+class NoWaits:
+    """A clock for `patience.schedule` that goes on when somebody waits, which takes no time."""
+
+    def __init__(self) -> None:
+        self.time, self.waits = 0.0, 0
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+        self.waits += 1
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> NoWaits:
+        monkeypatch.setattr(patience, "schedule", patience.Schedule(now=self.now, sleep=self.sleep))
+        return self
 
 
 class Notes(Listener):

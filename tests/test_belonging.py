@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from runs import Notes, Runner, check_error, configuration, resumed, train_on, write_data
+from runs import BIN, Notes, NoWaits, Runner, check_error, configuration, resumed, train_on, write_data
 
+import distbp
 from distbp.config import Config
+from distbp.errors import CheckpointError
+from distbp.inspection.file_inspection import describe, describe_difference, describe_digest
+from distbp.prediction.trained import load
+from distbp.ranks.communicator import OneProcess
+from distbp.tables.like import names_of
 from distbp.training import checkpoint, invariants
 from distbp.training.checkpoint import Checkpoint, read
 from distbp.training.comparison import digest
@@ -63,6 +70,77 @@ OTHERS: dict[str, tuple[dict[str, Any], str]] = {
     "skipped": ({"data": {"test": 9}}, r"its validation loss of epoch 1 is [\d.]+, that of the run "),
     "newer": ({"data": {"test": 9}, "epochs": 40}, r"its validation loss of epoch 1 is [\d.]+, that of the run "),
 }
+
+
+USES: dict[str, Callable[[str], Any]] = {
+    "evaluate and predict": lambda name: load(OneProcess(), name, [], "test", targets=True),
+    "load": distbp.load,
+    "distbp.evaluate": distbp.evaluate,
+    "inspect": lambda name: list(describe(name)),
+    "inspect --digest": lambda name: list(describe_digest(name)),
+    "inspect --diff": lambda name: list(describe_difference(name, name)),
+    "import --like": names_of,
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_nobody_uses_a_best_of_another_run(run: Config, tmp_path: Path, kind: str) -> None:
+    """The reason is told in the words of a resume; the file itself may be named."""
+    options, words = OTHERS[kind]
+    of_another_run(run, tmp_path, **options)
+    for use in USES.values():
+        with pytest.raises(CheckpointError, match=f"(?s)best.h5: does not belong to the run .*{NEWEST} is: {words}"):
+            use(run.out)
+    distbp.load(f"{run.out}/best.h5")
+
+
+def test_a_best_that_nothing_is_known_against(run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older checkpoints tell in the place of damaged ones; nothing does where none is left that may be read."""
+    NoWaits().install(monkeypatch)
+    of_another_run(run, tmp_path, seed=3)
+    *others, newest = RunDirectory(run.out).checkpoints()
+    newest.write_bytes(newest.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match=f"of which {others[-1].name} is: it was trained with --seed 3"):
+        distbp.load(run.out)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.access", lambda path, how: False)
+        distbp.load(run.out)
+    for path in others:
+        path.unlink()
+    distbp.load(run.out)
+
+
+def test_the_best_of_the_run_itself(made: tuple[Config, Config, str], run: Config) -> None:
+    """It is used beside each of its checkpoints, those before its epoch and those after it."""
+    for path in RunDirectory(made[0].out).checkpoints():
+        for other in RunDirectory(run.out).checkpoints():
+            other.unlink()
+        shutil.copy(path, run.out)
+        for use in list(USES.values())[:4]:
+            use(run.out)
+
+
+@pytest.mark.parametrize("version", [2, 3, 4, 5])
+def test_marks_are_what_is_read(made: tuple[Config, Config, str], version: int) -> None:
+    """Of today's format and of older ones, without the parameters."""
+    older = Path(__file__).parent / "older" / f"version-{version}.h5"
+    for path in (older, Path(made[0].out) / "best.h5", Path(made[0].out) / NEWEST):
+        whole, small = read(path), checkpoint.marks(path)
+        assert (small.config, small.progress) == (whole.config, whole.progress)
+        assert small.problem.network.describe() == whole.problem.network.describe()
+        assert small.problem.labels == whole.problem.labels
+        assert (small.vector.size, small.optimizer) == (0, {})
+        np.testing.assert_array_equal(small.history["train_loss"], whole.history["train_loss"])
+        np.testing.assert_array_equal(small.problem.input.shift, whole.problem.input.shift)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_the_commands_refuse_it(run: Config, tmp_path: Path, runner: Runner, command: str) -> None:
+    of_another_run(run, tmp_path, seed=3)
+    out = ("--out", "p.csv") if command == "predict" else ()
+    result = runner.run(str(BIN / "distbp"), command, run.out, *out)
+    check_error(result, 1, "best.h5: does not belong to the run in this directory", "it was trained with --seed 3")
+    assert not (runner.directory / "p.csv").exists()
 
 
 @pytest.mark.parametrize("kind", OTHERS)

@@ -7,10 +7,11 @@ import time
 
 import numpy as np
 import pytest
+from runs import LIMIT
 
 from distbp.errors import DataError, DistbpError, UsageError
 from distbp.mathematics.batches import shard
-from distbp.ranks.communicator import OneProcess, agree, on_first, run_threads
+from distbp.ranks.communicator import Barrier, OneProcess, agree, on_first, run_threads
 
 SIZES = [1, 2, 3, 8]
 
@@ -360,3 +361,25 @@ def test_scopes_of_threads(size):
         return len(communicator._meeting._parts)
 
     assert run_threads(size, on_rank) == [0] * size
+
+
+def test_who_has_met_all_others_is_not_told_that_one_left() -> None:
+    """The last one comes, and fails at once; the others have not gone on yet, and know the result all the same."""
+    barrier, gone = Barrier(2), []
+
+    def other() -> None:
+        barrier.wait()
+        gone.append("met")
+        with pytest.raises(threading.BrokenBarrierError):
+            barrier.wait()
+        gone.append("left alone")
+
+    thread = threading.Thread(target=other, daemon=True)
+    thread.start()
+    while not barrier._here:
+        time.sleep(0.001)
+    with barrier._changed:  # nobody goes on in between
+        barrier.wait()
+        barrier.abort()
+    thread.join(LIMIT)
+    assert gone == ["met", "left alone"]

@@ -20,11 +20,11 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from runs import BIN, LIMIT, Runner, check_error, configuration, environment, train_on
+from runs import BIN, LIMIT, NoWaits, Runner, check_error, configuration, environment, train_on
 
 from distbp.config import Config
 from distbp.errors import RunError
-from distbp.files import new_file, patience
+from distbp.files import new_file
 from distbp.training.checkpoint import read, write
 from distbp.training.comparison import digest
 from distbp.training.history import History
@@ -197,8 +197,7 @@ def test_an_error_in_mid_run(
         return original(*arguments, **how)
 
     monkeypatch.setattr(owner, where, fails)
-    monkeypatch.setattr(patience, "SECONDS", 0.2)  # for which what may pass is tried again
-    monkeypatch.setattr(patience, "PAUSE_SECONDS", 0.05)
+    NoWaits().install(monkeypatch)
     with pytest.raises(RunError, match=words) as caught:
         train_on(1, often(data_file, run))
     if "cannot write the checkpoint" in str(caught.value):

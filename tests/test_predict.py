@@ -283,7 +283,8 @@ def test_a_new_file_has_its_name_when_it_is_whole(
         assert sorted(os.listdir(tmp_path)) == (["p"] if is_nameless else [temporary, "p"])
         assert (tmp_path / "p").read_text() == "old"
         if is_finished:
-            new.finish()
+            new.sync()
+            new.put()
         new.close()
         assert os.listdir(tmp_path) == ["p"]
     assert (tmp_path / "p").read_text() == "new"
@@ -295,8 +296,9 @@ def test_a_new_file_has_its_name_when_it_is_whole(
 def test_a_file_that_comes_meanwhile_stays(tmp_path: Path) -> None:
     new = NewFile(tmp_path / "p", overwrite=False)
     (tmp_path / "p").write_text("another's")
+    new.sync()
     with pytest.raises(FileExistsError):
-        new.finish()
+        new.put()
     new.close()
     assert os.listdir(tmp_path) == ["p"]
     assert (tmp_path / "p").read_text() == "another's"

@@ -8,9 +8,10 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from runs import BIN, Runner, check_error, mpirun_command
+from runs import BIN, LIMIT, NoWaits, Runner, check_error, mpirun_command
 
 from distbp.errors import UsageError
 from distbp.ranks import way_out
@@ -18,6 +19,7 @@ from distbp.ranks.start_watch import turn, wait_seconds
 from distbp.ranks.stop import StopRequest
 
 TRAIN = (str(BIN / "distbp"), "train", "--epochs", "1", "--hidden", "6", "--out", "run")
+WAIT = f"{LIMIT / 15:g}"  # seconds, in which the MPI library is loaded; more where the machine is busy
 # A rank that waits in C, with Python's lock ("PyDLL") or without ("CDLL").
 WAITING = """
 import ctypes, os
@@ -129,6 +131,8 @@ class Others:
 
 def test_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """All come; one does not; and a signal ends a rank that has waited for unusually long, but not before."""
+    clock = NoWaits()
+    monkeypatch.setattr(way_out, "time", SimpleNamespace(monotonic=clock.now, sleep=clock.sleep))
     monkeypatch.setattr(way_out, "UNUSUAL_SECONDS", 0.05)
     before = signal.signal(signal.SIGUSR1, lambda *_: None)
     try:
@@ -158,7 +162,7 @@ def test_a_rank_that_never_comes_to_mpi(runner: Runner, other: str) -> None:
     command = (*mpirun_command(), "-n", "1", *TRAIN, ":", "-n", "1", *other.split())
     if "--oversubscribe" in command and other.startswith("/"):
         pytest.skip("a matter of Open MPI's mpirun alone: its ranks are not asked")
-    result = runner.run(*command, DISTBP_WAIT_SECONDS="2", limit=30)
+    result = runner.run(*command, DISTBP_WAIT_SECONDS=WAIT)
     assert result.returncode != 0
     assert not (runner.directory / "run").exists()
     assert "Traceback" not in result.stderr
@@ -183,14 +187,14 @@ def test_a_signal_to_mpirun_while_a_rank_waits(runner: Runner, name: str) -> Non
         ("before MPI", "exit0", "in MPI_Init for ranks that have not come"),
         ("before MPI", "SIGKILL", ""),
         ("MPI_Init", "SIGKILL", ""),
-        ("before MPI_Finalize", "hang", "4 s for ranks that do not come to the end of theirs"),
+        ("before MPI_Finalize", "hang", f"{WAIT} s for ranks that do not come to the end of theirs"),
         ("before MPI_Finalize", "SIGKILL", ""),
     ],
 )
 def test_a_rank_ends_at_either_end_of_mpi(runner: Runner, place: str, how: str, words: str) -> None:
     """Without words it is mpirun that ends the job: the limit of the watch is longer than that of the test."""
     fault = (sys.executable, str(Path(__file__).parent / "fault.py"), place, "1", how)
-    result = runner.run(*fault, *TRAIN[1:], ranks=3, limit=60, DISTBP_WAIT_SECONDS="4" if words else "300")
+    result = runner.run(*fault, *TRAIN[1:], ranks=3, DISTBP_WAIT_SECONDS=WAIT if words else f"{5 * LIMIT:g}")
     assert result.returncode != 0 or how == "exit0"  # MPICH's mpirun takes that for an end like others
     assert "Traceback" not in result.stderr
     assert result.stderr.count("distbp: error: ") == bool(words), result.stderr
@@ -204,7 +208,7 @@ def test_a_rank_ends_at_either_end_of_mpi(runner: Runner, place: str, how: str, 
 def test_a_rank_ends_in_mpi_init_as_if_all_were_well(runner: Runner) -> None:
     """mpirun ends the job where the rank had made itself known to it, and the watch does where it had not."""
     fault = (sys.executable, str(Path(__file__).parent / "fault.py"), "MPI_Init", "1", "exit0")
-    result = runner.run(*fault, *TRAIN[1:], ranks=3, limit=60, DISTBP_WAIT_SECONDS="4")
+    result = runner.run(*fault, *TRAIN[1:], ranks=3, DISTBP_WAIT_SECONDS=WAIT)
     assert "Traceback" not in result.stderr
     told = result.stderr.count("distbp: error: ")
     assert told == result.stderr.count("in MPI_Init for ranks that have not come")

@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from runs import BIN, Runner, check_error, configuration, resumed, to_preload, train_on, write_data
+from runs import BIN, NoWaits, Runner, check_error, configuration, resumed, to_preload, train_on, write_data
 
 from distbp.config import Config
 from distbp.errors import CheckpointError, RunError
@@ -46,8 +46,7 @@ NEWEST = "checkpoint-0000000008.h5"
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "SECONDS", 0.2)
-    monkeypatch.setattr(patience, "PAUSE_SECONDS", 0.01)
+    NoWaits().install(monkeypatch)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import BIN, Notes, Runner, check_error, configuration, resumed, to_preload, train_on, write_data
+from runs import BIN, Notes, NoWaits, Runner, check_error, configuration, resumed, to_preload, train_on, write_data
 
 from distbp.config import Config, read_toml
 from distbp.errors import RunError, UsageError
-from distbp.files import patience
 from distbp.files.write_patience import written_patiently
 from distbp.inspection.ranking import rank
 from distbp.training.checkpoint import read
@@ -29,7 +28,7 @@ FILES = ("checkpoint-0000000008.h5", "best.h5", "metrics.csv", "starts.csv", "co
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "PAUSE_SECONDS", 0.01)
+    NoWaits().install(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +114,8 @@ def test_it_does_not_pass(
     """The run ends with what the system says, once, and goes on from its last checkpoint."""
     config = replace(made[0], out=str(tmp_path / "run"))
     with monkeypatch.context() as patch:
-        patch.setattr(patience, "SECONDS", 0.2)
         patch.setattr(os, "fsync", Away(os.fsync, name, errno.ESTALE, float("inf")))
-        with pytest.raises(RunError, match=f"(?s){name}: .*; it was tried again for 0.2 s.* --resume") as error:
+        with pytest.raises(RunError, match=f"(?s){name}: .*; it was tried again for 10 s.* --resume") as error:
             train_on(ranks, config)
     assert error.value.agreed
     resumed(1, config)
@@ -200,9 +198,8 @@ def test_other_files_that_are_read(
     monkeypatch.setattr(holder, function, away)
     assert use(run) == expected
     assert times == 0
-    monkeypatch.setattr(patience, "SECONDS", 0.1)
     times = float("inf")
-    with pytest.raises((RunError, UsageError), match=f"{name}: .*input/output error; .*; it was tried again for 0.1 s"):
+    with pytest.raises((RunError, UsageError), match=f"{name}: .*input/output error; .*; it was tried again for 10 s"):
         use(run)
     times, code = 9, errno.EACCES
     with pytest.raises((RunError, UsageError), match=f"{name}: .*: Permission denied$"):
@@ -226,9 +223,8 @@ def test_the_file_of_this_directory_that_cannot_be_seen(
         return real(path, *arguments, **words)
 
     monkeypatch.setattr(os, "stat", away)
-    monkeypatch.setattr(patience, "SECONDS", 0.1)
     with pytest.raises(
-        UsageError, match=r"distbp\.toml: cannot read this .*: stale file handle; .*tried again for 0.1 s"
+        UsageError, match=r"distbp\.toml: cannot read this .*: stale file handle; .*tried again for 10 s"
     ):
         given_options((), None, {}, several=False)
 

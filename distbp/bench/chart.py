@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from distbp.bench.findings import Findings
@@ -10,7 +12,7 @@ from distbp.bench.predict import Row
 from distbp.errors import RunError, UsageError
 from distbp.files.new_file import replace_synced, temporary_name
 from distbp.files.output import check_out
-from distbp.files.write_failure import why_not_written
+from distbp.files.write_patience import failure, written_patiently
 
 # Okabe and Ito's colours, which people who see colours differently can tell apart.
 STRONG, WEAK, MEASURED = "#0072B2", "#009E73", "#D55E00"
@@ -25,8 +27,8 @@ def check_chart(out: Path, inputs: list[str], *, overwrite: bool) -> None:
     check_out(out, inputs, overwrite=overwrite)
 
 
-def draw(path: Path, findings: Findings, rows: list[Row]) -> None:
-    """Writes the chart.  Raises RunError."""
+def draw(path: Path, findings: Findings, rows: list[Row], note: Callable[[str], None] = lambda text: None) -> None:
+    """Writes the chart; `note` tells the user.  Raises RunError."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -59,11 +61,16 @@ def draw(path: Path, findings: Findings, rows: list[Row]) -> None:
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     temporary = temporary_name(path)
-    try:
+
+    def write() -> None:
         figure.savefig(temporary, dpi=150, format="png")
         replace_synced(temporary, path)
+
+    try:
+        written_patiently(path, write, note)
     except OSError as error:
-        raise RunError(f"{path}: cannot write the chart: {why_not_written(error)}") from None
+        raise RunError(f"{path}: cannot write the chart: {failure(error)}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         pyplot.close(figure)

@@ -96,6 +96,7 @@ def predict(
                 inputs=used.files,
                 advance=bar.update,
                 pulse=pulse,
+                note=say,
             )
     if comm.rank == 0:
         click.echo(f"{out}: predictions for {counted(N, 'sample')} of {split}")

@@ -1,6 +1,7 @@
 """Data files copied to a directory of each node, where all its ranks read them: for shared file systems that are slow.
 
-Rank 0 alone reads the files; the first rank of each node gets what it has read, and writes it.
+Rank 0 alone reads the files; the first rank of each node gets what it has read, and writes it.  Where a file could not
+be read or written on a node, and the reason may pass, it is copied anew to all nodes.
 """
 
 from __future__ import annotations
@@ -9,21 +10,25 @@ import fcntl
 import glob
 import hashlib
 import os
+import secrets
 import shutil
 import socket
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 from distbp.data.data_file import check_is_file
 from distbp.errors import DataError, DistbpError
 from distbp.files.new_file import sync
+from distbp.files.patience import is_passing, patiently
 from distbp.files.write_failure import why_not_written
+from distbp.files.write_patience import failure
 from distbp.ranks.communicator import Communicator, agree, from_first
 from distbp.ranks.node_memory import in_units
 from distbp.ranks.stop import Pulse
+from distbp.ranks.written_together import written_together
 
 PREFIX = "distbp-staged-"
 LOCK = "lock"  # held while the copies are read
@@ -55,7 +60,7 @@ class Staging:
                 text = text.replace(copy, file)
             error.args = (text,)
         if self._directory:
-            shutil.rmtree(self._directory, ignore_errors=True)
+            _remove(self._directory, len(self._originals))
             os.close(self._lock)
             shutil.rmtree(self._directory, ignore_errors=True)  # NFS keeps what is open
 
@@ -81,8 +86,16 @@ class Staging:
         self._originals = {f"{place}/{i}.h5": file for place in places if place for i, file in enumerate(files)}
         copies = [f"{places[self._first]}/{i}.h5" for i in range(len(files))]
         for file, size, copy in zip(files, sizes, copies, strict=True):
-            self._copy(firsts, file, size, copy, pulse)
+            attempt = partial(self._copy, firsts, file, size, copy, pulse)
+            written_together(comm, attempt, partial(self._again, copy, pulse), note)
         return copies
+
+    def _again(self, copy: str, pulse: Pulse) -> None:
+        """Makes room for another copy of a file."""
+        pulse("staging")
+        if self._is_first:
+            with suppress(OSError):  # where it cannot be removed, it cannot be made either
+                os.unlink(copy)
 
     def _copy(self, firsts: Communicator, file: str, size: int, copy: str, pulse: Pulse) -> None:
         comm = self._comm
@@ -124,12 +137,28 @@ class Staging:
         with _reported(self._where, CHOOSE):
             _remove_abandoned(self._parent)
         self._check_room(needed)
-        with _reported(self._where, CHOOSE):
-            directory = Path(tempfile.mkdtemp(prefix=f".{_prefix()}", dir=self._parent))
-            self._lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            patiently(self._make_directory, is_tried_again=is_passing)
+        except OSError as error:
+            raise DataError(f"{self._where}: {failure(error)}{CHOOSE}") from None
+
+    def _make_directory(self) -> None:
+        """Makes and locks it.  Nothing stays of one that could not be made, if that can be removed."""
+        shown = self._parent / f"{_prefix()}{secrets.token_hex(4)}"
+        directory, lock = shown.with_name(f".{shown.name}"), -1
+        try:
+            os.mkdir(directory, 0o700)
+            lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Under this name another run that starts here may find it, and sees that it is in use.
-            self._directory = directory.rename(self._parent / directory.name[1:])
+            directory.rename(shown)
+        except OSError:
+            for name in (directory, shown):  # only the answer may have been lost
+                _remove(name, 0)
+            if lock >= 0:
+                os.close(lock)
+            raise
+        self._directory, self._lock = shown, lock
 
 
 @contextmanager
@@ -138,7 +167,9 @@ def _reported(what: str, mend: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(f"{what}: {why_not_written(error)}{mend}") from None
+        refused = DataError(f"{what}: {why_not_written(error)}{mend}")
+        refused.may_pass = is_passing(error)
+        raise refused from None
 
 
 class _File:
@@ -225,6 +256,15 @@ def _size(path: str) -> int:
             return os.fstat(file.fileno()).st_size
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _remove(directory: Path, copies: int) -> None:
+    """Removes a directory of so many copies at most, by their names: it need not be opened, which may be refused."""
+    for name in (LOCK, *(f"{i}.h5" for i in range(copies))):
+        with suppress(OSError):
+            os.unlink(directory / name)
+    with suppress(OSError):
+        os.rmdir(directory)
 
 
 def _prefix() -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
+
+from distbp.files.patience import is_passing
 
 UNKNOWN = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # a file system that knows of no fsync
 
@@ -18,10 +21,18 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{short}.{os.getpid()}.tmp")
 
 
+def remove_temporary(path: Path) -> None:
+    """Removes what an earlier try to write `path` could not remove."""
+    with suppress(OSError):
+        if not path.is_dir():
+            temporary_name(path).unlink()
+
+
 class NewFile:
     """A file that gets its name `out` when it is whole; write to its `descriptor`.  Its methods raise OSError.
 
-    Without `overwrite` a file that has this name by then stays, and FileExistsError is raised.
+    Write it, then call `sync`, then `put`.  After an error of `sync` all is to be written to another NewFile; `put` may
+    be called again.  Without `overwrite` a file that has this name by then stays, and FileExistsError is raised.
 
     Until then it has no name, where the file system knows of such files: it is gone with the process, however that
     ends.  Elsewhere it has a temporary one, which `close` removes.
@@ -35,20 +46,44 @@ class NewFile:
         else:  # O_EXCL: no link that was put there is followed
             self.descriptor = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
 
-    def finish(self) -> None:
-        """Gives it its name, after its content and before the name are on the disk."""
+    def sync(self) -> None:
+        """Its content is on the disk after it."""
         sync(self.descriptor)
-        if self.is_nameless:
+
+    def put(self) -> None:
+        """Gives it its name, which is on the disk after it."""
+        content = os.fstat(self.descriptor)
+        if self.is_nameless and not (is_file(self._temporary, content) or is_file(self._out, content)):
             _name(self.descriptor, self._temporary)
-        if not self._overwrite and self._out.exists():  # it has come meanwhile
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self._out))
-        os.replace(self._temporary, self._out)
-        _sync(self._out.parent, os.O_RDONLY | os.O_DIRECTORY)
+        put_in_place(self._temporary, self._out, content, overwrite=self._overwrite)
 
     def close(self) -> None:
-        """Nothing is left of a file that was not finished."""
-        os.close(self.descriptor)
-        self._temporary.unlink(missing_ok=True)
+        """Nothing is left of a file that was not put in its place."""
+        try:
+            os.close(self.descriptor)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+
+def put_in_place(temporary: Path, out: Path, content: os.stat_result, *, overwrite: bool) -> None:
+    """Renames a file whose content is on the disk; the name is on the disk after it.  Raises OSError.
+
+    It may be called again after an error: `content`, the status of the file, shows whether it was renamed and only the
+    answer was lost.
+    """
+    if not is_file(out, content):
+        if not overwrite and os.path.lexists(out):  # it has come meanwhile
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(out))
+        os.replace(temporary, out)
+    _sync(out.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def is_file(path: Path, content: os.stat_result) -> bool:
+    """Whether this is the name of that file.  Raises OSError where it cannot be seen."""
+    try:
+        return os.path.samestat(os.lstat(path), content)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _can_be_nameless(temporary: Path) -> bool:
@@ -60,7 +95,9 @@ def _can_be_nameless(temporary: Path) -> bool:
     try:
         _name(descriptor, temporary)
         temporary.unlink()
-    except OSError:
+    except OSError as error:
+        if is_passing(error):  # it may be there all the same
+            temporary.unlink(missing_ok=True)
         return False
     finally:
         os.close(descriptor)
@@ -72,7 +109,7 @@ def _name(descriptor: int, path: Path) -> None:
 
 
 def write_synced(path: Path, text: str) -> None:
-    """A text file that is, at any moment, whole or as it was before.  Raises OSError."""
+    """Writes a text file that is, at any moment, whole or as it was before.  Raises OSError."""
     temporary = temporary_name(path)
     try:
         with open(temporary, "x", encoding="utf-8", newline="") as file:  # "x": no link that was put there is followed
@@ -87,6 +124,11 @@ def replace_synced(temporary: Path, path: Path) -> None:
     _sync(temporary, os.O_RDWR)
     os.replace(temporary, path)
     _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def sync_file(path: Path) -> None:
+    """The content of a file is on the disk after it, where the file system can do that at all.  Raises OSError."""
+    _sync(path, os.O_RDWR)
 
 
 def sync(descriptor: int) -> None:

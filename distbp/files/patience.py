@@ -10,6 +10,7 @@ import errno
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,8 +19,18 @@ from distbp.files.write_failure import system_code
 
 T = TypeVar("T")
 
-SECONDS = 10.0  # for how long what cannot be read is tried again
-PAUSE_SECONDS = 0.5
+
+@dataclass(frozen=True)
+class Schedule:
+    """What failed is tried again after each `pause`, until it failed first `seconds` ago; both in seconds."""
+
+    seconds: float = 10.0
+    pause: float = 0.5
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+schedule = Schedule()  # for all that is tried again; tests put one in its place that does not wait
 # What the system says of names and of requests; it will say the same again.
 SETTLED = (
     errno.ENOENT,
@@ -57,10 +68,39 @@ WORDS = {
 class UnreadError(CheckpointError):
     """A checkpoint of which nobody knows whether it is good: it could not be read, or this distbp cannot.
 
-    So it is left as it is.  `may_pass`: it may be read another time.
+    So it is left as it is.  `may_pass` is True where it may be read another time.
     """
 
-    may_pass = False
+
+class Tries:
+    """Counts the tries of one action, and knows for how long they have gone on."""
+
+    def __init__(self) -> None:
+        self.count, self._begun = 1, 0.0
+
+    def another(self, beat: Callable[[], object] = lambda: None) -> bool:
+        """Returns whether there is time for another try, after it has waited for it.
+
+        Before the wait it calls `beat`, which may raise.
+        """
+        now = schedule.now()
+        if self.count == 1:
+            self._begun = now
+        elif now - self._begun >= schedule.seconds:
+            return False
+        beat()
+        schedule.sleep(schedule.pause)
+        self.count += 1
+        return True
+
+    def describe(self) -> str:
+        """The number of this try, and the time since the first one failed; for one that succeeded."""
+        return f"try {self.count}, {schedule.now() - self._begun:.1f} s later, succeeded"
+
+
+def tried_again() -> str:
+    """For how long an action was tried that failed at last."""
+    return f"it was tried again for {schedule.seconds:g} s"
 
 
 def is_system_error(error: Exception) -> bool:
@@ -97,7 +137,7 @@ def read_patiently(path: Path, encoding: str) -> str:
 def why_no_text(error: OSError) -> str:
     """The reason, and for how long it was tried."""
     if is_passing(error):
-        return f"{why_not_read(error)}; it was tried again for {SECONDS:g} s"
+        return f"{why_not_read(error)}; {tried_again()}"
     return error.strerror or str(error)
 
 
@@ -107,26 +147,18 @@ def patiently(
     *,
     is_tried_again: Callable[[OSError], bool] = is_system_error,
 ) -> T:
-    """What action() returns; where something cannot be read now, it is called again until SECONDS after the first time.
+    """What action() returns; where something cannot be read now, it is called again as `schedule` says.
 
-    Between two calls `beat` is called, which may raise.  `is_tried_again`: after which errors of the system.  Raises
-    the last OSError or UnreadError.
+    Between two calls `beat` is called, which may raise.  `is_tried_again` says after which errors of the system.
+    Raises the last OSError or UnreadError.
     """
-    end = 0.0
+    tries = Tries()
     while True:
         try:
             return action()
         except UnreadError as error:
-            if not error.may_pass or _is_over(end):
+            if not error.may_pass or not tries.another(beat):
                 raise
         except OSError as error:
-            if not is_tried_again(error) or _is_over(end):
+            if not is_tried_again(error) or not tries.another(beat):
                 raise
-        end = end or time.monotonic() + SECONDS
-        beat()
-        time.sleep(PAUSE_SECONDS)
-
-
-def _is_over(end: float) -> bool:
-    """Whether the time for trying again is over; it has not begun where `end` is 0."""
-    return 0 < end <= time.monotonic()

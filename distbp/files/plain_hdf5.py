@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from distbp.errors import CheckpointError
 from distbp.files.open_beside import open_beside
-from distbp.files.patience import SECONDS, UnreadError, is_system_error, why_not_read
+from distbp.files.patience import UnreadError, is_system_error, tried_again, why_not_read
 from distbp.files.write_arrays import stored_type
 
 NUMBERS = [h5py.h5t.py_create(np.dtype(name)) for name in ("float32", "float64", "int64")]
@@ -66,9 +66,7 @@ def _opened(path: Path) -> h5py.File:
 def _why_not(path: Path, error: Exception) -> CheckpointError:
     """Why a file was not read: whether it is not there, cannot be read now, or is damaged."""
     if is_system_error(error):
-        unread = UnreadError(
-            f"{path}: cannot be read: {why_not_read(error)}; it was tried again for {SECONDS:g} s, and left as it is"
-        )
+        unread = UnreadError(f"{path}: cannot be read: {why_not_read(error)}; {tried_again()}, and left as it is")
         unread.may_pass = True
         return unread
     if path.is_symlink() and isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):

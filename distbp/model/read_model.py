@@ -20,8 +20,8 @@ def read_model(path: str) -> Model:
 
     Raises CheckpointError or RunError.
     """
-    if not is_directory(Path(path)) or find_checkpoint(path).name == RunDirectory(path).best.name:
-        found = find_checkpoint(path)
+    found = find_checkpoint(path)
+    if not is_directory(Path(path)) or found.name == RunDirectory(path).best.name:
         return _model(found, _read(found))
     return _model(*_newest_good(path))
 

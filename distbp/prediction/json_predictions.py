@@ -48,5 +48,7 @@ class JSONPredictions:
 
     def close(self) -> None:
         """Writes what has not been written."""
-        self._file.write(self._end)
-        self._file.close()
+        try:
+            self._file.write(self._end)
+        finally:
+            self._file.close()

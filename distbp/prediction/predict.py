@@ -1,4 +1,8 @@
-"""Predictions for a split, written by rank 0 block by block: all ranks work on each block."""
+"""Predictions for a split, written by rank 0 block by block: all ranks work on each block.
+
+Where a block could not be written, and the reason may pass, the ranks begin with a new file at the first block: a
+system that refuses a write or an fsync may have lost what it was given before.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +21,11 @@ from distbp.data.split import Split
 from distbp.engine.diagnosis import row_in_words
 from distbp.engine.scaled_rows import ScaledRows
 from distbp.errors import DataError, RunError
-from distbp.files.new_file import FAILURES, NewFile
+from distbp.files.new_file import FAILURES, NewFile, remove_temporary
 from distbp.files.output import check_out
+from distbp.files.patience import is_passing
 from distbp.files.write_failure import why_not_written
+from distbp.files.write_patience import failure, written_patiently
 from distbp.mathematics.batches import pieces, shard
 from distbp.mathematics.finite import first_not_finite
 from distbp.mathematics.forward_room import ForwardRoom, forward_count
@@ -29,6 +35,7 @@ from distbp.prediction.network_outputs import NetworkOutputs, block_samples, blo
 from distbp.prediction.predictions import PredictionFile
 from distbp.ranks.communicator import Communicator, agree, on_first
 from distbp.ranks.stop import Pulse
+from distbp.ranks.written_together import written_together
 from distbp.training.state import Checkpoint
 
 
@@ -42,22 +49,39 @@ def predict(
     inputs: Sequence[str] = (),
     advance: Callable[[int], None] = lambda samples: None,
     pulse: Pulse = lambda phase: None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Writes `out`, in the format that its ending says (see `formats`); it appears when it is complete.
 
-    `pulse` is called again and again.  Raises UsageError for another ending, RunError, DataError for files that
-    cannot be read any more or rows whose outputs are not finite, or what `pulse` raises, agreed by all ranks.
+    `advance` is told how many samples more are done, or fewer where they are predicted anew.  `pulse` is called again
+    and again; `note` tells the user, on rank 0.  Raises UsageError for another ending, RunError, DataError for files
+    that cannot be read any more or rows whose outputs are not finite, or what `pulse` raises, agreed by all ranks.
     """
     on_first(comm, lambda: check_out(out, inputs, overwrite=overwrite))
     on_first(comm, lambda: check_format(out))
     outputs = _Outputs(comm, state, data, pulse)
-    file = on_first(comm, lambda: _NewPredictions(out, state, len(data), overwrite=overwrite))
-    with closing(file) if file else nullcontext():
-        for first, last in blocks(state.problem.network, len(data)):
-            gathered = comm.gather(agree(comm, partial(outputs, first, last)))
-            on_first(comm, partial(_write, file, gathered))
-            advance(last - first)
-        on_first(comm, partial(_finish, file))
+    done = 0
+
+    def attempt() -> None:
+        nonlocal done
+        file = on_first(comm, lambda: _NewPredictions(out, state, len(data), overwrite=overwrite, note=note))
+        with closing(file) if file else nullcontext():
+            for first, last in blocks(state.problem.network, len(data)):
+                gathered = comm.gather(agree(comm, partial(outputs, first, last)))
+                on_first(comm, partial(_write, file, gathered))
+                advance(last - first)
+                done = last
+            on_first(comm, partial(_finish, file))
+
+    def again() -> None:
+        nonlocal done
+        pulse("predicting")
+        advance(-done)
+        done = 0
+        if comm.rank == 0:
+            remove_temporary(out)
+
+    written_together(comm, attempt, again, note)
 
 
 class _Outputs:
@@ -105,19 +129,22 @@ def prediction_bytes(network: Network, data: Split, dtype: str, target: Scaling,
 
 
 class _NewPredictions:
-    """The file, on rank 0.  Raises RunError."""
+    """The file, on rank 0.  Raises RunError, whose `may_pass` says whether to begin with another one."""
 
-    def __init__(self, out: Path, state: Checkpoint, N: int, *, overwrite: bool) -> None:
-        self._out = out
+    def __init__(self, out: Path, state: Checkpoint, N: int, *, overwrite: bool, note: Callable[[str], None]) -> None:
+        self._out, self._note = out, note
         try:
             self._new = NewFile(out, overwrite=overwrite)
         except OSError as error:
-            raise RunError(f"{out.parent}: cannot write here: {why_not_written(error)}") from None
+            raise _refused(f"{out.parent}: cannot write here", error) from None
         self._file: PredictionFile
         try:
             self._file = new_predictions(out, self._new.descriptor, state.problem, state.config.y, N)
-        except BaseException:
-            self._new.close()
+        except BaseException as error:
+            with suppress(OSError):
+                self._new.close()
+            if isinstance(error, FAILURES):
+                raise self._refused(error) from None
             raise
 
     def write(self, blocks: list[NDArray[Any]]) -> None:
@@ -133,9 +160,13 @@ class _NewPredictions:
         """Puts it in its place."""
         try:
             self._file.close()
-            self._new.finish()
+            self._new.sync()
         except FAILURES as error:
             raise self._refused(error) from None
+        try:
+            written_patiently(self._out, self._new.put, self._note, is_anew=False)
+        except OSError as error:
+            raise RunError(f"{self._out}: cannot be written: {failure(error)}") from None
 
     def close(self) -> None:
         """Nothing is left of it, where it was not finished."""
@@ -145,7 +176,13 @@ class _NewPredictions:
             self._new.close()
 
     def _refused(self, error: Exception) -> RunError:
-        return RunError(f"{self._out}: cannot be written: {why_not_written(error)}")
+        return _refused(f"{self._out}: cannot be written", error)
+
+
+def _refused(what: str, error: Exception) -> RunError:
+    refused = RunError(f"{what}: {why_not_written(error)}")
+    refused.may_pass = is_passing(error)
+    return refused
 
 
 def _write(file: _NewPredictions | None, blocks: list[NDArray[Any]] | None) -> None:

@@ -268,12 +268,45 @@ class ThreadRank(_AtOnce):
         return f"{self.size} simulated ranks (threads)"
 
 
+class Barrier:
+    """Threads wait here for each other, again and again, until it is broken.
+
+    A wait for which all threads had come ends well, also where the barrier is broken before they have all gone on.
+    `threading.Barrier` would let the slower ones believe that nobody had come, though all ranks know the result.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size, self._here, self._meetings, self._is_broken = size, 0, 0, False
+        self._changed = threading.Condition()
+
+    def wait(self) -> None:
+        """Waits for all threads.  Raises BrokenBarrierError where the barrier is broken before they have come."""
+        with self._changed:
+            if self._is_broken:
+                raise threading.BrokenBarrierError
+            meeting = self._meetings
+            self._here += 1
+            if self._here == self._size:
+                self._here, self._meetings = 0, meeting + 1
+                self._changed.notify_all()
+            while self._meetings == meeting:
+                if self._is_broken:
+                    raise threading.BrokenBarrierError
+                self._changed.wait()
+
+    def abort(self) -> None:
+        """Breaks it."""
+        with self._changed:
+            self._is_broken = True
+            self._changed.notify_all()
+
+
 class _Meeting:
     """What the threads share."""
 
     def __init__(self, size: int, whole: _Meeting | None = None) -> None:
         self.values: list[Any] = [None] * size
-        self.barrier = threading.Barrier(size)
+        self.barrier = Barrier(size)
         self._whole, self._parts = whole, list[_Meeting]()
 
     def part(self, size: int) -> _Meeting:
@@ -408,5 +441,6 @@ def agree(communicator: Communicator, action: Callable[[], T]) -> T:
             everywhere = all(other is not None and str(other[0]) == str(first) for other in failures)
             agreed = type(first)(str(first) if everywhere else f"rank {rank} ({host}): {first}")
             agreed.agreed = True
+            agreed.may_pass = all(other[0].may_pass for other in failures if other is not None)
             raise agreed
     return result  # type: ignore[return-value]

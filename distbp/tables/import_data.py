@@ -1,14 +1,17 @@
 """`distbp import`: tables in other formats, written as an HDF5 data set that trains fast.
 
 The sources are read twice, in blocks: first to see what is in the columns, from which it is decided what they become
-(`distbp.tables.import_plan`), and then to write them.  The file appears when it is complete.
+(`distbp.tables.import_plan`), and then to write them.  The file appears when it is complete.  Where the system does
+not let it be written, and may do so a moment later, it is written anew from its beginning.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +23,10 @@ from distbp.data.data_file import matching
 from distbp.data.layout import CLASSES, TARGETS
 from distbp.data.same_files import check_once
 from distbp.errors import DataError, RunError, TooLargeError, UsageError
-from distbp.files.new_file import FAILURES, replace_synced, temporary_name
+from distbp.files.new_file import FAILURES, put_in_place, sync_file, temporary_name
 from distbp.files.output import check_out
-from distbp.files.write_failure import why_not_written
+from distbp.files.patience import is_passing, patiently
+from distbp.files.write_patience import failure, written_patiently
 from distbp.ranks.node_memory import free_bytes, in_units
 from distbp.tables.choice import Asked, Word
 from distbp.tables.import_plan import Plan, Policies, SplitTables, make_plan, split_to_cut
@@ -260,31 +264,43 @@ class _Writing:
             )
         self._piece = max(1, int(min(PIECE_BYTES, memory / 4) // row))
         self._seen = np.zeros(plan.encoded_width, np.bool_)  # of one-hot columns: in a training row
+        self._shown = 0  # rows that `progress` was told of
 
     def write(self, out: Path) -> Imported:
         """Writes the file under its name when it is whole."""
         plan, temporary = self._plan, temporary_name(out)
-        is_large = are_large(plan.names, plan.units) or are_large(plan.targets.names, plan.targets.units)
-        words: dict[str, Any] = {"libver": ("v108", "v110")} if is_large else {}
+        notes = [plan.choice.describe(), *plan.notes]
         try:
-            try:
-                with h5py.File(temporary, "x", locking=False, **words) as file:
-                    written = {}
-                    for split in plan.parts:
-                        written[split] = self._create(file, split)
-                    for source in self._sources:
-                        self._write_source(file, source)
-                replace_synced(temporary, out)
-            except FAILURES as error:
-                raise RunError(f"{out}: cannot be written: {why_not_written(error)}") from None
+            written_patiently(out, lambda: self._write_content(temporary), notes.append)
+            content = patiently(lambda: os.stat(temporary), is_tried_again=is_passing)
+            put = partial(put_in_place, temporary, out, content, overwrite=self._options.overwrite)
+            written_patiently(out, put, notes.append, is_anew=False)
+        except FAILURES as error:
+            raise RunError(f"{out}: cannot be written: {failure(error)}") from None
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
-        notes = [plan.choice.describe(), *plan.notes, *self._unseen()]
+        written = {split: int(np.count_nonzero(part.rows)) for split, part in plan.parts.items()}
+        notes += self._unseen()
         return Imported(written, plan.width, str(plan.dtype), plan.targets.describe(), tuple(notes))
 
-    def _create(self, file: h5py.File, split: str) -> int:
-        """Contiguous, which trains fastest; or compressed, in chunks of a mebibyte.  Gives the rows."""
+    def _write_content(self, temporary: Path) -> None:
+        """Writes the whole file, from its beginning; it is on the disk after it."""
+        plan = self._plan
+        is_large = are_large(plan.names, plan.units) or are_large(plan.targets.names, plan.targets.units)
+        words: dict[str, Any] = {"libver": ("v108", "v110")} if is_large else {}
+        if self._shown:
+            self._progress("writing", -self._shown)
+            self._shown = 0
+        with h5py.File(temporary, "x", locking=False, **words) as file:
+            for split in plan.parts:
+                self._create(file, split)
+            for source in self._sources:
+                self._write_source(file, source)
+        sync_file(temporary)
+
+    def _create(self, file: h5py.File, split: str) -> None:
+        """Creates its data sets: contiguous, which trains fastest; or compressed, in chunks of a mebibyte."""
         plan, options = self._plan, self._options
         rows, width, dtype = int(np.count_nonzero(plan.parts[split].rows)), plan.width, plan.dtype
         packed: dict[str, Any] = {}
@@ -300,7 +316,6 @@ class _Writing:
             y = file.create_dataset(f"{split}/y", shape, kind, track_times=False)
             y.attrs.update(attributes(targets.names, targets.units))
             y.attrs["task"] = np.bytes_(TARGETS if isinstance(targets, RealTargets) else CLASSES)
-        return rows
 
     def _write_source(self, file: h5py.File, source: str) -> None:
         parts = {split: part for split, part in self._plan.parts.items() if part.source == source}
@@ -320,6 +335,7 @@ class _Writing:
                     self._put(file[split], written[split], rows, inputs, labels)
                     written[split] += int(np.count_nonzero(rows))
             done += len(x)
+            self._shown += len(x)
             self._progress("writing", len(x))
         if done != length:
             raise DataError(

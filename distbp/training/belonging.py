@@ -14,12 +14,15 @@ FITTED = ("shuffle_window",)  # options that follow from the number of samples, 
 
 
 def why_not_of(best: Checkpoint, state: Checkpoint) -> str:
-    """What shows that `best` is of another run than `state`; "" where nothing does."""
+    """What shows that `best` is of another run than `state`; "" where nothing does.
+
+    Their parameters are not looked at, so that they may be the `marks` of checkpoints.
+    """
     return _other_network(best, state) or _other_option(best, state) or _other_history(best, state)
 
 
 def _other_network(best: Checkpoint, state: Checkpoint) -> str:
-    its, own = ((one.problem, one.vector.dtype) for one in (best, state))
+    its, own = ((one.problem, one.config.dtype) for one in (best, state))
     if its[0].network.describe() != own[0].network.describe() or its[1] != own[1]:
         return (
             f"its network is {its[0].network.describe()} in {its[1]}, that of the run {own[0].network.describe()} in "

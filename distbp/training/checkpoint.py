@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -147,13 +147,38 @@ def _read(path: Path) -> Checkpoint:
         tree = file.arrays(_expected(config, attributes["format_version"]))
     if attributes["checksum"] != _checksum(tree, {k: v for k, v in attributes.items() if k != "checksum"}).encode():
         raise CheckpointError(f"{path}: the checksum does not match; the file is damaged or was changed")
-    if attributes["format_version"] <= LAST:
-        has_classes = "/target/classes" in tree
-        sums = names_of_sums(metrics_of(config.loss, has_classes=has_classes, spread=np.ones(1)))
-        upgraded(path, tree, _progress_record(sums), attributes["format_version"])
+    _upgrade(path, tree, config, attributes["format_version"])
     state = _from_tree(path, tree, config, machines)
     state.fingerprints = fingerprints
     return state
+
+
+def _upgrade(path: Path, tree: Tree, config: Config, version: int) -> None:
+    """Makes the arrays of an older version those of this one."""
+    if version <= LAST:
+        metrics = metrics_of(config.loss, has_classes="/target/classes" in tree, spread=np.ones(1))
+        upgraded(path, tree, _progress_record(names_of_sums(metrics)), version)
+
+
+def _progress_of(path: Path, array: NDArray[Any], problem: Problem) -> Progress:
+    """From the array /progress."""
+    if array.shape != () or array.dtype != _progress_record(problem.sums):
+        kind = "of records" if array.dtype.names else str(array.dtype)
+        raise CheckpointError(
+            f"{path}: /progress is {kind} {array.shape}, expected one record, with the sums {', '.join(problem.sums)}"
+        )
+    values = array.item()
+    numbers = dict(zip(Progress().numbers, values, strict=False))
+    sums = values[len(numbers) :]
+    return Progress(**numbers, epoch_sums=sums if any(sums) else ())
+
+
+def _history_of(path: Path, rows: NDArray[Any], problem: Problem) -> History:
+    """From the array /history."""
+    if rows.ndim != 1:
+        raise CheckpointError(f"{path}: /history is of shape {rows.shape}, expected a row for each epoch")
+    none: dict[str, Sequence[float]] = {name: () for name in history_columns(problem.metric_names)}
+    return History(rows) if rows.dtype.names else History.of(none)
 
 
 @dataclass(frozen=True)
@@ -201,6 +226,36 @@ def outline(path: Path) -> Outline:
         )
     names = _columns(path, {name: tree[name] for name in TEXTS & tree.keys()}, network)
     return Outline(config, network, Scaling(shift, spread), size, "/target/classes" in tree, names)
+
+
+def marks(path: Path) -> Checkpoint:
+    """A checkpoint without what may be large: its weights and the vectors of the optimizer, so that `vector` is empty.
+
+    It shows of which run it is (`distbp.training.belonging`).  The checksum is not compared.  Raises CheckpointError.
+    """
+    with open_plain(path, free_bytes()) as file:
+        attributes = _read_attributes(path, file)
+        config, version = _config(path, attributes), attributes["format_version"]
+        there = _expected(config, version)
+        large = {name for name in there.known if name.startswith("/optimizer/") or name.endswith("/W")}
+        small = replace(there, required=there.required - large, optional=there.optional - large, left=large)
+        tree = file.arrays(small)
+    _upgrade(path, tree, config, version)
+    inputs, targets = (Scaling(tree[f"/{group}/shift"], tree[f"/{group}/spread"]) for group in ("input", "target"))
+    if inputs.shift.ndim != 1 or targets.shift.ndim != 1:
+        raise CheckpointError(f"{path}: /input and /target are not those of a checkpoint")
+    sizes = [inputs.shift.size, *config.hidden, targets.shift.size]
+    network = Network.of(sizes, config.activation, config.output_activation, config.loss)
+    try:
+        labels = from_array(tree["/target/classes"]) if "/target/classes" in tree else None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: /target/classes: {short(error)}") from None
+    problem = Problem(network, inputs, targets, labels)
+    history = _history_of(path, tree["/history"], problem)
+    done = _progress_of(path, tree["/progress"], problem)
+    if history.count != done.epoch:
+        raise CheckpointError(f"{path}: /history has {history.count} rows, and {done.epoch} epochs are done")
+    return Checkpoint(config, problem, np.empty(0, config.dtype), progress=done, history=history)
 
 
 def _read_attributes(path: Path, file: PlainFile) -> dict[str, Any]:
@@ -435,17 +490,10 @@ def _from_tree(path: Path, tree: Tree, config: Config, machines: list[Machine]) 
     expected = optimizer_names(config) if stored else ()  # best.h5 has none
     optimizer = {name: take(f"/optimizer/{name}", vector.shape, config.dtype) for name in expected}
     problem = Problem(network, scaling["input"], scaling["target"], labels, columns_of_data)
-    values = take("/progress", (), _progress_record(problem.sums)).item()
-    numbers = dict(zip(Progress().numbers, values, strict=False))
-    sums = values[len(numbers) :]
-    progress = Progress(**numbers, epoch_sums=sums if any(sums) else ())
-    rows = rest.pop("/history")
-    if rows.ndim != 1:
-        raise CheckpointError(f"{path}: /history is of shape {rows.shape}, expected a row for each epoch")
+    progress = _progress_of(path, rest.pop("/progress"), problem)
+    history = _history_of(path, rest.pop("/history"), problem)
     if rest:
         raise CheckpointError(f"{path}: {next(iter(rest))} does not belong into a checkpoint")
-    none: dict[str, Sequence[float]] = {name: () for name in history_columns(problem.metric_names)}
-    history = History(rows) if rows.dtype.names else History.of(none)
     state = Checkpoint(config, problem, vector, optimizer, progress, history, machines)
     state.flaw = flaw_of(optimizer)
     if state.flaw:

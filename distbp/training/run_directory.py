@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from distbp import __version__
 from distbp.config import Config, as_dict, with_absolute_paths
 from distbp.errors import CheckpointError, RunError
 from distbp.files.new_file import FAILURES, sync, write_synced
-from distbp.files.patience import SECONDS, UnreadError, is_passing, is_system_error, patiently, why_not_read
+from distbp.files.patience import UnreadError, is_passing, is_system_error, patiently, tried_again, why_not_read
 from distbp.files.write_patience import failure, written_patiently
 from distbp.ranks.job import Job
 from distbp.training import checkpoint, starts
@@ -419,7 +420,7 @@ def _losses(state: Checkpoint) -> NDArray[np.float64]:
 
 def _unread(path: Path, error: OSError) -> RunError:
     return RunError(
-        f"{path}: cannot be read: {why_not_read(error)}; it was tried again for {SECONDS:g} s\n"
+        f"{path}: cannot be read: {why_not_read(error)}; {tried_again()}\n"
         "nothing was changed; start again when it can be read"
     )
 
@@ -503,14 +504,45 @@ def _cell(column: str, value: Any) -> str:
 
 
 def find_checkpoint(path: str) -> Path:
-    """A checkpoint file; or of a run directory its best.h5, and where there is none its newest checkpoint."""
+    """A checkpoint file; or of a run directory its best.h5, and where there is none its newest checkpoint.
+
+    Raises CheckpointError where there is none, or where the best.h5 is of another run; RunError.
+    """
     directory = Path(path)
     if not is_directory(directory):
         return directory
     run = RunDirectory(path)
     if _is_there(run.best):
+        _check_best(run)
         return run.best
     found = run.checkpoints()
     if not found:
         raise CheckpointError(f"{path}: a directory without a checkpoint in it")
     return found[-1]
+
+
+def _check_best(run: RunDirectory) -> None:
+    """Raises CheckpointError where best.h5 does not belong to the run, of which the newest good checkpoint tells.
+
+    Where no checkpoint is left that can be read, nothing is known against it.
+    """
+    try:
+        best = patiently(lambda: checkpoint.marks(run.best))
+    except UnreadError:
+        raise
+    except CheckpointError:  # whoever reads the parameters says what is wrong
+        return
+    for path in reversed(run.checkpoints()):
+        if not os.access(path, os.R_OK):
+            continue
+        with suppress(CheckpointError):
+            why = why_not_of(best, patiently(partial(checkpoint.marks, path)))
+            break
+    else:
+        return
+    if why:
+        raise CheckpointError(
+            f"{run.best}: does not belong to the run in this directory, of which {path.name} is: {why}\n"
+            f"train --resume puts the run's own in its place; or name {path}; to use this one all the same, name the "
+            "file itself"
+        )

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from distbp.errors import RunError
 from distbp.files.new_file import sync
-from distbp.files.patience import SECONDS, is_system_error, patiently, why_not_read
+from distbp.files.patience import is_system_error, patiently, tried_again, why_not_read
 from distbp.files.write_failure import why_not_written
 from distbp.files.write_patience import failure, written_patiently
 from distbp.ranks.job import job_of
@@ -126,7 +126,7 @@ class RunLock:
         except OSError as error:
             why = f"{why_not_written(error)}; then continue with --resume"
             if is_system_error(error):
-                why = f"{why_not_read(error)}; it was tried again for {SECONDS:g} s; continue with --resume later"
+                why = f"{why_not_read(error)}; {tried_again()}; continue with --resume later"
             raise RunError(
                 f"{self.path}: cannot be read, so this run cannot see whether the directory is still its own: {why}"
             ) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
 from distbp.config import trace_steps
@@ -21,6 +21,10 @@ class Trace(Listener):
     It opens in Perfetto (ui.perfetto.dev) and chrome://tracing: a process for each node, a thread for each rank.
     Raises RunError, agreed, where it cannot be written.
     """
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        """`note` tells the user, on rank 0, what is no error."""
+        self._note = note
 
     def begin(self, run: Run) -> None:
         config = run.config
@@ -59,4 +63,4 @@ class Trace(Listener):
         comm = self._run.comm
         events = [(phase, start - zero, end - start) for phase, start, end in self._run.phases.recorded()]
         everything = comm.gather((min(comm.node_ranks()), socket.gethostname(), events))
-        on_first(comm, lambda: write_trace(self._path, everything or []))
+        on_first(comm, lambda: write_trace(self._path, everything or [], self._note))

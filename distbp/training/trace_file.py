@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 from distbp.errors import RunError, UsageError
 from distbp.files.new_file import write_synced
 from distbp.files.output import check_out
-from distbp.files.write_failure import why_not_written
+from distbp.files.patience import is_passing, patiently
+from distbp.files.write_patience import failure, written_patiently
 from distbp.ranks.communicator import Communicator, on_first
 
 MICROSECOND = 1e-6
@@ -35,15 +36,22 @@ def _check(path: str, inputs: Sequence[str] = ()) -> None:
 
 def _is_trace(path: Path) -> bool:
     """Whether distbp has written it."""
-    with suppress(OSError), open(path, "rb") as file:
-        return file.read(len(BEGIN)) == BEGIN.encode()
+
+    def begins() -> bool:
+        with open(path, "rb") as file:
+            return file.read(len(BEGIN)) == BEGIN.encode()
+
+    with suppress(OSError):
+        return patiently(begins, is_tried_again=is_passing)
     return False
 
 
-def write_trace(path: str, everything: Sequence[tuple[int, str, list[tuple[str, float, float]]]]) -> None:
+def write_trace(
+    path: str, everything: Sequence[tuple[int, str, list[tuple[str, float, float]]]], note: Callable[[str], None]
+) -> None:
     """Writes what each rank has recorded: its node, its host, and phases with their start and seconds.
 
-    Raises RunError or UsageError.
+    `note` tells the user what is no error.  Raises RunError or UsageError.
     """
     found: list[dict[str, Any]] = []
     for rank, (node, host, events) in enumerate(everything):
@@ -54,8 +62,8 @@ def write_trace(path: str, everything: Sequence[tuple[int, str, list[tuple[str, 
             times = {"ts": round(start / MICROSECOND, 3), "dur": round(seconds / MICROSECOND, 3)}
             found.append({"name": phase, "ph": "X", **place, **times})
     _check(path)  # a file may have come there meanwhile
+    whole = json.dumps({"otherData": {"producer": "distbp"}, "displayTimeUnit": "ms", "traceEvents": found})
     try:
-        whole = {"otherData": {"producer": "distbp"}, "displayTimeUnit": "ms", "traceEvents": found}
-        write_synced(Path(path), json.dumps(whole))
+        written_patiently(Path(path), lambda: write_synced(Path(path), whole), note)
     except OSError as error:
-        raise RunError(f"{path}: cannot write the trace: {why_not_written(error)}") from None
+        raise RunError(f"{path}: cannot write the trace: {failure(error)}") from None

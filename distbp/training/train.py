@@ -68,4 +68,4 @@ def train(
 
 def table_of(attention: Attention, listeners: Sequence[Listener]) -> list[Listener]:
     """All listeners in their order: what is not sound is not saved, and what the user is told has been saved."""
-    return [Soundness(), Trace(), Checkpointing(attention), *listeners]
+    return [Soundness(), Trace(Listeners(listeners).note), Checkpointing(attention), *listeners]
