@@ -23,7 +23,7 @@ from distbp.errors import DistbpError
 from distbp.files import patience
 from distbp.prediction import network_outputs
 from distbp.prediction.predict import predict
-from distbp.prediction.trained import load
+from distbp.prediction.trained import Use, load
 from distbp.ranks.communicator import Communicator, OneProcess, run_threads
 from distbp.tables.import_data import ImportOptions, import_data
 from distbp.training import phases
@@ -133,7 +133,7 @@ def written(path: Path) -> bytes:
 
 
 def predictions(run: str, ending: str) -> Way:
-    used = load(OneProcess(), run, (), "test", targets=False)
+    used = load(OneProcess(), run, Use((), "test", targets=False))
 
     def write(here: Path, note: Note) -> bytes:
         predict(OneProcess(), used.state, used.data, here / f"p{ending}", note=note)
@@ -145,7 +145,7 @@ def predictions(run: str, ending: str) -> Way:
 def predictions_on_ranks(run: str) -> Way:
     def write(here: Path, note: Note) -> bytes:
         def work(comm: Communicator) -> None:
-            used = load(comm, run, (), "test", targets=False)
+            used = load(comm, run, Use((), "test", targets=False))
             predict(comm, used.state, used.data, here / "p.csv", note=note)
 
         run_threads(3, work)

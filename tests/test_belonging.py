@@ -17,7 +17,7 @@ import distbp
 from distbp.config import Config
 from distbp.errors import CheckpointError
 from distbp.inspection.file_inspection import describe, describe_difference, describe_digest
-from distbp.prediction.trained import load
+from distbp.prediction.trained import Use, load
 from distbp.ranks.communicator import OneProcess
 from distbp.tables.like import names_of
 from distbp.training import checkpoint, invariants
@@ -73,7 +73,7 @@ OTHERS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 USES: dict[str, Callable[[str], Any]] = {
-    "evaluate and predict": lambda name: load(OneProcess(), name, [], "test", targets=True),
+    "evaluate and predict": lambda name: load(OneProcess(), name, Use([], "test", targets=True)),
     "load": distbp.load,
     "distbp.evaluate": distbp.evaluate,
     "inspect": lambda name: list(describe(name)),

@@ -26,7 +26,7 @@ from distbp.mathematics.network import Network, parameter_bytes
 from distbp.mathematics.optimizers.adam import Adam
 from distbp.mathematics.optimizers.sgd import SGD
 from distbp.prediction.predict import _Outputs, prediction_bytes
-from distbp.prediction.trained import load
+from distbp.prediction.trained import Use, load
 from distbp.ranks import memory_plan
 from distbp.ranks.communicator import Communicator, OneProcess, run_threads
 from distbp.ranks.memory_plan import MemoryPlan, RankPlan, Term
@@ -65,11 +65,11 @@ from pathlib import Path
 from distbp.engine.evaluate import Evaluation
 from distbp.prediction.memory_plan import evaluation_terms, prediction_terms
 from distbp.prediction.predict import predict
-from distbp.prediction.trained import load
+from distbp.prediction.trained import Use, load
 name, checkpoint, split, memory = sys.argv[1:]
 is_evaluated = name == "evaluate"
 work = evaluation_terms if is_evaluated else prediction_terms
-used = load(comm, checkpoint, (), split, targets=is_evaluated, work=work, memory=float(memory))
+used = load(comm, checkpoint, Use((), split, targets=is_evaluated, work=work, memory=float(memory)))
 if is_evaluated:
     Evaluation(comm, used.state.problem, used.data, used.state.config.dtype)(used.state.parameters)
 else:
@@ -262,7 +262,7 @@ def test_an_outline_is_that_of_the_checkpoint(trained: dict[str, str], tmp_path:
 @pytest.mark.parametrize("checkpoint", ["small", "outputs"])
 def test_what_predictions_take(trained: dict[str, str], checkpoint: str, ranks: int) -> None:
     def on_rank(comm: Communicator) -> None:
-        used = load(comm, trained[checkpoint], (), "train", targets=False)
+        used = load(comm, trained[checkpoint], Use((), "train", targets=False))
         problem, config = used.state.problem, used.state.config
         said = prediction_bytes(problem.network, used.data, config.dtype, problem.target, comm)
         outputs = _Outputs(comm, used.state, used.data, lambda phase: None)

@@ -24,7 +24,7 @@ from distbp.inspection.file_inspection import describe_digest
 from distbp.mathematics.network import Network, Parameters, initialize
 from distbp.model.model import Model
 from distbp.prediction.predict import predict
-from distbp.prediction.trained import load
+from distbp.prediction.trained import Use, load
 from distbp.ranks.communicator import OneProcess
 from distbp.training.checkpoint import Checkpoint
 
@@ -142,7 +142,7 @@ def test_the_bits_of_the_command(
     x = np.abs(rows(N)).astype(dtype)
     with h5py.File(tmp_path / "d.h5", "w") as file:
         file["test/x"] = x
-    used = load(OneProcess(), str(runs[name]), [str(tmp_path / "d.h5")], "test", targets=False)
+    used = load(OneProcess(), str(runs[name]), Use([str(tmp_path / "d.h5")], "test", targets=False))
     predict(OneProcess(), used.state, used.data, tmp_path / "p.h5")
     model = distbp.load(runs[name])
     for _ in range(2):  # the second time in memory that is there

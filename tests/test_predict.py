@@ -26,7 +26,7 @@ from distbp.mathematics.network import Network
 from distbp.prediction.columns import column_names
 from distbp.prediction.csv_predictions import CSVPredictions
 from distbp.prediction.predict import predict
-from distbp.prediction.trained import load
+from distbp.prediction.trained import Use, load
 from distbp.ranks.communicator import Communicator, OneProcess, run_threads
 
 ODD = (" a ", "b,c", 'say "d"', "two\nlines", "a\rreturn", "%s %d", "Löwe", "猫", "'")
@@ -78,7 +78,7 @@ def test_csv_holds_what_hdf5_holds(
     train_on(1, configuration(data, tmp_path / "run", epochs=1, **options))
 
     def work(comm: Communicator) -> None:
-        used = load(comm, str(tmp_path / "run"), (), "test", targets=False)
+        used = load(comm, str(tmp_path / "run"), Use((), "test", targets=False))
         for ending in ("h5", "csv"):
             predict(comm, used.state, used.data, tmp_path / f"p.{ending}", inputs=used.files)
 
@@ -255,7 +255,7 @@ def test_a_rank_that_cannot_go_on_tells_the_others(tmp_path: Path, monkeypatch: 
     train_on(1, configuration(data, tmp_path / "run", epochs=1))
 
     def work(comm: Communicator) -> None:
-        used = load(comm, str(tmp_path / "run"), (), "test", targets=False, memory=1e-9)
+        used = load(comm, str(tmp_path / "run"), Use((), "test", targets=False, memory=1e-9))
         broken = replace(used.data, files={"x": BrokenOnOne(comm.rank)})
         predict(comm, used.state, broken, tmp_path / name)
 
@@ -310,7 +310,7 @@ def test_a_file_system_without_nameless_files(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("distbp.prediction.network_outputs.BLOCK", 100)
     data = write_data(tmp_path / "d.h5", test=300)
     train_on(1, configuration(data, tmp_path / "run", epochs=1))
-    used = load(OneProcess(), str(tmp_path / "run"), (), "test", targets=False)
+    used = load(OneProcess(), str(tmp_path / "run"), Use((), "test", targets=False))
     seen: list[list[str]] = []
 
     def pulse(phase: str) -> None:

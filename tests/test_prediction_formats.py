@@ -20,7 +20,7 @@ from distbp.prediction.columns import column_names
 from distbp.prediction.formats import ENDINGS, check_format
 from distbp.prediction.json_predictions import JSONPredictions
 from distbp.prediction.predict import predict
-from distbp.prediction.trained import load
+from distbp.prediction.trained import Use, load
 from distbp.ranks.communicator import Communicator, OneProcess, run_threads
 
 KINDS = ("classes", "text", "targets")
@@ -47,7 +47,7 @@ def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     train_on(1, configuration(data_of(here / "d.h5", kind), here / "run", epochs=1, dtype="float32", **options))
 
     def work(comm: Communicator) -> None:
-        used = load(comm, str(here / "run"), (), "test", targets=False)
+        used = load(comm, str(here / "run"), Use((), "test", targets=False))
         for ending in ENDINGS:
             predict(comm, used.state, used.data, here / f"p{ending}", inputs=used.files)
 
@@ -123,7 +123,7 @@ def test_no_other_file_is_left(written: Path) -> None:
 
 def test_the_same_content_has_the_same_bytes(written: Path) -> None:
     """gzip may put the time and the name of a file into it."""
-    used = load(OneProcess(), str(written / "run"), (), "test", targets=False)
+    used = load(OneProcess(), str(written / "run"), Use((), "test", targets=False))
     predict(OneProcess(), used.state, used.data, written / "again.csv.gz")
     with gzip.open(written / "again.csv.gz") as again, gzip.open(written / "p.csv.gz") as first:
         assert again.read() == first.read()

@@ -11,7 +11,7 @@ import pytest
 from runs import BIN, Runner, check_error, configuration, mpirun_command, train_on, write_data
 
 from distbp.errors import DataError, LaunchError, UsageError
-from distbp.prediction.trained import load
+from distbp.prediction.trained import Use, load
 from distbp.ranks.communicator import Communicator, OneProcess, run_threads
 from distbp.ranks.same_everywhere import check_alike, check_command, check_version, compare_files
 
@@ -151,5 +151,5 @@ def test_data_of_other_ranks_to_evaluate_on(tmp_path: Path) -> None:
 
     for there in (0, 7):
         with pytest.raises(DataError, match="data must be the same on all nodes") if there else nullcontext():
-            load(Other(), str(tmp_path / "run"), (), "test", targets=True, note=notes.append)
+            load(Other(), str(tmp_path / "run"), Use((), "test", targets=True), note=notes.append)
     assert notes == ["note      rank 0 sees data files with other times of change than rank 0: copies, it is hoped"]

@@ -9,7 +9,7 @@ from runs import configuration, train_on, write_data
 
 from distbp.engine.evaluate import Evaluation, Scores
 from distbp.prediction.predict import predict
-from distbp.prediction.trained import load
+from distbp.prediction.trained import Use, load
 from distbp.ranks.communicator import Communicator, run_threads
 
 LITTLE = 1e-7  # GiB
@@ -22,11 +22,11 @@ def test_data_that_stay_in_their_files_change_no_bit(tmp_path: Path, kind: str, 
     train_on(1, configuration(data, tmp_path / "run", epochs=1))
 
     def work(comm: Communicator, memory: float) -> Scores:
-        used = load(comm, str(tmp_path / "run"), (), "test", targets=True, memory=memory)
+        used = load(comm, str(tmp_path / "run"), Use((), "test", targets=True, memory=memory))
         assert used.data.in_memory == (memory != LITTLE)
         assert used.files == [str(tmp_path / "run" / "best.h5"), data]
         scores = Evaluation(comm, used.state.problem, used.data, "float64")(used.state.parameters)
-        used = load(comm, str(tmp_path / "run"), (), "test", targets=False, memory=memory)
+        used = load(comm, str(tmp_path / "run"), Use((), "test", targets=False, memory=memory))
         predict(comm, used.state, used.data, tmp_path / f"{memory}.h5")
         return scores
 

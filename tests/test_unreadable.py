@@ -20,7 +20,7 @@ from distbp.config import Config
 from distbp.errors import CheckpointError, RunError
 from distbp.files import patience, plain_hdf5
 from distbp.inspection.file_inspection import describe
-from distbp.prediction.trained import load
+from distbp.prediction.trained import Use, load
 from distbp.ranks.communicator import OneProcess
 from distbp.training import checkpoint
 from distbp.training.comparison import digest
@@ -277,7 +277,7 @@ def test_links_are_refused_before_anything_is_replaced(run: Config, tmp_path: Pa
     assert content(run) == before
     assert path.is_symlink()
     assert store.read_bytes() == stored
-    load(OneProcess(), run.out, [], "test", targets=True)
+    load(OneProcess(), run.out, Use([], "test", targets=True))
 
 
 def test_a_directory_that_is_a_link_is_fine(run: Config, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from distbp.commands.options import Grouped, config_options, given_options
-from distbp.config import merge
+from distbp.config import Config, merge
 from distbp.ranks.launch import Launch, printable
 
 OPTIONS = (
@@ -121,6 +121,13 @@ def bench(
         data, config_file, options, several=launch.launched, read_default=inputs is None
     )
     config = merge(given, origin)
+    chart = str(out) if out else ""
+    asked = (nodes, seconds, inputs or 0, outputs or 0, link_latency, link_bandwidth, chart, overwrite)
+    _bench(launch, config, notes, asked)
+
+
+def _bench(launch: Launch, config: Config, notes: list[str], asked: tuple[Any, ...]) -> None:
+    """`asked`: the fields of `Wanted`."""
     from distbp.ranks.watch import Watch
 
     with Watch(launch, stall_minutes=config.stall_minutes) as watch:
@@ -132,15 +139,13 @@ def bench(
         from distbp.progress import StageProgress
         from distbp.ranks.communicator import on_first
 
-        comm = watch.comm
+        comm, wanted = watch.comm, Wanted(*asked)
 
         def note(text: str) -> None:
             click.echo(printable(text))
 
         for text in notes if comm.rank == 0 else ():
             note(text)
-        asked = (nodes, seconds, inputs or 0, outputs or 0, link_latency, link_bandwidth)
-        wanted = Wanted(*asked, str(out) if out else "", overwrite)
         progress = StageProgress(shown=comm.rank == 0)
         try:
             findings = measure(comm, config, wanted, note, watch.pulse(), progress)
@@ -149,7 +154,7 @@ def bench(
         rows = predict(findings, wanted)
         for line in lines(findings, wanted, rows) if comm.rank == 0 else ():
             note(line)
-        if out:
-            on_first(comm, lambda: draw(out, findings, rows, note))
+        if wanted.out:
+            on_first(comm, lambda: draw(Path(wanted.out), findings, rows, note))
             if comm.rank == 0:
-                note(f"chart     {out}")
+                note(f"chart     {wanted.out}")

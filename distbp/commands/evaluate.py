@@ -45,22 +45,11 @@ def evaluate(
     with Watch(launch, stall_minutes=stall_minutes) as watch:
         from distbp.prediction.finite_scores import finite_scores
         from distbp.prediction.memory_plan import evaluation_terms
-        from distbp.prediction.trained import Columns, load
+        from distbp.prediction.trained import Columns, Use, load
 
         comm, pulse = watch.comm, watch.pulse()
-        used = load(
-            comm,
-            checkpoint,
-            data,
-            split,
-            targets=True,
-            columns=Columns(x, y),
-            work=evaluation_terms,
-            trust_links=trust_links,
-            memory=memory,
-            pulse=pulse,
-            note=say,
-        )
+        use = Use(data, split, True, Columns(x, y), evaluation_terms, trust_links, memory)
+        used = load(comm, checkpoint, use, pulse, say)
         scores, problem = finite_scores(comm, used, pulse), used.state.problem
     if comm.rank == 0:
         metrics = "".join(f", {name} {value:.8g}" for name, value in scores.metrics.items())

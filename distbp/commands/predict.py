@@ -64,25 +64,14 @@ def predict(
         from distbp.prediction.formats import check_format
         from distbp.prediction.memory_plan import prediction_terms
         from distbp.prediction.predict import predict as predict_split
-        from distbp.prediction.trained import Columns, load
+        from distbp.prediction.trained import Columns, Use, load
         from distbp.ranks.communicator import on_first
 
         comm, pulse = watch.comm, watch.pulse(f"{out} was written")
         if out.name:  # before what may take long; `predict` looks at the rest
             on_first(comm, lambda: check_format(out))
-        used = load(
-            comm,
-            checkpoint,
-            data,
-            split,
-            targets=False,
-            columns=Columns(x),
-            work=prediction_terms,
-            trust_links=trust_links,
-            memory=memory,
-            pulse=pulse,
-            note=say,
-        )
+        use = Use(data, split, False, Columns(x), prediction_terms, trust_links, memory)
+        used = load(comm, checkpoint, use, pulse, say)
         N = len(used.data)
         with click.progressbar(
             length=N, label="predicting", hidden=comm.rank > 0 or not sys.stderr.isatty(), file=sys.stderr

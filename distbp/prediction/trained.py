@@ -52,40 +52,53 @@ class Trained:
     plan: MemoryPlan
 
 
+@dataclass(frozen=True)
+class Use:
+    """What a network is to be used on: a split of `data`, or without these of the run's own data.
+
+    The data may be in memory already; they are then the same on all ranks, and the split is all that there is.
+    `targets`: with its labels or targets; `columns`: their names, where they are others than in training; `work`: what
+    memory is taken later to work on them (`memory_plan`); `memory`: GiB of each node for the data, 0: half of what is
+    free.
+    """
+
+    data: Sequence[str] | Samples
+    split: str
+    targets: bool
+    columns: Columns = Columns()
+    work: Callable[[Communicator, Outline, Split], list[Term]] = lambda comm, outline, data: []
+    trust_links: bool = False
+    memory: float = 0.0
+
+    @property
+    def options(self) -> dict[str, object]:
+        """Those that all ranks must have been given alike."""
+        return {
+            "DATA": [] if isinstance(self.data, Samples) else list(self.data),
+            "--split": self.split,
+            "--memory": self.memory,
+            "--x": self.columns.x,
+            "--y": self.columns.y,
+            "--trust-links": self.trust_links,
+            "with targets": self.targets,
+        }
+
+
 def load(
     comm: Communicator,
     checkpoint: str | Checkpoint,
-    data: Sequence[str] | Samples,
-    split: str,
-    *,
-    targets: bool,
-    columns: Columns = Columns(),
-    work: Callable[[Communicator, Outline, Split], list[Term]] = lambda comm, outline, data: [],
-    trust_links: bool = False,
-    memory: float = 0.0,
+    use: Use,
     pulse: Pulse = lambda phase: None,
     note: Callable[[str], None] = lambda text: None,
 ) -> Trained:
-    """A checkpoint, or that of a run directory, and a split of `data`, or without these of the run's own data.
+    """A checkpoint, or that of a run directory, and what it is to be used on.
 
-    The checkpoint may be in memory already, and so may the data; both are then the same on all ranks, and a split of
-    that name is all that there is.
-
-    `targets`: with its labels or targets; `columns`: their names, where they are others than in training; `work`: what
-    memory is taken later to work on them (`memory_plan`); `memory`: GiB of each node for the data, 0: half of what is
-    free.  `pulse` is called again and again; `note` tells the user, on rank 0.  Raises UsageError where ranks were
-    given different ones of these, TooLargeError before anything large is read, CheckpointError or DataError, or what
-    `pulse` raises, agreed by all ranks.
+    The checkpoint may be in memory already; it is then the same on all ranks.  `pulse` is called again and again;
+    `note` tells the user, on rank 0.  Raises UsageError where ranks were given different ones of these, TooLargeError
+    before anything large is read, CheckpointError or DataError, or what `pulse` raises, agreed by all ranks.
     """
-    options = {
-        "CHECKPOINT": checkpoint if isinstance(checkpoint, str) else digest(checkpoint.parameters),
-        "DATA": [] if isinstance(data, Samples) else list(data),
-        "--split": split,
-        "--memory": memory,
-        "--x": columns.x,
-        "--y": columns.y,
-    }
-    check_options(comm, {**options, "--trust-links": trust_links, "with targets": targets})
+    given = checkpoint if isinstance(checkpoint, str) else digest(checkpoint.parameters)
+    check_options(comm, {"CHECKPOINT": given, **use.options})
     measured = Measured(comm)
     agree(comm, lambda: pulse("reading the checkpoint"))
     reading = partial(pulse, "reading the checkpoint")
@@ -94,19 +107,13 @@ def load(
     else:
         path = from_first(comm, lambda: find_checkpoint(checkpoint))
         found = _from_first(comm, partial(outline, path), reading)
-    config = found.config
-    threads = set_threads(comm, 0, reproducible=config.reproducible)
+    threads = set_threads(comm, 0, reproducible=found.config.reproducible)
     for line in threads.all_notes if comm.rank == 0 else ():
         note(line)
-    asked = [
-        Asked(x, y if targets else None, trust_links, config.each, _task(found))
-        for x in _candidates(columns.x, config.x, found.columns.x, "x")
-        for y in _candidates(columns.y, config.y, () if found.is_labelled else found.columns.y, "y")
-    ]
-    files, layout = _find(comm, found, data, split, asked, note)
-    budget = node_budget(comm, memory)
+    files, layout = _find(comm, found, use, note)
+    budget = node_budget(comm, use.memory)
     foreseen = foresee_split(comm, layout, memory=budget)
-    plan = plan_use(comm, measured, found, foreseen, work(comm, found, foreseen))
+    plan = plan_use(comm, measured, found, foreseen, use.work(comm, found, foreseen))
     plan.check()
     state = checkpoint if isinstance(checkpoint, Checkpoint) else _from_first(comm, partial(_for_use, path), reading)
     if state.flaw and comm.rank == 0:
@@ -122,22 +129,20 @@ def _task(found: Outline) -> str:
     return CLASSES if found.is_labelled else TARGETS
 
 
-def _find(
-    comm: Communicator,
-    found: Outline,
-    data: Sequence[str] | Samples,
-    split: str,
-    asked: Sequence[Asked],
-    note: Callable[[str], None],
-) -> tuple[list[str], Layout]:
+def _find(comm: Communicator, found: Outline, use: Use, note: Callable[[str], None]) -> tuple[list[str], Layout]:
     """The files, and how the samples of the split lie in them, or in arrays of the caller, which are no files."""
-    if isinstance(data, Samples):
-        given = data
-        return [], agree(comm, lambda: check_kinds(replace(layout_of(given, split), task=_task(found))))
-    paths = data or found.config.data
+    given, config, columns = use.data, found.config, use.columns
+    if isinstance(given, Samples):
+        return [], agree(comm, lambda: check_kinds(replace(layout_of(given, use.split), task=_task(found))))
+    asked = [
+        Asked(x, y if use.targets else None, use.trust_links, config.each, _task(found))
+        for x in _candidates(columns.x, config.x, found.columns.x, "x")
+        for y in _candidates(columns.y, config.y, () if found.is_labelled else found.columns.y, "y")
+    ]
+    paths = given or config.data
     files = from_first(comm, lambda: data_files(paths))
     compare_files(comm, files, note)
-    return files, from_first(comm, lambda: _first_there(files, split, asked))
+    return files, from_first(comm, lambda: _first_there(files, use.split, asked))
 
 
 def _from_first(comm: Communicator, read_it: Callable[[], T], reading: Callable[[], None]) -> T:

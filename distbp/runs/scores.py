@@ -9,7 +9,7 @@ from distbp.model.model import Model
 from distbp.model.read_model import read_model
 from distbp.prediction.finite_scores import finite_scores
 from distbp.prediction.memory_plan import evaluation_terms
-from distbp.prediction.trained import Columns, load
+from distbp.prediction.trained import Columns, Use, load
 from distbp.ranks.communicator import agree, from_first
 from distbp.runs.given_data import paths_of, samples_of
 from distbp.runs.train import scope_of
@@ -48,17 +48,9 @@ def scores_of(model: str | Model, data: Any, split: str, comm: Any, how: dict[st
     with scope_of(comm) as ranks:
         state = model.state if isinstance(model, Model) else from_first(ranks, lambda: _state(str(model)))
         paths = [] if data is None else paths_of(data)
-        used = load(
-            ranks,
-            state,
-            agree(ranks, lambda: samples_of(data, "data") if paths is None else paths),
-            split,
-            targets=True,
-            columns=Columns(how["x"], how["y"]),
-            work=evaluation_terms,
-            trust_links=how["trust_links"],
-            memory=how["memory"],
-        )
+        given = agree(ranks, lambda: samples_of(data, "data") if paths is None else paths)
+        use = Use(given, split, True, Columns(how["x"], how["y"]), evaluation_terms, how["trust_links"], how["memory"])
+        used = load(ranks, state, use)
         found = finite_scores(ranks, used)
         return Scores(found.loss, found.metrics, found.samples)
 
