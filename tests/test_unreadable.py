@@ -214,7 +214,7 @@ def test_an_empty_one_is_damaged(run: Config) -> None:
 def test_evaluate_predict_and_inspect(run: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a run they take best.h5, and no other where that cannot be read."""
     uses: list[Callable[[], Any]] = [
-        partial(load, OneProcess(), run.out, [], "test", targets=True),
+        partial(load, OneProcess(), run.out, Use([], "test", targets=True)),
         lambda: list(describe(run.out)),
     ]
     for use in uses:
