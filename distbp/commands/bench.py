@@ -150,6 +150,6 @@ def bench(
         for line in lines(findings, wanted, rows) if comm.rank == 0 else ():
             note(line)
         if out:
-            on_first(comm, lambda: draw(out, findings, rows, note))
+            on_first(comm, lambda: draw(out, findings, rows, note, overwrite=overwrite))
             if comm.rank == 0:
                 note(f"chart     {out}")
