@@ -196,7 +196,10 @@ def import_tables(
     options: ImportOptions,
     progress: Progress = lambda stage, rows: None,
 ) -> Imported:
-    """Writes `out` from tables.  Raises what `import_data` raises."""
+    """Writes `out` from tables; without `options.overwrite` a file that is there stays.
+
+    Raises what `import_data` raises.
+    """
     first = next(iter(sources.values())).inputs[0]
     tests = TestRows(
         options.test_fraction,
