@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ def write(out: Path, *train: FakeTable, test: Sequence[FakeTable] = (), labels: 
     sources = {"train": SplitTables(list(train), labels)}
     if test:
         sources["test"] = SplitTables(list(test))
-    return import_tables(sources, out, replace(ImportOptions(), **options))
+    return import_tables(sources, out, ImportOptions(**{"overwrite": True, **options}))
 
 
 def read(out: Path) -> dict[str, Any]:

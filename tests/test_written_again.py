@@ -19,6 +19,7 @@ from runs import BIN, LIMIT, Notes, NoWaits, Runner, check_error, configuration,
 from distbp.errors import DataError, RunError
 from distbp.files import patience
 from distbp.files.output import check_out
+from distbp.files.write_patience import written_whole
 from distbp.ranks.communicator import Communicator, agree, run_threads
 from distbp.ranks.written_together import written_together
 
@@ -78,14 +79,34 @@ def test_a_chart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", away)
-    draw(tmp_path / "c.png", findings, rows, notes.note)
+    draw(tmp_path / "c.png", findings, rows, notes.note, overwrite=False)
     assert len(notes.lines) == 1
     assert "could not be written at first: Stale file handle; try 3, 1.0 s later, succeeded" in notes.lines[0]
     monkeypatch.setattr(patience, "schedule", replace(patience.schedule, seconds=1.0))
     codes[:] = [errno.EIO] * 99
     with pytest.raises(RunError, match=r"d\.png: cannot write the chart: .* it was tried again for 1 s"):
-        draw(tmp_path / "d.png", findings, rows, pytest.fail)
+        draw(tmp_path / "d.png", findings, rows, pytest.fail, overwrite=False)
+    codes.clear()
+    before = (tmp_path / "c.png").read_bytes()
+    with pytest.raises(RunError, match=r"c\.png: cannot write the chart: another file of that name"):
+        draw(tmp_path / "c.png", findings, rows, pytest.fail, overwrite=False)
+    assert (tmp_path / "c.png").read_bytes() == before
+    draw(tmp_path / "c.png", findings, rows, pytest.fail, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["c.png"]
+
+
+def test_a_file_that_comes_meanwhile_stays(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def write(temporary: Path) -> None:
+        temporary.write_text("new")
+        out.write_text("another's")
+
+    with pytest.raises(FileExistsError):
+        written_whole(out, write, pytest.fail, overwrite=False)
+    assert (os.listdir(tmp_path), out.read_text()) == (["out"], "another's")
+    written_whole(out, write, pytest.fail, overwrite=True)
+    assert (os.listdir(tmp_path), out.read_text()) == (["out"], "new")
 
 
 # Together

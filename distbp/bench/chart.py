@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from distbp.bench.findings import Findings
 from distbp.bench.predict import Row
 from distbp.errors import RunError, UsageError
-from distbp.files.new_file import replace_synced, temporary_name
 from distbp.files.output import check_out
-from distbp.files.write_patience import failure, written_patiently
+from distbp.files.write_patience import failure, written_whole
 
 # Okabe and Ito's colours, which people who see colours differently can tell apart.
 STRONG, WEAK, MEASURED = "#0072B2", "#009E73", "#D55E00"
@@ -27,7 +26,7 @@ def check_chart(out: Path, inputs: list[str], *, overwrite: bool) -> None:
     check_out(out, inputs, overwrite=overwrite)
 
 
-def draw(path: Path, findings: Findings, rows: list[Row], note: Callable[[str], None] = lambda text: None) -> None:
+def draw(path: Path, findings: Findings, rows: list[Row], note: Callable[[str], None], *, overwrite: bool) -> None:
     """Writes the chart; `note` tells the user.  Raises RunError."""
     import matplotlib
 
@@ -60,17 +59,10 @@ def draw(path: Path, findings: Findings, rows: list[Row], note: Callable[[str], 
     axes.grid(linewidth=0.5, alpha=0.5)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    temporary = temporary_name(path)
-
-    def write() -> None:
-        figure.savefig(temporary, dpi=150, format="png")
-        replace_synced(temporary, path)
-
+    write = partial(figure.savefig, dpi=150, format="png")
     try:
-        written_patiently(path, write, note)
+        written_whole(path, write, note, overwrite=overwrite)
     except OSError as error:
         raise RunError(f"{path}: cannot write the chart: {failure(error)}") from None
     finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         pyplot.close(figure)

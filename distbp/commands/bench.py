@@ -155,6 +155,6 @@ def _bench(launch: Launch, config: Config, notes: list[str], asked: tuple[Any, .
         for line in lines(findings, wanted, rows) if comm.rank == 0 else ():
             note(line)
         if wanted.out:
-            on_first(comm, lambda: draw(Path(wanted.out), findings, rows, note))
+            on_first(comm, lambda: draw(Path(wanted.out), findings, rows, note, overwrite=wanted.overwrite))
             if comm.rank == 0:
                 note(f"chart     {wanted.out}")

@@ -7,11 +7,14 @@ fsync of the same file says nothing.  A file that all ranks work on is written a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from distbp.files.new_file import FAILURES, remove_temporary
-from distbp.files.patience import Tries, is_passing, tried_again
+from distbp.files.new_file import FAILURES, put_in_place, remove_temporary, sync_file, temporary_name
+from distbp.files.patience import Tries, is_passing, patiently, tried_again
 from distbp.files.write_failure import why_not_written
 
 
@@ -37,6 +40,28 @@ def written_patiently(
             remove_temporary(path)
     if tries.count > 1:
         note(f"warning   {path}: could not be written at first: {first}; {tries.describe()}")
+
+
+def written_whole(path: Path, write: Callable[[Path], None], note: Callable[[str], None], *, overwrite: bool) -> None:
+    """Calls write(temporary), which writes the whole content to a new file, and gives that the name `path`.
+
+    Both are tried again as in `written_patiently`.  Without `overwrite` a file that has this name by then stays, and
+    FileExistsError is raised.  Nothing is left of a file that could not be written.
+    """
+    temporary = temporary_name(path)
+
+    def content() -> None:
+        write(temporary)
+        sync_file(temporary)
+
+    try:
+        written_patiently(path, content, note)
+        status = patiently(lambda: os.stat(temporary), is_tried_again=is_passing)
+        put = partial(put_in_place, temporary, path, status, overwrite=overwrite)
+        written_patiently(path, put, note, is_anew=False)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def failure(error: Exception) -> str:

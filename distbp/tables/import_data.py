@@ -7,11 +7,8 @@ not let it be written, and may do so a moment later, it is written anew from its
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +20,9 @@ from distbp.data.data_file import matching
 from distbp.data.layout import CLASSES, TARGETS
 from distbp.data.same_files import check_once
 from distbp.errors import DataError, RunError, TooLargeError, UsageError
-from distbp.files.new_file import FAILURES, put_in_place, sync_file, temporary_name
+from distbp.files.new_file import FAILURES
 from distbp.files.output import check_out
-from distbp.files.patience import is_passing, patiently
-from distbp.files.write_patience import failure, written_patiently
+from distbp.files.write_patience import failure, written_whole
 from distbp.ranks.node_memory import free_bytes, in_units
 from distbp.tables.choice import Asked, Word
 from distbp.tables.import_plan import Plan, Policies, SplitTables, make_plan, split_to_cut
@@ -200,7 +196,10 @@ def import_tables(
     options: ImportOptions,
     progress: Progress = lambda stage, rows: None,
 ) -> Imported:
-    """Writes `out` from tables.  Raises what `import_data` raises."""
+    """Writes `out` from tables; without `options.overwrite` a file that is there stays.
+
+    Raises what `import_data` raises.
+    """
     first = next(iter(sources.values())).inputs[0]
     tests = TestRows(
         options.test_fraction,
@@ -268,24 +267,18 @@ class _Writing:
 
     def write(self, out: Path) -> Imported:
         """Writes the file under its name when it is whole."""
-        plan, temporary = self._plan, temporary_name(out)
+        plan = self._plan
         notes = [plan.choice.describe(), *plan.notes]
         try:
-            written_patiently(out, lambda: self._write_content(temporary), notes.append)
-            content = patiently(lambda: os.stat(temporary), is_tried_again=is_passing)
-            put = partial(put_in_place, temporary, out, content, overwrite=self._options.overwrite)
-            written_patiently(out, put, notes.append, is_anew=False)
+            written_whole(out, self._write_content, notes.append, overwrite=self._options.overwrite)
         except FAILURES as error:
             raise RunError(f"{out}: cannot be written: {failure(error)}") from None
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
         written = {split: int(np.count_nonzero(part.rows)) for split, part in plan.parts.items()}
         notes += self._unseen()
         return Imported(written, plan.width, str(plan.dtype), plan.targets.describe(), tuple(notes))
 
     def _write_content(self, temporary: Path) -> None:
-        """Writes the whole file, from its beginning; it is on the disk after it."""
+        """Writes the whole file, from its beginning."""
         plan = self._plan
         is_large = are_large(plan.names, plan.units) or are_large(plan.targets.names, plan.targets.units)
         words: dict[str, Any] = {"libver": ("v108", "v110")} if is_large else {}
@@ -297,7 +290,6 @@ class _Writing:
                 self._create(file, split)
             for source in self._sources:
                 self._write_source(file, source)
-        sync_file(temporary)
 
     def _create(self, file: h5py.File, split: str) -> None:
         """Creates its data sets: contiguous, which trains fastest; or compressed, in chunks of a mebibyte."""
