@@ -45,6 +45,8 @@ from distbp.errors import RunError
 from distbp.training.prepare import Start
 from distbp.training.train import train
 
+pytestmark = pytest.mark.slow
+
 data, out, every = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 part, parts, saves = int(sys.argv[4]), int(sys.argv[5]), "auto" if sys.argv[6] == "auto" else int(sys.argv[6])
 SMALL = dict(hidden=[], optimizer="sgd", epochs=2, batch_size=12, reproducible=True, keep=1, data=[data])

@@ -18,6 +18,8 @@ from distbp.engine.work import optimizer_of
 from distbp.errors import DistbpError, UsageError
 from distbp.training.rates import schedule_of
 
+pytestmark = pytest.mark.slow
+
 FUZZ = Path(__file__).parent.parent / "scripts" / "fuzz"
 
 numbers = st.one_of(st.integers(), st.integers(2**60, 2**5000), st.floats())

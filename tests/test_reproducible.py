@@ -35,6 +35,8 @@ from distbp.training.phases import columns
 from distbp.training.run import Run
 from distbp.training.train import train
 
+pytestmark = pytest.mark.slow
+
 RANKS = ((1, 2, 4, 7), (1, 3, 5, 8))  # for one case, and for the next
 CLOCKS = ("samples_per_second", "seconds", *columns())
 OPTIMIZERS: dict[str, dict[str, Any]] = {

@@ -21,6 +21,8 @@ from distbp.ranks.communicator import Communicator, OneProcess, run_threads
 from distbp.training.comparison import digest
 from distbp.training.run import Run
 
+pytestmark = pytest.mark.slow
+
 WIDE = Network.of([90, 100, 50], "tanh", "identity", "mse")  # 14,150 parameters: four blocks, the last one short
 SHAPES = [(2, 1), (3, 1), (8, 1), (2, 2), (5, 2), (6, 3), (8, 3), (5, 5)]
 
