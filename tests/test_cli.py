@@ -38,6 +38,7 @@ def test_help_and_version_start_neither_mpi_nor_numpy(runner: Runner) -> None:
         assert word in words
 
 
+@pytest.mark.slow
 def test_train_evaluate_predict_inspect(runner: Runner, data_file: str) -> None:
     trained = runner.distbp("train", data_file, *SMALL)
     assert trained.returncode == 0, trained.stderr
