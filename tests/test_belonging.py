@@ -205,6 +205,7 @@ def overflown(path: Path, monkeypatch: pytest.MonkeyPatch, *, network: bool = Fa
     return state
 
 
+@pytest.mark.slow
 def test_the_network_of_such_a_checkpoint_is_used(run: Config, runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     place = Path(run.out)
     expected = {name: runner.distbp(*command, str(place / NEWEST)) for name, command in COMMANDS.items()}

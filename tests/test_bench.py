@@ -143,6 +143,7 @@ def test_one_node_says_nothing_about_more() -> None:
     assert [row.nodes for row in given] == [1, 2, 4]
 
 
+@pytest.mark.slow
 def test_the_chart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib", exc_type=ImportError)
     out = tmp_path / "bench.png"
@@ -305,6 +306,7 @@ def test_the_command(runner: Runner, data_file: str) -> None:
     assert [path.name for path in runner.directory.iterdir()] == ["data.h5"]
 
 
+@pytest.mark.slow
 def test_the_command_draws(runner: Runner) -> None:
     pytest.importorskip("matplotlib", exc_type=ImportError)
     result = runner.distbp("bench", *WITHOUT_DATA, *QUICK, "--out", "b.png")

@@ -44,6 +44,7 @@ SETTINGS = st.fixed_dictionaries(
     t=st.sampled_from([1, 2, 1000]),
     seed=st.integers(0, 99),
 )
+@pytest.mark.slow
 def test_a_calm_is_calm(
     name: str, words: dict[str, Any], dtype: str, sizes: list[float], g: float, rate: float, t: int, seed: int
 ) -> None:

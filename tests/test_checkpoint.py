@@ -76,6 +76,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(path: Path, monkeyp
     assert not [name for name in os.listdir(path.parent) if name.endswith(".tmp")]
 
 
+@pytest.mark.slow
 def test_any_flipped_bit_is_found_or_harmless(path: Path, tmp_path: Path) -> None:
     content, good = path.read_bytes(), read(path)
     optimizer = {name: v.tobytes() for name, v in good.optimizer.items()}

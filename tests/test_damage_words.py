@@ -57,6 +57,7 @@ def test_filters_that_are_not_installed(file: Path) -> None:
     assert said["x"] == said["gzip"] == said["left_out"] == ""
 
 
+@pytest.mark.slow
 def test_commands_on_such_a_file(runner: Runner, file: Path) -> None:
     if h5py.h5z.filter_avail(ZSTD):
         pytest.skip("the plugin is installed here")

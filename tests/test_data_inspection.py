@@ -151,6 +151,7 @@ def test_gaps_are_counted(tmp_path: Path) -> None:
     assert "    not finite: 2 values in 2 rows, first in row 17; distbp train refuses them" in text
 
 
+@pytest.mark.slow
 def test_slow_layouts_are_named_and_what_rewrites_them(runner: Runner) -> None:
     path, x = runner.directory / "slow.h5", RNG.integers(0, 9, (40_000, 30, 2)).astype("i2")
     with h5py.File(path, "w") as file:

@@ -15,6 +15,7 @@ from distbp.data.split import digits_path
 DATASETS = Path(__file__).parent.parent / "datasets"
 
 
+@pytest.mark.slow
 def test_digits_is_what_the_script_makes(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     made = tmp_path / "digits.h5"
@@ -26,6 +27,7 @@ def test_digits_is_what_the_script_makes(tmp_path: Path) -> None:
         assert "CC BY 4.0" in "".join(str(value) for value in old.attrs.values())
 
 
+@pytest.mark.slow
 def test_the_oscillator_obeys_its_equation(tmp_path: Path) -> None:
     made = tmp_path / "oscillator.h5"
     subprocess.run([sys.executable, DATASETS / "make_oscillator.py", made, "--samples", "50"], check=True, timeout=60)

@@ -17,7 +17,9 @@ from distbp.cli import cli
 
 CONTEXT = click.Context(cli)
 OF_OTHERS = {  # options of launchers, SLURM, pip and the scripts
+    "--account",
     "--array",
+    "--batch",
     "--bind",
     "--bind-to",
     "--check",
@@ -33,17 +35,16 @@ OF_OTHERS = {  # options of launchers, SLURM, pip and the scripts
     "--nodes",
     "--ntasks-per-node",
     "--open-mode",
-    "--oversubscribe",
     "--overlap",
+    "--oversubscribe",
     "--partition",
-    "--account",
     "--qos",
+    "--quick",
     "--requeue",
     "--samples",
     "--shm-size",
     "--signal",
     "--time",
-    "--batch",
     "--wrap",
 }
 LANGUAGES = {"sh", "console", "python"}

@@ -155,6 +155,7 @@ def test_predictions_that_are_not_finite_are_refused(
     assert "test/x, row 7, column 3" in why
 
 
+@pytest.mark.slow
 def test_the_commands(runner: Runner, tmp_path: Path) -> None:
     data = written(tmp_path / "d.h5", x=9.97e36)
     trained_ = runner.distbp("train", data, "--epochs", 1, "--out", "run")

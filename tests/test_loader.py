@@ -62,6 +62,7 @@ def several_files(
     kind=st.sampled_from(["classes", "targets"]),
 )
 @settings(max_examples=60, deadline=None)
+@pytest.mark.slow
 def test_batches_hold_what_they_hold_in_memory(
     tmp_path_factory: pytest.TempPathFactory,
     ranks: int,
@@ -124,6 +125,7 @@ STREAMED: dict[str, Any] = dict(
 @pytest.mark.parametrize("kind", ["classes", "targets"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.usefixtures("small_blocks")
+@pytest.mark.slow
 def test_memory_changes_no_bit(tmp_path: Path, kind: str, dtype: str) -> None:
     options = {**STREAMED, "dtype": dtype}
     data = several_files(tmp_path, kind=kind, rows=MANY)
