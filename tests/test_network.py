@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from distbp.mathematics.activations import ACTIVATIONS
+from distbp.mathematics.arena import aligned_zeros
 from distbp.mathematics.losses import LOSSES
-from distbp.mathematics.network import Network, Parameters, aligned_zeros, initialize
+from distbp.mathematics.network import Network, Parameters, initialize
 
 LAYERS = [5, 7, 3, 2]
 
