@@ -142,11 +142,6 @@ class CountingArena:
 ALIGNED: Arena = Aligned()
 
 
-def aligned_zeros(count: int, dtype: DTypeLike) -> NDArray[Any]:
-    """A zeroed vector that begins at a cache line."""
-    return ALIGNED.take(count, dtype)
-
-
 def _in_units(size: int, unit: int) -> int:
     return -(-size // unit) * unit
 

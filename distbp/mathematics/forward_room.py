@@ -63,7 +63,7 @@ class ForwardMemory:
 
     def __init__(self, network: Network, dtype: DTypeLike) -> None:
         self._network, self._dtype = network, np.dtype(dtype)
-        self._memory = ALIGNED.take(0, np.uint8)
+        self._memory, self._most = ALIGNED.take(0, np.uint8), 0
         self._rooms: dict[int, ForwardRoom] = {}
 
     def room(self, m: int) -> ForwardRoom:
@@ -72,10 +72,10 @@ class ForwardMemory:
         return self._new(m) if room is None else room
 
     def _new(self, m: int) -> ForwardRoom:
-        counted = CountingArena(CACHE_LINE)
-        ForwardRoom(self._network, m, self._dtype, counted)
-        if counted.bytes > len(self._memory):
-            self._memory = ALIGNED.take(counted.bytes, np.uint8)
+        if m > self._most:
+            counted = CountingArena(CACHE_LINE)
+            ForwardRoom(self._network, m, self._dtype, counted)
+            self._memory, self._most = ALIGNED.take(counted.bytes, np.uint8), m
             self._rooms.clear()
         elif len(self._rooms) > 1:  # only one sample, and the number that was asked for last, come again and again
             self._rooms = {one: room for one, room in self._rooms.items() if one == 1}
