@@ -18,7 +18,7 @@ from distbp.mathematics.arena import CountingArena
 from distbp.mathematics.grains import grain_count
 from distbp.mathematics.network import Network, Parameters, initialize_bytes
 from distbp.ranks.communicator import Communicator
-from distbp.ranks.memory_plan import DATA, Measured, MemoryPlan, Term, check_countable
+from distbp.ranks.memory_plan import DATA, Measured, MemoryPlan, Term, check_countable, largest_moment
 
 SMALLER = "a smaller --hidden"
 
@@ -59,15 +59,18 @@ def bench_plan(
     w = Parameters.zeros(network, config.dtype, CountingArena())
     Products(w, network, most, config.dtype, products)
     shared = sum(contents_of(one).bytes(ranks) for ranks in used for one in steps(ranks))
+    moments = {"drawing the parameters": initialize_bytes(network)}
+    for room in rooms:
+        moments |= {name: max(size, moments.get(name, 0)) for name, size in room.moments.items()}
     terms = [
         Term("parameters, gradients, optimizer", shared, shared=comm.node_copies(shared) == 1),
-        Term("the same, of passes alone", contents_of(alone).bytes(1)),
-        Term("activations", sum(room.in_all for room in rooms) - exchanged + products.bytes),
+        Term("the same, of passes alone", contents_of(alone).bytes(1) + products.terms["gradient"]),
+        Term("activations", sum(room.in_all for room in rooms) - exchanged + products.terms["activations"]),
         Term(f"random {DATA}", rows * shape.layout.row_bytes(), shared=True),
         Term("order of the samples", 8 * (2 * rows + n * nodes)),
         Term(EXCHANGE, 2 * exchanged),
         Term("vectors that are added up", 2 * SUM_BYTES),
-        Term("for a moment: drawing the parameters", initialize_bytes(network)),
+        largest_moment(moments),
     ]
     return measured.plan(terms, SMALLER)
 

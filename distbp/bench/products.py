@@ -17,9 +17,9 @@ class Products:
 
     def __init__(self, parameters: Parameters, network: Network, m: int, dtype: str, arena: Arena = ALIGNED) -> None:
         self._W, self._network = parameters.W, network
-        self._gradient = Parameters.zeros(network, dtype, arena)
+        self._gradient = Parameters.zeros(network, dtype, arena.of("gradient"))
         self.m = m = min(m, piece_samples(network, dtype))
-        self._piece = Piece(network, m, dtype, arena)
+        self._piece = Piece(network, m, dtype, arena.of("activations"))
         self.operations = m * products_of_a_sample(network)  # of one call
 
     def __call__(self) -> None:
