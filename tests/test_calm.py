@@ -14,7 +14,7 @@ from runs import configuration, train_on, write_data
 from distbp.engine.calm import calm_from, is_far
 from distbp.engine.finite_update import FiniteUpdate
 from distbp.engine.own_slices import slices_of_rank
-from distbp.engine.step_memory import StepMemory
+from distbp.engine.step_memory import Contents, StepMemory
 from distbp.mathematics.clipping import BLOCK
 from distbp.mathematics.network import Network
 from distbp.mathematics.optimizers import make_optimizer
@@ -99,7 +99,7 @@ WORDS = {"momentum": 0.0, "nesterov": False, "beta1": 0.9, "beta2": 0.999, "epsi
 def test_what_was_refused_leaves_nothing_behind() -> None:
     """Also in a block that is not measured by itself; and a calm ends where a gradient is too long for it."""
     network = Network.of([90, 100, 50], "tanh", "identity", "mse")
-    memory = StepMemory(OneProcess(), network, "float32", Adam().vectors)
+    memory = StepMemory(OneProcess(), Contents(network, "float32", Adam().vectors))
     g = memory.sums[0][0][: network.parameter_count]
     update = FiniteUpdate(OneProcess(), memory, network, Adam(), slices_of_rank(memory, [g], []))
     with np.errstate(all="ignore"):

@@ -14,7 +14,7 @@ from distbp.data.split import read_split
 from distbp.engine import shard_gradient as shard_gradient_module
 from distbp.engine.evaluate import Evaluation
 from distbp.engine.reduction import Reduction
-from distbp.engine.step_memory import StepMemory
+from distbp.engine.step_memory import Contents, StepMemory
 from distbp.engine.sums import Requests, Stepped, Sums
 from distbp.mathematics.backprop import Piece, backward, forward, loss_sum
 from distbp.mathematics.network import Network, Parameters, initialize
@@ -50,7 +50,7 @@ def test_gradient_is_that_of_the_whole_batch_also_for_uneven_and_empty_shards(ra
 
     def on_rank(comm: Communicator) -> tuple[np.ndarray, Sums]:
         mine = slice(n * comm.rank // comm.size, n * (comm.rank + 1) // comm.size)
-        memory = StepMemory(comm, NETWORK, np.float64, ())
+        memory = StepMemory(comm, Contents(NETWORK, np.float64))
         stepped = shard_gradient(Reduction(memory, NETWORK), x[:, mine], y[:, mine], n)
         return whole_gradient(memory), sums_of(comm, stepped)
 
@@ -110,7 +110,7 @@ def test_counts_of_samples_are_exact_beyond_float32() -> None:
     samples = 2**24 + 1  # float32 alone would lose the 1
 
     def on_rank(comm: Communicator) -> Stepped:
-        reduction = Reduction(StepMemory(comm, NETWORK, np.float32, ()), NETWORK)
+        reduction = Reduction(StepMemory(comm, Contents(NETWORK, np.float32)), NETWORK)
         return reduction.reduce(Sums([1.0], samples), Requests(stop=comm.rank == 1), 3 * samples)
 
     steps = run_threads(3, on_rank)

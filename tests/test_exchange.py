@@ -11,8 +11,10 @@ import pytest
 from runs import Runner, configuration, train_on, write_data
 
 from distbp.engine import exchange as module
-from distbp.engine.exchange import Exchange, RoundedExchange, exchange_bytes
+from distbp.engine.exchange import Exchange, RoundedExchange
+from distbp.engine.planned_rank import PlannedRank
 from distbp.errors import UsageError
+from distbp.mathematics.arena import CountingArena
 from distbp.mathematics.rounding import HEAD, ROUNDINGS
 from distbp.ranks.background import Background
 from distbp.ranks.communicator import Communicator, OneProcess, run_threads
@@ -143,8 +145,11 @@ def test_memory_is_as_foreseen() -> None:
                 )
 
             for full, small in run_threads(peers, on_rank):
-                assert full <= exchange_bytes(length, peers, 4, rounded=False) <= full + 4 * peers
-                assert small <= exchange_bytes(length, peers, 4, rounded=True) <= small + 8 * peers
+                counted, of_small = CountingArena(), CountingArena()
+                planned, array = PlannedRank(0, [[peer] for peer in range(peers)]), np.zeros(length, np.float32)
+                Exchange(planned, array, counted)
+                RoundedExchange(planned, array, ROUNDINGS["float16"], of_small)
+                assert (full, small) == (counted.bytes, of_small.bytes)
 
 
 @pytest.mark.parametrize("overlap", [True, False])

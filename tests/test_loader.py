@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runs import StopAt, configuration, resumed, train_on
+from runs import StopAt, configuration, resumed, split_of, train_on
 
-from distbp.data.block_loader import BlockLoader, block_loader_bytes
+from distbp.data.block_loader import BlockLoader
 from distbp.data.loader import InMemory
+from distbp.data.loading import Choice
 from distbp.data.reader import Reader
 from distbp.data.row_loader import RowLoader
 from distbp.data.sample_order import SampleOrder
 from distbp.data.scaling import measure
 from distbp.data.split import read_split
 from distbp.engine.evaluate import Evaluation
+from distbp.engine.planned_rank import PlannedRank
 from distbp.errors import DataError, Stopped, UsageError
 from distbp.mathematics.grains import sample_shares
 from distbp.prediction.predict import predict
@@ -277,7 +280,13 @@ def test_memory_that_streaming_needs() -> None:
         return sample_shares(n, None, 4)
 
     # two times (12 batches or parts of batches) x 5 samples, 50 + 1 + 10 rows that are sent, and a block
-    assert block_loader_bytes(order, 20, shares, 4, 100) == (2 * 12 * 5 + 200 // 4 + 1 + 10 + 10) * 100
+    data = split_of(np.zeros((1000, 24), np.float32), np.zeros((1000, 1), np.float32))
+    choice = Choice(configuration("d.h5", "run"), order, shares, 20, in_memory=False)
+    comm = PlannedRank(0, [range(4)])
+    assert choice.windows_bytes(comm, data) == (2 * 12 * 5 + 200 // 4 + 1 + 10 + 10) * 100
+    # two times 3 batches x 5 samples
+    assert replace(choice, batches=3).windows_bytes(comm, data) == 2 * 3 * 5 * 100
+    assert replace(choice, in_memory=True).windows_bytes(comm, data) == 0
 
 
 @pytest.mark.parallel

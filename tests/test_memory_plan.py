@@ -5,27 +5,35 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from runs import Runner, check_error, configuration, prepared, train_on, write_data
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from runs import Runner, check_error, configuration, nodes_of, prepared, split_of, train_on, write_data
 
-from distbp.data.problem import unscaled_output
-from distbp.engine.evaluate import evaluation_bytes
-from distbp.engine.feed import Feed, feed_bytes
-from distbp.engine.reproducible import reproducible_bytes
-from distbp.engine.shard_gradient import shard_gradient_bytes
+from distbp.data.loader import Batch
+from distbp.data.problem import Problem, unscaled_output
+from distbp.data.scaling import Scaling
+from distbp.engine.evaluate import Evaluation
+from distbp.engine.numpy_engine import NumpyEngine, contents_of, step_memory
+from distbp.engine.planned_rank import PlannedRank
 from distbp.engine.sums import Requests
-from distbp.engine.work import optimizer_of
+from distbp.engine.work import Work, optimizer_of
 from distbp.errors import CheckpointError, TooLargeError
-from distbp.mathematics.backprop import CACHE_LINE, Piece, piece_bytes
-from distbp.mathematics.network import Network, parameter_bytes
+from distbp.mathematics import grains
+from distbp.mathematics.arena import ALIGNED, CACHE_LINE, PAGE, Aligned, Arena, CountingArena
+from distbp.mathematics.backprop import Piece
+from distbp.mathematics.network import Network
 from distbp.mathematics.optimizers.adam import Adam
 from distbp.mathematics.optimizers.sgd import SGD
-from distbp.prediction.predict import _Outputs, prediction_bytes
+from distbp.prediction.memory_plan import evaluation_terms, prediction_terms
+from distbp.prediction.predict import _Outputs
 from distbp.prediction.trained import Use, load
 from distbp.ranks import memory_plan
 from distbp.ranks.communicator import Communicator, OneProcess, run_threads
@@ -34,6 +42,7 @@ from distbp.ranks.node_memory import in_units
 from distbp.training.checkpoint import outline, read, write_bytes
 
 MIB = 2**20
+SMALL = 16 * 2**10  # bytes of small arrays of a rank, as of the scaling
 
 START = """
 import json, os, sys, threading
@@ -79,89 +88,195 @@ else:
 """
 
 
-def piece_size(piece: Piece) -> int:
-    return memory_of(*piece.a, *piece.z, *piece.d, *piece.s, piece.y, piece.ones)
-
-
-def memory_of(*arrays: Any) -> int:
-    """Bytes of the memory that arrays are views of, each once; not what aligns them to cache lines."""
-    memory = {}
-    for array in arrays:
-        while array is not None and array.base is not None:
-            array = array.base
-        if array is not None:
-            memory[array.ctypes.data] = array.nbytes - CACHE_LINE
-    return sum(memory.values())
-
-
-def feed_size(feed: Feed) -> int:
-    """Bytes of what grows with the samples."""
-    columns = [one._raw for one in (feed._x, feed._y) if one is not None and one._raw is not None]
-    labels = [feed._taken, feed._numbers] if feed._is_labelled else []
-    return sum(array.nbytes for array in (*columns, *labels))
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_pieces_and_optimizers(dtype: str) -> None:
-    network = Network.of([7, 5, 9, 2], "relu", "identity", "mse")
-    assert piece_bytes(network, 11, dtype) == piece_size(Piece(network, 11, dtype))
-    assert parameter_bytes(network, dtype) == (7 * 5 + 5 + 5 * 9 + 9 + 9 * 2 + 2) * int(dtype[5:]) // 8
+    """By hand: a^1, and a, z, d of layers 2 and 3, their s, five arrays for the outputs, and a vector of ones."""
+    network, counted = Network.of([7, 5, 9, 2], "relu", "identity", "mse"), CountingArena()
+    Piece(network, 11, dtype, counted)
+    assert counted.bytes == 11 * (7 + 3 * (5 + 9) + 9 + 5 * 2 + 1) * int(dtype[5:]) // 8
     for optimizer in (SGD(), SGD(0.9), Adam()):
         assert list(optimizer.init(np.zeros(3))) == list(optimizer.vectors)
     assert write_bytes(network, has_vectors=False) == 5 * 9
     assert write_bytes(network, has_vectors=True) == 7 * 5 + 5 + 5 * 9 + 9 + 9 * 2 + 2
 
 
-@pytest.mark.parametrize("kind", ["classes", "targets"])
-@pytest.mark.parametrize("most", [1024, 4])
-def test_gradient_and_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, most: int) -> None:
-    """With a shard in one piece, or in several."""
-    monkeypatch.setattr("distbp.mathematics.backprop.PIECE_SAMPLES", most)
-    config = configuration(write_data(tmp_path / "d.h5", kind=kind), tmp_path / "run", dtype="float32")
-    run = prepared(OneProcess(), config)
-    network = run.problem.network
-    assert run.validation is not None
-    evaluation = run.engine.evaluation(run.validation)
-    shard = run.engine._gradient._shard_gradient  # type: ignore[attr-defined]
-    assert shard_gradient_bytes(network, run.training, 7, 1, "float32") == {
-        "activations": piece_size(shard._room),
-        "feed": feed_size(shard._feed),
-        "sums": shard._more.vector.nbytes if shard._more else 0,
-    }
-    assert (shard._more is not None) == (most == 4)
-    assert feed_bytes(run.training, shard._room.m, "float32") > 0
-    assert run.validation is not None
-    held = piece_size(evaluation._piece) + feed_size(evaluation._feed) + 3 * 8 * evaluation._blocks
-    assert evaluation_bytes(network, run.validation, "float32") == held
+class Kept(Aligned):
+    """Makes arrays, and keeps account of them."""
+
+    def __init__(self) -> None:
+        self.arrays: list[np.ndarray] = []
+
+    def take(self, shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
+        array = super().take(shape, dtype)
+        self.arrays.append(array)
+        return array
+
+    @property
+    def bytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays)
+
+
+def arrays_of_numpy() -> int:
+    """Bytes of all arrays that were made since tracing began, and are there.
+
+    Without what threads share and have sent each other, and a block of the optimizer, whose size is always the same.
+    """
+    filters: list[tracemalloc.BaseFilter] = [
+        tracemalloc.DomainFilter(inclusive=True, domain=np.lib.tracemalloc_domain),
+        *(
+            tracemalloc.Filter(inclusive=False, filename_pattern=f"*{name}.py")
+            for name in ("communicator", "optimizer")
+        ),
+    ]
+    return sum(trace.size for trace in tracemalloc.take_snapshot().filter_traces(filters).traces)
+
+
+MODES: list[dict[str, Any]] = [
+    {},
+    {"overlap": False, "wire": "bfloat16"},
+    {"wire": "float16"},
+    {"reproducible": True, "grain": 3},
+    {"reproducible": True, "grain": 16},
+]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    layers=st.lists(st.integers(1, 70), min_size=2, max_size=4),
+    head=st.sampled_from([("mse", "identity"), ("cross_entropy", "softmax")]),
+    mode=st.sampled_from(MODES),
+    form=st.sampled_from([(1, 1), (2, 1), (3, 2), (4, 2), (3, 3)]),
+    n=st.integers(1, 120),
+    last=st.integers(1, 120),
+    small=st.sampled_from([(1024, 2**28), (4, 1)]),
+    dtype=st.sampled_from(["float32", "float64"]),
+    optimizer=st.sampled_from(["sgd", "adam"]),
+)
+def test_what_is_counted_is_what_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+    layers: list[int],
+    head: tuple[str, str],
+    mode: dict[str, Any],
+    form: tuple[int, int],
+    n: int,
+    last: int,
+    small: tuple[int, int],
+    dtype: str,
+    optimizer: str,
+) -> None:
+    """Of an engine of any kind: by NumPy's own account of its arrays, after batches of both sizes and an evaluation.
+
+    Also where a shard, or the grains of a rank, do not go through the network together.
+    """
+    monkeypatch.setattr("distbp.mathematics.backprop.PIECE_SAMPLES", small[0])
+    monkeypatch.setattr("distbp.engine.reproducible.ROOM_BYTES", small[1])
+    monkeypatch.setattr("distbp.engine.step_memory.BUCKET_BYTES", 256)
+    config = configuration("none.h5", "run", dtype=dtype, loss=head[0], optimizer=optimizer, **mode)
+    network, classes = Network.of(layers, "tanh", head[1], head[0]), head[0] == "cross_entropy"
+    x = np.zeros((150, layers[0]), np.int16)
+    y = np.arange(150) % layers[-1] if classes else np.zeros((150, layers[-1]), np.float32)
+    labels = tuple(range(layers[-1])) if classes else None
+    data = split_of(x, y, labels)
+    problem = Problem(network, Scaling.none(layers[0]), Scaling.none(layers[-1]), labels)
+    sizes, (ranks, nodes) = (max(n, last), min(n, last)), form
+    one = Work(OneProcess(), config, problem, data, sizes)
+    here = nodes_of(ranks, nodes)
+
+    def planned(rank: int) -> tuple[int, int, int]:
+        """In the memory of a node: what its ranks share, and what is this rank's own; and the rest."""
+        counted = CountingArena()
+        work = replace(one, comm=PlannedRank(rank, here), arena=counted)
+        memory = step_memory(work)
+        shared, own = (
+            sum(size for name, size in counted.terms.items() if (name in counted.shared) == is_shared)
+            for is_shared in (True, False)
+        )
+        NumpyEngine(work, memory=memory).evaluation(data)
+        return shared, own, counted.in_all - shared - own
+
+    def on_rank(comm: Communicator) -> tuple[int, int, int]:
+        kept = Kept()
+        engine = NumpyEngine(replace(one, comm=comm, arena=kept))
+        evaluation = engine.evaluation(data)
+        made = len(kept.arrays)
+        for size in (*sizes, *sizes):
+            engine.step([Batch(np.arange(size), 0, 0)], [0.1], 0, lambda step: Requests())
+        evaluation(engine.parameters)
+        assert len(kept.arrays) == made, "a step took memory"
+        comm.allgather(None)
+        there = arrays_of_numpy() if comm.rank == 0 else 0
+        comm.allgather(None)
+        engine.close()
+        return there, kept.bytes, len(kept.arrays)
+
+    tracemalloc.start()
+    try:
+        found = run_threads(ranks, on_rank, here)
+    finally:
+        tracemalloc.stop()
+    plans = [planned(rank) for rank in range(ranks)]
+    assert [kept for _, kept, _ in found] == [rest for *_, rest in plans]
+    taken = sum(kept + CACHE_LINE * arrays for _, kept, arrays in found)
+    assert taken <= found[0][0] <= taken + SMALL * ranks
+    contents = contents_of(replace(one, comm=PlannedRank(0, here)))
+    for node in here:
+        needed = plans[node[0]][0] + sum(plans[rank][1] for rank in node)
+        arrays = 3 + len(contents.names) + len(node) * contents.sums
+        assert needed <= contents.bytes(len(node)) <= needed + (arrays + 1) * PAGE
 
 
 @pytest.mark.parametrize("room", [2**28, 1])
 @pytest.mark.parametrize(("ranks", "n", "grain"), [(1, 96, 4), (2, 100, 4), (3, 100, 4), (5, 64, 3), (8, 6, 3)])
-def test_reproducible_gradient(
+def test_sums_on_the_way_are_those_that_are_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int, n: int, grain: int, room: int
 ) -> None:
-    """The vectors that are really there after whole batches and a short one, on every rank."""
+    """In the reproducible mode, on every rank, by whole batches and a short one."""
+    used: dict[int, set[int]] = {rank: set() for rank in range(ranks)}
     monkeypatch.setattr("distbp.engine.reproducible.ROOM_BYTES", room)
     options = {"reproducible": True, "grain": grain, "batch_size": n, "hidden": [6, 5], "dtype": "float32"}
     config = configuration(write_data(tmp_path / "d.h5", train=223), tmp_path / "run", **options)
 
-    def on_rank(comm: Communicator) -> tuple[dict[str, int], dict[str, int]]:
+    class Noted(list[Any]):
+        rank = 0
+
+        def __getitem__(self, at: Any) -> Any:
+            used[self.rank].add(at)
+            return super().__getitem__(at)
+
+    def on_rank(comm: Communicator) -> int:
         run = prepared(comm, config)
         gradient = run.engine._gradient  # type: ignore[attr-defined]
+        gradient._above = Noted(gradient._above)
+        gradient._above.rank = comm.rank
         for batch in run.loader.batches(0, 0):
             run.engine.gradient(batch, Requests())
-        network = run.problem.network
-        said = reproducible_bytes(network, run.training, n, grain, comm.rank, comm.size, "float32")
-        own = [parameters.vector for (_, at), parameters in gradient._sums.items() if at] + gradient._spare
-        return said, {
-            "activations": piece_size(gradient._room),
-            "feed": feed_size(gradient._feed),
-            "sums": sum(array.nbytes for array in own),
-            "trial": said["trial"],
-        }
+        return len(gradient._above)
 
-    for said, there in run_threads(ranks, on_rank):
-        assert said == there
+    assert run_threads(ranks, on_rank) == [max(used[rank], default=-1) + 1 for rank in range(ranks)]
+
+
+def test_products_that_are_tried_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an engine says of them before its first step is the most that they take in it."""
+    taken: list[int] = []
+
+    def trial(arena: Arena, *words: Any) -> Any:
+        counted = CountingArena()
+        real(counted, *words)
+        taken.append(counted.bytes if arena is ALIGNED else 0)
+        return real(arena, *words)
+
+    real = grains._trial
+    network, data = Network.of([30, 50, 4], "tanh", "identity", "mse"), split_of(np.zeros((90, 30)), np.zeros((90, 4)))
+    config = configuration("none.h5", "run", loss="mse", reproducible=True, grain=16)
+    problem = Problem(network, Scaling.none(30), Scaling.none(4), None)
+    counted = CountingArena()
+    planned = Work(PlannedRank(0, [[0]]), config, problem, data, (90, 64), counted)
+    NumpyEngine(planned)
+    engine = NumpyEngine(replace(planned, comm=OneProcess(), arena=ALIGNED))
+    monkeypatch.setattr(grains, "_trial", trial)
+    for n in (64, 90):
+        engine.gradient(Batch(np.arange(n), 0, 0), Requests())
+    assert max(taken) <= counted.moments["trying out products"] <= 96 / 80 * max(taken)
 
 
 @pytest.fixture(scope="module")
@@ -260,13 +375,15 @@ def test_an_outline_is_that_of_the_checkpoint(trained: dict[str, str], tmp_path:
 
 @pytest.mark.parametrize("ranks", [1, 3])
 @pytest.mark.parametrize("checkpoint", ["small", "outputs"])
-def test_what_predictions_take(trained: dict[str, str], checkpoint: str, ranks: int) -> None:
+def test_what_predictions_and_an_evaluation_take(trained: dict[str, str], checkpoint: str, ranks: int) -> None:
     def on_rank(comm: Communicator) -> None:
         used = load(comm, trained[checkpoint], Use((), "train", targets=False))
-        problem, config = used.state.problem, used.state.config
-        said = prediction_bytes(problem.network, used.data, config.dtype, problem.target, comm)
+        problem = used.state.problem
+        terms = prediction_terms(comm, outline(Path(trained[checkpoint])), used.data)
+        said = {term.name: term.bytes for term in terms}
         outputs = _Outputs(comm, used.state, used.data, lambda phase: None)
-        assert said["activations"] == memory_of(*outputs._room.a, *outputs._room.z)
+        room = sum(array.nbytes for array in (*outputs._room.a, *outputs._room.z) if array is not None)
+        assert room <= said["activations"] <= room + 2 * problem.network.sizes[-1] * CACHE_LINE
         N = len(used.data)
         held = len(outputs._found) * problem.network.sizes[-1] * outputs._found.itemsize
         assert held == outputs._found.nbytes == -(-N // ranks) * problem.network.sizes[-1] * outputs._found.itemsize
@@ -274,7 +391,12 @@ def test_what_predictions_take(trained: dict[str, str], checkpoint: str, ranks: 
         assert block.dtype == unscaled_output(problem, outputs._room.a[-1]).dtype
         blocks = comm.gather(block)
         sent = 0 if ranks == 1 else 2 * sum(one.nbytes for one in blocks) if blocks else held
-        assert said["predictions"] == held + sent
+        assert said["predictions of a block"] == held + sent
+
+        kept = Kept()
+        Evaluation(comm, problem, used.data, used.state.config.dtype, kept)
+        (term,) = evaluation_terms(comm, outline(Path(trained[checkpoint])), used.data)
+        assert term.bytes == kept.bytes
 
     run_threads(ranks, on_rank)
 

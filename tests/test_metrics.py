@@ -13,7 +13,7 @@ from runs import StopAt, configuration, resumed, train_on
 
 from distbp.engine.epoch_sums import EpochSums
 from distbp.engine.reduction import Reduction
-from distbp.engine.step_memory import StepMemory
+from distbp.engine.step_memory import Contents, StepMemory
 from distbp.engine.sums import Requests, Stepped, Sums
 from distbp.errors import Stopped
 from distbp.mathematics.losses import mse
@@ -144,7 +144,7 @@ def test_a_loss_that_is_not_finite_is_known_to_all_ranks(flaw: float) -> None:
     network = Network.of([4, 3], "relu", "identity", "mse")
 
     def on_rank(comm: Communicator) -> Stepped:
-        reduction = Reduction(StepMemory(comm, network, "float32", ()), network)
+        reduction = Reduction(StepMemory(comm, Contents(network, "float32")), network)
         return reduction.reduce(Sums([flaw if comm.rank == 1 else 1e300], 1), Requests(), 3)
 
     with np.errstate(all="ignore"):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from distbp.mathematics.activations import ACTIVATIONS
+from distbp.mathematics.arena import ALIGNED
 from distbp.mathematics.losses import LOSSES
-from distbp.mathematics.network import Network, Parameters, aligned_zeros, initialize
+from distbp.mathematics.network import Network, Parameters, initialize
 
 LAYERS = [5, 7, 3, 2]
 
@@ -66,7 +67,7 @@ def test_a_vector_of_another_length_is_refused(difference):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("count", [0, 1, 1000, 100_001])
 def test_aligned_zeros_start_at_a_cache_line(dtype, count):
-    vectors = [aligned_zeros(count, dtype) for _ in range(5)]
+    vectors = [ALIGNED.take(count, dtype) for _ in range(5)]
     assert all(vector.ctypes.data % 64 == 0 for vector in vectors if count)
     assert all(vector.shape == (count,) and vector.dtype == dtype and not vector.any() for vector in vectors)
 

@@ -20,7 +20,7 @@ from distbp.data.scaling import Scaling
 from distbp.engine import reproducible
 from distbp.engine.batch_gradient import PlainGradient
 from distbp.engine.reproducible import ReproducibleGradient
-from distbp.engine.step_memory import StepMemory
+from distbp.engine.step_memory import Contents, StepMemory
 from distbp.engine.sums import Requests
 from distbp.engine.work import Work
 from distbp.errors import DivergedError, Stopped, UsageError
@@ -323,7 +323,7 @@ def gradient_of(kind: Any, network: Network, x: np.ndarray, y: np.ndarray, grain
     config = SimpleNamespace(dtype=dtype, grain=grain, wire="full")
     data = split_of(x, y)
     work = Work(OneProcess(), config, problem, data, (len(x),))
-    memory = StepMemory(OneProcess(), network, dtype, ())
+    memory = StepMemory(OneProcess(), Contents(network, dtype))
     gradient = kind(work, memory, parameters, lambda phase: None)
     gradient(np.arange(len(x)), Requests())
     assert np.isfinite(memory.length.scaled)
@@ -400,7 +400,7 @@ def test_dead_layers_give_zero(tmp_path: Path) -> None:
     parameters.W[3].fill(1e-30)
     config: Any = SimpleNamespace(dtype="float32", grain=8)
     work = Work(OneProcess(), config, problem, split_of(x, y), (20,))
-    memory = StepMemory(OneProcess(), network, "float32", ())
+    memory = StepMemory(OneProcess(), Contents(network, "float32"))
     gradient = ReproducibleGradient(work, memory, parameters, lambda phase: None)
     gradient(np.arange(20), Requests())
     g = Parameters(network, gradient.g[0])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from runs import configuration, nodes_of, resumed, sums_of, train_on, whole_gradient, write_data
 
 from distbp.engine.reduction import Reduction
-from distbp.engine.step_memory import StepMemory, bucket_limits, step_memory_bytes
+from distbp.engine.step_memory import Contents, StepMemory, bucket_limits
 from distbp.engine.sums import Requests, Stepped, Sums
 from distbp.mathematics.clipping import BLOCK
 from distbp.mathematics.network import Network
@@ -28,7 +28,7 @@ SHAPES = [(2, 1), (3, 1), (8, 1), (2, 2), (5, 2), (6, 3), (8, 3), (5, 5)]
 
 
 def made(comm: Communicator, dtype: str = "float32", sums: int = 1, *, overlap: bool = False) -> StepMemory:
-    return StepMemory(comm, WIDE, dtype, ("m", "v"), sums, overlap=overlap)
+    return StepMemory(comm, Contents(WIDE, dtype, ("m", "v"), sums), overlap=overlap)
 
 
 @pytest.fixture(params=["one bucket", "several"])
@@ -92,7 +92,7 @@ def test_arrays_do_not_overlap_and_begin_at_cache_lines(dtype: str, sums: int) -
     places = sorted((array.ctypes.data, array.ctypes.data + array.nbytes) for array in arrays)
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(places))
     assert all(start % 64 == 0 for start, _ in places)
-    assert places[-1][1] - places[0][0] <= step_memory_bytes(WIDE, dtype, 2, sums)
+    assert places[-1][1] - places[0][0] <= Contents(WIDE, dtype, ("m", "v"), sums).bytes(1)
 
 
 @pytest.mark.parametrize(("ranks", "nodes"), SHAPES)

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from distbp.bench.products import SUM_BYTES
+from collections.abc import Sequence
+from dataclasses import replace
+
+from distbp.bench.model import samples_of_a_rank
+from distbp.bench.products import SUM_BYTES, Products
+from distbp.bench.workload import random_problem
 from distbp.config import Config
 from distbp.data.split import Split
-from distbp.engine.batch_gradient import batch_gradient_bytes, has_overlap, sums_of_a_rank
-from distbp.engine.reduction import reduction_bytes
-from distbp.engine.step_memory import can_share, step_memory_bytes
-from distbp.engine.work import optimizer_of
-from distbp.mathematics.network import Network, initialize_bytes, parameter_bytes
+from distbp.engine.numpy_engine import NumpyEngine, contents_of, step_memory
+from distbp.engine.planned_rank import PlannedRank
+from distbp.engine.reduction import EXCHANGE
+from distbp.engine.work import Work
+from distbp.mathematics.arena import CountingArena
+from distbp.mathematics.grains import grain_count
+from distbp.mathematics.network import Network, Parameters, initialize_bytes
 from distbp.ranks.communicator import Communicator
-from distbp.ranks.memory_plan import DATA, Measured, MemoryPlan, Term
+from distbp.ranks.memory_plan import DATA, Measured, MemoryPlan, Term, check_countable, largest_moment
+
+SMALLER = "a smaller --hidden"
 
 
 def bench_plan(
@@ -30,24 +39,45 @@ def bench_plan(
     What ranks share lasts to the end, as MPI's windows do; the rest is that of all ranks at work, for fewer of them
     take as much together.
     """
-    dtype, vectors = config.dtype, len(optimizer_of(config).vectors)
-    runs, ranks = 1 + (nodes > 1), max(used)
-    sums = [sums_of_a_rank(config, [n], r) for r in used]
-    shared = sum(runs * step_memory_bytes(network, dtype, vectors, r * one) for r, one in zip(used, sums, strict=True))
-    parameters = parameter_bytes(network, dtype)
-    exchanged = 0
-    if not config.reproducible:
-        of_nodes = [range(ranks)] * nodes
-        exchanged = reduction_bytes(network, dtype, config.wire, of_nodes, overlap=has_overlap(config, comm))
-    gradient = batch_gradient_bytes(config, network, shape, n, 0, ranks)
+    check_countable(network.parameter_count, SMALLER)
+    r, problem = max(used), random_problem(network, config, shape)
+
+    def work(ranks: int, on_nodes: int, sizes: Sequence[int], config: Config = config) -> Work:
+        here = [range(first, first + ranks) for first in range(0, on_nodes * ranks, ranks)]
+        planned = PlannedRank(0, here, has_threads=comm.has_threads)
+        return Work(planned, config, problem, shape, tuple(sizes))
+
+    def steps(ranks: int) -> list[Work]:
+        return [work(ranks, 1, [n]), *([work(ranks, nodes, [n, nodes * n])] if nodes > 1 else [])]
+
+    grain = int(config.grain) if config.reproducible else None
+    most, few = samples_of_a_rank(n, grain, r), r if grain is None else grain_count(n, grain)
+    alone, short = work(1, 1, [most]), work(r, 1, [few], replace(config, grain=1))
+    rooms = [_room(one) for one in (alone, short, *steps(r))]
+    exchanged = sum(room.terms.get(EXCHANGE, 0) for room in rooms)
+    products = CountingArena()
+    w = Parameters.zeros(network, config.dtype, CountingArena())
+    Products(w, network, most, config.dtype, products)
+    shared = sum(contents_of(one).bytes(ranks) for ranks in used for one in steps(ranks))
+    moments = {"drawing the parameters": initialize_bytes(network)}
+    for room in rooms:
+        moments |= {name: max(size, moments.get(name, 0)) for name, size in room.moments.items()}
     terms = [
-        Term("parameters, gradients, optimizer", shared, shared=can_share(comm, network, dtype, vectors, sum(sums))),
-        Term("the same, of passes alone", (2 + vectors + sums[0]) * parameters),
-        Term("activations", (2 + runs) * sum(gradient.values())),
+        Term("parameters, gradients, optimizer", shared, shared=comm.node_copies(shared) == 1),
+        Term("the same, of passes alone", contents_of(alone).bytes(1) + products.terms["gradient"]),
+        Term("activations", sum(room.in_all for room in rooms) - exchanged + products.terms["activations"]),
         Term(f"random {DATA}", rows * shape.layout.row_bytes(), shared=True),
         Term("order of the samples", 8 * (2 * rows + n * nodes)),
-        Term("exchange with other nodes", 2 * exchanged),
+        Term(EXCHANGE, 2 * exchanged),
         Term("vectors that are added up", 2 * SUM_BYTES),
-        Term("for a moment: drawing the parameters", initialize_bytes(network)),
+        largest_moment(moments),
     ]
-    return measured.plan(terms, "a smaller --hidden")
+    return measured.plan(terms, SMALLER)
+
+
+def _room(work: Work) -> CountingArena:
+    """What an engine takes besides the memory that the ranks of a node share."""
+    counted = CountingArena()
+    memory = step_memory(replace(work, arena=CountingArena()))
+    NumpyEngine(replace(work, arena=counted), memory=memory).close()
+    return counted

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from distbp.mathematics.activations import Array
+from distbp.mathematics.arena import ALIGNED, Arena
 from distbp.mathematics.backprop import Piece, piece_samples
-from distbp.mathematics.network import Network, Parameters, aligned_zeros
+from distbp.mathematics.network import Network, Parameters
 
 SUM_BYTES = 16 * 2**20  # of each of two vectors: more than the caches of a core
 
@@ -14,11 +15,11 @@ SUM_BYTES = 16 * 2**20  # of each of two vectors: more than the caches of a core
 class Products:
     """Those of m samples, or of a piece of them: for each layer W a, d aᵀ, and Wᵀ d but for the layer of the inputs."""
 
-    def __init__(self, parameters: Parameters, network: Network, m: int, dtype: str) -> None:
+    def __init__(self, parameters: Parameters, network: Network, m: int, dtype: str, arena: Arena = ALIGNED) -> None:
         self._W, self._network = parameters.W, network
-        self._gradient = Parameters.zeros(network, dtype)
+        self._gradient = Parameters.zeros(network, dtype, arena.of("gradient"))
         self.m = m = min(m, piece_samples(network, dtype))
-        self._piece = Piece(network, m, dtype)
+        self._piece = Piece(network, m, dtype, arena.of("activations"))
         self.operations = m * products_of_a_sample(network)  # of one call
 
     def __call__(self) -> None:
@@ -42,8 +43,8 @@ class LongSum:
 
     def __init__(self, dtype: str) -> None:
         count = SUM_BYTES // np.dtype(dtype).itemsize
-        self._a: Array = aligned_zeros(count, dtype)
-        self._b: Array = aligned_zeros(count, dtype)
+        self._a: Array = ALIGNED.take(count, dtype)
+        self._b: Array = ALIGNED.take(count, dtype)
         self._b.fill(1e-6)
         self.bytes = 3 * SUM_BYTES
 

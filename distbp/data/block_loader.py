@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from distbp.data.loader import ReadAhead, Shares
 from distbp.data.sample_order import SampleOrder
 from distbp.data.split import Split
+from distbp.mathematics.arena import ALIGNED, Arena
 from distbp.ranks.communicator import Communicator
 
 
@@ -19,13 +20,20 @@ class BlockLoader(ReadAhead["_Plan"]):
     """See above."""
 
     def __init__(
-        self, comm: Communicator, order: SampleOrder, n: int, data: Split, shares: Shares, last_epoch: int
+        self,
+        comm: Communicator,
+        order: SampleOrder,
+        n: int,
+        data: Split,
+        shares: Shares,
+        last_epoch: int,
+        arena: Arena = ALIGNED,
     ) -> None:
-        super().__init__(comm, order, n, data, receiving_rows(order, n, shares), last_epoch)
+        super().__init__(comm, order, n, data, receiving_rows(order, n, shares), last_epoch, arena)
         self._shares = shares
         sent, block = sending_rows(order, comm.size), order.largest_block
-        self._sent_x, self._sent_y = (np.empty((sent, *a.shape[1:]), a.dtype) for a in (self._x, self._y))
-        self._block_x, self._block_y = (np.empty((block, *a.shape[1:]), a.dtype) for a in (self._x, self._y))
+        self._sent_x, self._sent_y = (arena.take((sent, *a.shape[1:]), a.dtype) for a in (self._x, self._y))
+        self._block_x, self._block_y = (arena.take((block, *a.shape[1:]), a.dtype) for a in (self._x, self._y))
 
     def _read(self, epoch: int, index: int, base: int) -> _Plan:
         """Reads this rank's blocks of the window."""
@@ -131,9 +139,3 @@ def receiving_rows(order: SampleOrder, n: int, shares: Shares) -> int:
 def plan_bytes(order: SampleOrder) -> int:
     """Memory for who reads which sample of a window and who needs it, of two windows and of one that is planned."""
     return 8 * order.longest * np.dtype(np.int64).itemsize
-
-
-def block_loader_bytes(order: SampleOrder, n: int, shares: Shares, size: int, row_bytes: int) -> int:
-    """Memory that a rank needs: two windows of its own samples, what it has read for others, and a block."""
-    rows = 2 * receiving_rows(order, n, shares) + sending_rows(order, size) + order.largest_block
-    return rows * row_bytes

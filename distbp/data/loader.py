@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from distbp.data.reader import Reader
 from distbp.data.sample_order import SampleOrder
 from distbp.data.split import Split
+from distbp.mathematics.arena import ALIGNED, Arena
 from distbp.ranks.communicator import Communicator, agree
 
 
@@ -114,10 +115,19 @@ def order_bytes(samples: int) -> int:
 class ReadAhead(Loader, Generic[Plan]):
     """Two windows are at hand, of each rank's own samples: `room` rows of x and y for each."""
 
-    def __init__(self, comm: Communicator, order: SampleOrder, n: int, data: Split, room: int, last_epoch: int) -> None:
+    def __init__(
+        self,
+        comm: Communicator,
+        order: SampleOrder,
+        n: int,
+        data: Split,
+        room: int,
+        last_epoch: int,
+        arena: Arena = ALIGNED,
+    ) -> None:
         super().__init__(order, n)
-        x = np.empty((2 * room, data.layout.width("x")), data.layout.dtype("x"))
-        y = np.empty((2 * room, *data.y_shape), data.y_dtype)
+        x = arena.take((2 * room, data.layout.width("x")), data.layout.dtype("x"))
+        y = arena.take((2 * room, *data.y_shape), data.y_dtype)
         self.training = replace(data, x=x, y=y)
         self._x, self._y = x, y
         self._comm, self._room, self._last_epoch = comm, room, last_epoch

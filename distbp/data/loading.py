@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from distbp.config import AUTO, Config
-from distbp.data.block_loader import BlockLoader, block_loader_bytes, plan_bytes
+from distbp.data.block_loader import BlockLoader, plan_bytes
 from distbp.data.layout import Layout
 from distbp.data.loader import InMemory, Loader, Shares, order_bytes
-from distbp.data.row_loader import RowLoader, most_samples
+from distbp.data.row_loader import RowLoader
 from distbp.data.sample_order import SampleOrder
 from distbp.data.split import Split
 from distbp.errors import UsageError
+from distbp.mathematics.arena import ALIGNED, Arena, CountingArena
 from distbp.mathematics.grains import sample_shares
 from distbp.ranks.communicator import Communicator
 from distbp.ranks.node_memory import free_bytes
@@ -63,15 +64,25 @@ class Choice:
     needed: int = 0
     batches: int = 0
 
-    def bytes_of_rank(self, layout: Layout, size: int) -> tuple[int, int]:
-        """Memory of a rank for windows of samples, and for their order."""
+    @property
+    def order_bytes(self) -> int:
+        """Memory of a rank for the order of the samples."""
+        return order_bytes(self.order.N) if self.in_memory or self.batches else plan_bytes(self.order)
+
+    def loader(self, comm: Communicator, data: Split, arena: Arena = ALIGNED) -> InMemory | BlockLoader | RowLoader:
+        """The loader of the training split."""
+        order, n, epochs = self.order, self.n, self.config.epochs
         if self.in_memory:
-            return 0, order_bytes(self.order.N)
+            return InMemory(order, n)
         if self.batches:
-            rows = 2 * self.batches * most_samples(self.order.N, self.n, self.shares)
-            return rows * layout.row_bytes(), order_bytes(self.order.N)
-        windows = block_loader_bytes(self.order, self.n, self.shares, size, layout.row_bytes())
-        return windows, plan_bytes(self.order)
+            return RowLoader(comm, order, n, data, self.shares, epochs, self.batches, arena)
+        return BlockLoader(comm, order, n, data, self.shares, epochs, arena)
+
+    def windows_bytes(self, comm: Communicator, data: Split) -> int:
+        """Memory of a rank for windows of samples."""
+        counted = CountingArena()
+        self.loader(comm, data, counted).close()
+        return counted.bytes
 
 
 def choose_loader(comm: Communicator, config: Config, data: Split, n: int, memory: float) -> Choice:
@@ -92,13 +103,15 @@ def choose_loader(comm: Communicator, config: Config, data: Split, n: int, memor
 
     if data.in_memory:
         return Choice(config, order, shares, n, in_memory=True)
-    row_bytes, node_ranks = layout.row_bytes(), max(len(ranks) for ranks in comm.allgather(comm.node_ranks()))
-    needed = node_ranks * block_loader_bytes(order, n, shares, comm.size, row_bytes)
+    node_ranks = max(len(ranks) for ranks in comm.allgather(comm.node_ranks()))
+    in_blocks = Choice(config, order, shares, n, in_memory=False)
+    needed = node_ranks * in_blocks.windows_bytes(comm, data)
     if needed <= memory:
-        return Choice(config, order, shares, n, in_memory=False, needed=needed)
+        return replace(in_blocks, needed=needed)
 
     # Two windows of some batches each, of this rank's samples; and the order of all samples.
-    batch_bytes, all_bytes = 2 * node_ranks * most_samples(order.N, n, shares) * row_bytes, 16 * node_ranks * order.N
+    batch_bytes = node_ranks * replace(in_blocks, batches=1).windows_bytes(comm, data)
+    all_bytes = 16 * node_ranks * order.N
     batches = int((min(memory, 2 * WINDOW_BYTES) - all_bytes) // batch_bytes)
     if batches < 1 or not layout.is_plain:
         refused = UsageError(
@@ -108,29 +121,27 @@ def choose_loader(comm: Communicator, config: Config, data: Split, n: int, memor
         )
         refused.agreed = True
         raise refused
-    return Choice(config, order, shares, n, in_memory=False, needed=needed, batches=min(batches, -(-order.N // n)))
+    return replace(in_blocks, needed=needed, batches=min(batches, -(-order.N // n)))
 
 
 def make_loader(
     comm: Communicator, choice: Choice, data: Split, note: Callable[[str], None]
 ) -> tuple[Config, Loader, Split]:
     """The configuration with its shuffle window, the loader of the training split, and the split as steps find it."""
-    config, order, shares, n = choice.config, choice.order, choice.shares, choice.n
-    if choice.in_memory:
-        return config, InMemory(order, n), data
-    if not choice.batches:
-        if comm.rank == 0:
+    config, loader = choice.config, choice.loader(comm, data)
+    if isinstance(loader, InMemory):
+        return config, loader, data
+    if comm.rank == 0:
+        if not choice.batches:
             note(
                 f"note      the training data stay in their files, and windows of {config.shuffle_window} samples are "
                 f"shuffled; {choice.needed / GIB:.3g} GiB of memory on a node (see --memory)"
             )
-        blocks = BlockLoader(comm, order, n, data, shares, config.epochs)
-        return config, blocks, blocks.training
-    if comm.rank == 0:
-        note(
-            "note      the training data stay in their files, and are read row by row: windows of "
-            f"{config.shuffle_window} samples would need {choice.needed / GIB:.3g} GiB of memory on a node. That is "
-            "slow from a cold file: allow more --memory, or choose a smaller --shuffle-window when the run begins"
-        )
-    rows = RowLoader(comm, order, n, data, shares, config.epochs, choice.batches)
-    return config, rows, rows.training
+        else:
+            note(
+                "note      the training data stay in their files, and are read row by row: windows of "
+                f"{config.shuffle_window} samples would need {choice.needed / GIB:.3g} GiB of memory on a node. That "
+                "is slow from a cold file: allow more --memory, or choose a smaller --shuffle-window when the run "
+                "begins"
+            )
+    return config, loader, loader.training

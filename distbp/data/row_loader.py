@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from distbp.data.loader import ReadAhead, Shares
 from distbp.data.sample_order import SampleOrder
 from distbp.data.split import Split
+from distbp.mathematics.arena import ALIGNED, Arena
 from distbp.ranks.communicator import Communicator
 
 
@@ -27,8 +28,9 @@ class RowLoader(ReadAhead[NDArray[np.int64]]):
         shares: Shares,
         last_epoch: int,
         batches_ahead: int,
+        arena: Arena = ALIGNED,
     ) -> None:
-        super().__init__(comm, order, n, data, batches_ahead * most_samples(order.N, n, shares), last_epoch)
+        super().__init__(comm, order, n, data, batches_ahead * most_samples(order.N, n, shares), last_epoch, arena)
         self._shares, self._length = shares, batches_ahead * n
         self._epoch, self._rows = -1, np.empty(0, np.int64)
 

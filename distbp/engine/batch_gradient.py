@@ -9,16 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.config import Config
-from distbp.data.split import Split
 from distbp.engine.reduction import Reduction
-from distbp.engine.reproducible import ReproducibleGradient, most_sums, reproducible_bytes
-from distbp.engine.shard_gradient import ShardGradient, shard_gradient_bytes
+from distbp.engine.reproducible import ReproducibleGradient, most_sums
+from distbp.engine.shard_gradient import ShardGradient
 from distbp.engine.step_memory import StepMemory
 from distbp.engine.sums import Requests, Stepped
 from distbp.engine.work import Work
 from distbp.mathematics.activations import Array
 from distbp.mathematics.batches import shard
-from distbp.mathematics.network import Network, Parameters
+from distbp.mathematics.network import Parameters
 from distbp.ranks.communicator import Communicator
 
 Lap = Callable[[str], None]  # is told what the time since the last lap was spent on
@@ -44,7 +43,7 @@ class PlainGradient:
 
     def __init__(self, work: Work, memory: StepMemory, parameters: Parameters, lap: Lap) -> None:
         self._comm = work.comm
-        self._reduction = Reduction(memory, work.network, work.config.wire, lap)
+        self._reduction = Reduction(memory, work.network, work.config.wire, lap, work.arena)
         self._shard_gradient = ShardGradient(work, parameters, self._reduction, lap)
         self.g = self._reduction.g
 
@@ -74,10 +73,3 @@ def has_overlap(config: Config, comm: Communicator) -> bool:
 def sums_of_a_rank(config: Config, sizes: Sequence[int], ranks: int) -> int:
     """How many gradients, or sums of grains, each rank holds in the step's memory, for batches of these sizes."""
     return most_sums(sizes, int(config.grain), ranks) if config.reproducible else 1
-
-
-def batch_gradient_bytes(config: Config, network: Network, data: Split, n: int, rank: int, size: int) -> dict[str, int]:
-    """Memory of a rank besides the step's: "activations", "feed", "sums" of gradients; "trial": for a moment."""
-    if config.reproducible:
-        return reproducible_bytes(network, data, n, int(config.grain), rank, size, config.dtype)
-    return {**shard_gradient_bytes(network, data, n, size, config.dtype), "trial": 0}

@@ -10,9 +10,10 @@ import numpy as np
 from distbp.data.problem import Problem
 from distbp.data.split import Split
 from distbp.engine.diagnosis import first_row_not_finite
-from distbp.engine.feed import Feed, feed_bytes
+from distbp.engine.feed import Feed
 from distbp.mathematics.activations import Array
-from distbp.mathematics.backprop import Piece, forward, piece_bytes, piece_samples
+from distbp.mathematics.arena import ALIGNED, Arena
+from distbp.mathematics.backprop import Piece, forward, piece_samples
 from distbp.mathematics.batches import shard
 from distbp.mathematics.exact_sum import total
 from distbp.mathematics.network import Network, Parameters
@@ -40,19 +41,23 @@ class Scores:
 class Evaluation:
     """A split made ready to be evaluated again and again, as validation does."""
 
-    def __init__(self, comm: Communicator, problem: Problem, data: Split, dtype: str) -> None:
+    def __init__(self, comm: Communicator, problem: Problem, data: Split, dtype: str, arena: Arena = ALIGNED) -> None:
         self._comm, self._problem, self._samples, self._dtype = comm, problem, len(data), dtype
         self._longest = longest = _longest(problem.network, len(data), dtype)
         self._blocks = _blocks(len(data), longest)
-        self._data, self._feed, self._rows = data, Feed(problem, data, longest, dtype), np.arange(longest)
-        self._piece = Piece(problem.network, longest, dtype)
+        self._data, self._feed = data, Feed(problem, data, longest, dtype, arena)
+        self._rows = arena.take(longest, np.int64)
+        self._rows[:] = np.arange(longest)
+        self._piece = Piece(problem.network, longest, dtype, arena)
+        self._sums_of_blocks = arena.take((len(problem.sums) + 1, self._blocks), np.float64)
 
     def __call__(self, parameters: Parameters, pulse: Pulse = lambda phase: None) -> Scores:
         """Every block has a place of its own in one Allreduce; they are added where all are at hand.
 
         A loss that is not finite is returned as it is; `why_not_finite` tells whose it is.
         """
-        comm, sums = self._comm, np.zeros((len(self._problem.sums) + 1, self._blocks))
+        comm, sums = self._comm, self._sums_of_blocks
+        sums.fill(0.0)
         mine, most = range(*shard(self._blocks, comm.rank, comm.size)), -(-self._blocks // comm.size)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             for first in range(0, most, ROUND):  # rows may have to be read, which can fail
@@ -88,10 +93,3 @@ def _blocks(N: int, longest: int) -> int:
 def _longest(network: Network, N: int, dtype: str) -> int:
     """Samples of a block."""
     return min(block_samples(N), piece_samples(network, dtype), N)
-
-
-def evaluation_bytes(network: Network, data: Split, dtype: str) -> int:
-    """Memory of an `Evaluation`, without the data."""
-    longest = _longest(network, len(data), dtype)
-    sums = 3 * _blocks(len(data), longest) * np.dtype(np.float64).itemsize
-    return piece_bytes(network, longest, dtype) + feed_bytes(data, longest, dtype) + sums

@@ -13,13 +13,14 @@ back; for each number one peer rounds its part of the sum, or the sum, so one re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distbp.mathematics.activations import Array
+from distbp.mathematics.arena import ALIGNED, Arena
 from distbp.mathematics.batches import pieces, shard
 from distbp.mathematics.rounding import HEAD, ROUNDINGS, Rounding
 from distbp.ranks.communicator import Communicator
@@ -34,17 +35,21 @@ class Exchange:
     the same order: so the network has always something to do.
     """
 
-    def __init__(self, peers: Communicator, array: Array) -> None:
+    def __init__(self, peers: Communicator, array: Array, arena: Arena = ALIGNED) -> None:
         self._peers, self._array = peers, array
-        self._chunks = [
-            (array[first:last], _parts(last - first, peers)) for first, last in pieces(0, len(array), CHUNK)
-        ]
-        self._buffers = self._make_buffers()
+        under_way = min(2, -(-len(array) // CHUNK))  # chunks, which take turns
+        self._buffers = [self._make_buffers(arena) for _ in range(under_way)]
 
-    def _make_buffers(self) -> list[Any]:
-        """For two chunks, which take turns."""
+    @cached_property
+    def _chunks(self) -> list[tuple[Array, list[slice]]]:
+        """The chunks, and which part of each a peer adds up."""
+        cuts = pieces(0, len(self._array), CHUNK)
+        return [(self._array[first:last], _parts(last - first, self._peers)) for first, last in cuts]
+
+    def _make_buffers(self, arena: Arena) -> Any:
+        """For a chunk: its own part, from all peers."""
         size = self._peers.size * -(-min(len(self._array), CHUNK) // self._peers.size)
-        return [np.empty(size, self._array.dtype) for _ in range(min(2, len(self._chunks)))]
+        return arena.take(size, self._array.dtype)
 
     def __call__(self) -> None:
         """All peers call this."""
@@ -74,16 +79,16 @@ class Exchange:
 class RoundedExchange(Exchange):
     """Likewise, sending 16 bits for each number."""
 
-    def __init__(self, peers: Communicator, array: Array, rounding: Rounding) -> None:
-        super().__init__(peers, array)
+    def __init__(self, peers: Communicator, array: Array, rounding: Rounding, arena: Arena = ALIGNED) -> None:
+        super().__init__(peers, array, arena)
         self._rounding = rounding
-        self._left = np.zeros_like(array)  # by rounding, in the steps before
+        self._left = arena.take(len(array), array.dtype)  # by rounding, in the steps before
 
-    def _make_buffers(self) -> list[Any]:
+    def _make_buffers(self, arena: Arena) -> tuple[NDArray[Any], ...]:
         """What is sent, what is received, and the sums."""
         size, longest = self._peers.size, min(len(self._array), CHUNK)
         lengths = (longest + size * HEAD, size * (-(-longest // size) + HEAD), longest + size * HEAD)
-        return [tuple(np.empty(length, np.uint16) for length in lengths) for _ in range(min(2, len(self._chunks)))]
+        return tuple(arena.take(length, np.uint16) for length in lengths)
 
     def _steps(self, i: int, chunk: Array, parts: list[slice]) -> Iterator[None]:
         peers, rank = self._peers, self._peers.rank
@@ -122,20 +127,13 @@ class RoundedExchange(Exchange):
             left.fill(0.0)  # such a gradient is not used (see --on-nan), and must not spoil the next one
 
 
-def exchange_of(peers: Communicator, array: Array, wire: str, *, in_parts: bool) -> Callable[[], None]:
+def exchange_of(
+    peers: Communicator, array: Array, wire: str, *, in_parts: bool, arena: Arena = ALIGNED
+) -> Callable[[], None]:
     """What sums `array` over the peers: as `wire` says, in parts, or by an Allreduce, which is best for short ones."""
     if wire != "full":
-        return RoundedExchange(peers, array, ROUNDINGS[wire])
-    return Exchange(peers, array) if in_parts else partial(peers.allreduce, array)
-
-
-def exchange_bytes(length: int, peers: int, item: int, *, rounded: bool) -> int:
-    """Memory of an exchange of so many numbers of `item` bytes."""
-    longest, buffers = min(length, CHUNK), min(2, -(-length // CHUNK))
-    part = -(-longest // peers)
-    if not rounded:
-        return buffers * peers * part * item
-    return length * item + buffers * 2 * (2 * (longest + peers * HEAD) + peers * (part + HEAD))
+        return RoundedExchange(peers, array, ROUNDINGS[wire], arena)
+    return Exchange(peers, array, arena) if in_parts else partial(peers.allreduce, array)
 
 
 def _go_on(under_way: list[Iterator[None]]) -> list[Iterator[None]]:

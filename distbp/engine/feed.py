@@ -14,21 +14,23 @@ from distbp.data.problem import Problem
 from distbp.data.scaling import Scaling
 from distbp.data.split import Split
 from distbp.engine.scaled_rows import ScaledRows
+from distbp.mathematics.arena import ALIGNED, Arena
 from distbp.mathematics.backprop import Piece
 
 
 class Feed:
     """Fills pieces with samples of one split.  All memory is taken here, none later."""
 
-    def __init__(self, problem: Problem, data: Split, longest: int, dtype: DTypeLike) -> None:
-        self._x = _Columns(data.layout.width("x"), data.layout.dtype("x"), problem.input, longest, dtype)
+    def __init__(self, problem: Problem, data: Split, longest: int, dtype: DTypeLike, arena: Arena = ALIGNED) -> None:
+        self._x = _Columns(problem.input, _raw_rows(data, "x", longest, dtype, arena), data.layout.dtype("x"), dtype)
         self._is_labelled, self._y = data.is_labelled, None
         if data.is_labelled:
-            self._taken = np.empty(longest, np.int32)
-            self._numbers = np.arange(longest)
+            self._taken, self._numbers = arena.take(longest, np.int32), arena.take(longest, np.int64)
+            self._numbers[:] = np.arange(longest)
             self._one_output = problem.network.sizes[-1] == 1
         elif data.layout.y_name:
-            self._y = _Columns(data.layout.width("y"), data.layout.dtype("y"), problem.target, longest, dtype)
+            raw = _raw_rows(data, "y", longest, dtype, arena)
+            self._y = _Columns(problem.target, raw, data.layout.dtype("y"), dtype)
 
     def fill(self, piece: Piece, x: NDArray[Any], y: NDArray[Any] | None, rows: NDArray[np.int64]) -> None:
         """a[1] and y of the piece from these rows of x and y; len(rows) = piece.m."""
@@ -46,26 +48,17 @@ class Feed:
             self._y.take(y, rows, piece.y.T)
 
 
-def feed_bytes(data: Split, longest: int, dtype: DTypeLike) -> int:
-    """Memory that a feed takes for pieces of at most `longest` samples."""
-    size = _columns_bytes(data, "x", longest, dtype)
-    if data.is_labelled:
-        return size + longest * (np.dtype(np.int32).itemsize + np.dtype(np.int64).itemsize)
-    return size + (_columns_bytes(data, "y", longest, dtype) if data.layout.y_name else 0)
-
-
-def _columns_bytes(data: Split, of: str, longest: int, dtype: DTypeLike) -> int:
-    """The rows as they are in the data, where they are of another type; shift and factor are small."""
+def _raw_rows(data: Split, of: str, longest: int, dtype: DTypeLike, arena: Arena) -> NDArray[Any] | None:
+    """Room for rows as they are in the data, where they are of another type."""
     source = data.layout.dtype(of)
-    return longest * data.layout.width(of) * source.itemsize if source != dtype else 0
+    return arena.take((longest, data.layout.width(of)), source) if source != dtype else None
 
 
 class _Columns:
     """Rows of a two-dimensional array, scaled, in the dtype of the computation."""
 
-    def __init__(self, width: int, source: np.dtype[Any], scaling: Scaling, longest: int, dtype: DTypeLike) -> None:
-        self._scaled = ScaledRows(scaling, source, dtype)
-        self._raw = np.empty((longest, width), source) if source != dtype else None
+    def __init__(self, scaling: Scaling, raw: NDArray[Any] | None, source: np.dtype[Any], dtype: DTypeLike) -> None:
+        self._scaled, self._raw = ScaledRows(scaling, source, dtype), raw
 
     def take(self, source: NDArray[Any], rows: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Out, shape (len(rows), columns), is filled.  (mode="clip" lets take write without a copy.)"""

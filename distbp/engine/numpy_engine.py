@@ -14,7 +14,7 @@ from distbp.engine.engine import Ask
 from distbp.engine.evaluate import Evaluation
 from distbp.engine.finite_update import FiniteUpdate
 from distbp.engine.own_slices import slices_of_rank, without_decay
-from distbp.engine.step_memory import StepMemory
+from distbp.engine.step_memory import Contents, StepMemory
 from distbp.engine.sums import Requests, Stepped
 from distbp.engine.work import Work, optimizer_of
 from distbp.mathematics.clipping import Length, shorten
@@ -40,7 +40,7 @@ class NumpyEngine:
         self._gradient = batch_gradient(work, memory, self.parameters, lap)
         self.g, self.slices = self._gradient.g, [bucket.mine for bucket in memory.buckets]
         self._mine = slices_of_rank(memory, self.g, without_decay(config, network))
-        self._update = self._finite_update()
+        self._update: FiniteUpdate | None = None  # it looks at numbers: they are there when the first step is made
 
     def _finite_update(self) -> FiniteUpdate:
         return FiniteUpdate(self._comm, self.memory, self._network, self._optimizer, self._mine)
@@ -50,11 +50,12 @@ class NumpyEngine:
         if self.memory.part == 0:
             write()
         self.memory.fence()
-        self._update = self._finite_update()  # which knows how large the numbers are
+        self._update = None  # it knows how large the numbers are
 
     def step(self, batches: Sequence[Batch], rates: Sequence[float], done: int, ask: Ask) -> list[Stepped]:
         """See `Engine`."""
         steps: list[Stepped] = []
+        self._update = self._update or self._finite_update()
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what is not finite is looked for instead
             for t, (batch, rate) in enumerate(zip(batches, rates, strict=True), done + 1):
                 stepped = self._step(batch, rate, t, ask(t))
@@ -85,6 +86,7 @@ class NumpyEngine:
         elif not math.isfinite(length.scaled):
             stepped.wrong, stepped.by_a_sample = "the gradient is not finite", True
         else:
+            assert self._update
             stepped.wrong = self._update.what_is_not(self._clip(length), rate, t)
 
     def _clip(self, length: Length) -> float:
@@ -111,22 +113,28 @@ class NumpyEngine:
 
     def evaluation(self, data: Split) -> Evaluation:
         """See `Engine`."""
-        return Evaluation(self._comm, self._work.problem, data, self._config.dtype)
+        arena = self._work.arena.of("activations of validation")
+        return Evaluation(self._comm, self._work.problem, data, self._config.dtype, arena)
 
     def close(self) -> None:
         """See `Engine`."""
         self._gradient.close()
 
 
-def step_memory(work: Work) -> StepMemory:
+def contents_of(work: Work) -> Contents:
     """What the ranks of a node share while they train."""
     config = work.config
-    return StepMemory(
-        work.comm,
+    return Contents(
         work.network,
         config.dtype,
         optimizer_of(config).vectors,
         sums_of_a_rank(config, work.sizes, work.comm.size),
-        exact=config.clip_norm > 0,
-        overlap=has_overlap(config, work.comm),
+        f"state of {config.optimizer}",
     )
+
+
+def step_memory(work: Work) -> StepMemory:
+    """The memory that they share."""
+    config = work.config
+    exact, overlap = config.clip_norm > 0, has_overlap(config, work.comm)
+    return StepMemory(work.comm, contents_of(work), exact=exact, overlap=overlap, arena=work.arena)

@@ -12,22 +12,22 @@ are added up where they are asked for, once an epoch (`distbp.engine.epoch_sums`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import cached_property
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import DTypeLike
-
-from distbp.engine.exchange import exchange_bytes, exchange_of
-from distbp.engine.step_memory import TAIL, Bucket, StepMemory, bucket_limits, least_of_bucket, slices_of
+from distbp.engine.exchange import exchange_of
+from distbp.engine.step_memory import TAIL, Bucket, StepMemory
 from distbp.engine.sums import Requests, Stepped, Sums
 from distbp.mathematics.activations import Array
+from distbp.mathematics.arena import ALIGNED, Arena
 from distbp.mathematics.batches import pieces
 from distbp.mathematics.network import Network, Parameters
 from distbp.ranks.background import Background
 from distbp.ranks.communicator import Communicator
 
 DIGIT = 4096
+EXCHANGE = "exchange with other nodes"  # in a memory plan
 CACHED = 2**15  # numbers that are added up at a time, while they are in the cache
 
 
@@ -70,6 +70,7 @@ class Reduction:
         network: Network,
         wire: str = "full",
         lap: Callable[[str], None] = lambda phase: None,
+        arena: Arena = ALIGNED,
     ) -> None:
         self._memory, self._lap, self._layers = memory, lap, range(network.F, 1, -1)
         count, own = network.parameter_count, memory.sums[memory.part][0]
@@ -78,7 +79,8 @@ class Reduction:
         self._agreed = memory.sums[memory.owners - 1][0][count:]  # the tails of all ranks
         self._background = Background(memory.peers) if len(memory.buckets) > 1 else None
         peers = self._background.comm if self._background else memory.peers
-        self._parts = {bucket.l: _Part(memory, bucket, peers, wire) for bucket in memory.buckets}
+        room = arena.of(EXCHANGE)
+        self._parts = {bucket.l: _Part(memory, bucket, peers, wire, room) for bucket in memory.buckets}
         self.g: list[Array] = [part.g for part in self._parts.values()]
 
     def reduce(self, part: Sums, requests: Requests, n: int) -> Stepped:
@@ -132,21 +134,26 @@ class Reduction:
 class _Part:
     """This rank's slice of a bucket, in its own gradient and in those of the other ranks of the node."""
 
-    def __init__(self, memory: StepMemory, bucket: Bucket, peers: Communicator, wire: str) -> None:
+    def __init__(self, memory: StepMemory, bucket: Bucket, peers: Communicator, wire: str, arena: Arena) -> None:
         self._memory, own, mine = memory, memory.sums[memory.part][0], bucket.mine
+        self._own, self._mine = own, mine
         has_tail = bucket is memory.buckets[0] and memory.part == memory.owners - 1
         tail = slice(mine.stop, mine.stop + TAIL * has_tail)
         self.g, self._tail = own[mine], own[tail]
-        others = [sums[0] for of, sums in enumerate(memory.sums) if of != memory.part]
-        self._blocks = [
-            (own[start:stop], [other[start:stop] for other in others], start)
-            for start, stop in pieces(mine.start, mine.stop, CACHED)
-        ]
-        self._other_tails = [other[tail] for other in others]
+        self._others = [sums[0] for of, sums in enumerate(memory.sums) if of != memory.part]
+        self._other_tails = [other[tail] for other in self._others]
         self._peers, self._sent = peers, own[mine.start : tail.stop]
         self._exchange: Callable[[], None] | None = None
         if peers.size > 1 and (wire != "full" or len(memory.buckets) > 1):
-            self._exchange = exchange_of(peers, self.g, wire, in_parts=True)
+            self._exchange = exchange_of(peers, self.g, wire, in_parts=True, arena=arena)
+
+    @cached_property
+    def _blocks(self) -> list[tuple[Array, list[Array], int]]:
+        """Parts of this rank's slice, of the same in the other gradients, and where in w they start."""
+        return [
+            (self._own[start:stop], [other[start:stop] for other in self._others], start)
+            for start, stop in pieces(self._mine.start, self._mine.stop, CACHED)
+        ]
 
     def add_up(self, n: int) -> None:
         """1/n of the gradients of all ranks of the node, in `g`, measured where that is all; and what they tell."""
@@ -172,18 +179,6 @@ class _Part:
             self._peers.allreduce(self._tail)
         elif self._peers.size > 1:
             self._peers.allreduce(self._sent)
-
-
-def reduction_bytes(
-    network: Network, dtype: DTypeLike, wire: str, nodes: Sequence[Sequence[int]], *, overlap: bool
-) -> int:
-    """Memory of a `Reduction` for what comes from other nodes, on the rank that has most."""
-    is_rounded, owners, item = wire != "full", min(map(len, nodes)), np.dtype(dtype).itemsize
-    limits = bucket_limits(network, least_of_bucket(network, dtype, len(nodes), overlap=overlap))
-    if len(nodes) == 1 or not (is_rounded or len(limits) > 1):
-        return 0
-    longest = [max(part.stop - part.start for part in slices_of(start, stop, owners)) for _, start, stop in limits]
-    return sum(exchange_bytes(length, len(nodes), item, rounded=is_rounded) for length in longest)
 
 
 def divide(array: Array, n: int) -> None:

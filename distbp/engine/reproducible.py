@@ -29,24 +29,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from distbp.data.split import Split
-from distbp.engine.feed import Feed, feed_bytes
+from distbp.engine.feed import Feed
 from distbp.engine.step_memory import StepMemory
 from distbp.engine.sums import Requests, Stepped, Sums
 from distbp.engine.work import Work
 from distbp.mathematics.activations import Array
-from distbp.mathematics.backprop import Piece, errors, forward, piece_bytes, sample_bytes
+from distbp.mathematics.backprop import Piece, errors, forward, sample_bytes
 from distbp.mathematics.batches import shard
 from distbp.mathematics.exact_sum import total
 from distbp.mathematics.grain_tree import Node, add_up, grains_of, largest_nodes, merged, place, root, shares
-from distbp.mathematics.grains import Grains, grain_count, same_bits, same_bits_bytes, stride
-from distbp.mathematics.network import Network, Parameters, aligned_zeros, parameter_bytes
+from distbp.mathematics.grains import Grains, foresee_trials, grain_count, same_bits, stride
+from distbp.mathematics.network import Network, Parameters
 from distbp.ranks.communicator import Communicator
 
 ROOM_BYTES = 256 * 2**20  # memory for the activations of grains that are worked on together
@@ -60,22 +60,25 @@ class ReproducibleGradient:
     def __init__(self, work: Work, memory: StepMemory, parameters: Parameters, lap: Callable[[str], None]) -> None:
         self._comm, self._problem, self._lap = work.comm, work.problem, lap
         network, dtype = work.network, work.config.dtype
-        self._network, self._parameters, self._dtype = network, parameters, dtype
+        self._network, self._parameters = network, parameters
         self._grain = min(int(work.config.grain), work.n)
 
         room = _room(network, work.n, self._grain, work.comm.size, dtype)
         self._level = room.level
-        self._room = Piece(network, room.samples, dtype)
-        self._training, self._feed = work.training, Feed(work.problem, work.training, self._grain, dtype)
+        arena, samples = work.arena, work.arena.of("samples of a batch as they are stored")
+        self._room = Piece(network, room.samples, dtype, arena.of("activations"))
+        self._training, self._feed = work.training, Feed(work.problem, work.training, self._grain, dtype, samples)
         same_bits.cache_clear()  # of a run before, maybe with other BLAS threads
+        foresee_trials(network, self._room, self._grain, arena)
         self._held: dict[tuple[int, int], Grains] = {}
 
-        self._tiles = list(_tiles(network.sizes))
+        count, sums = network.parameter_count, arena.of("sums of gradients")
         largest = _largest_tile(network.sizes)
-        self._spare = [aligned_zeros(largest, dtype) for _ in range(self._level)]
-        count = network.parameter_count
-        own = [Parameters(network, vector[:count]) for vector in memory.sums[memory.part]]
-        self._sums = {(i, 0): parameters for i, parameters in enumerate(own)}
+        self._spare = [sums.take(largest, dtype) for _ in range(self._level)]
+        # For a sum of grains: those that the ranks share, and those on the way to one.
+        self._sums = [Parameters(network, vector[:count]) for vector in memory.sums[memory.part]]
+        above = _places_above(work.sizes, self._grain, self._level, self._comm.rank, self._comm.size)
+        self._above = [Parameters.zeros(network, dtype, sums) for _ in range(above)]
         self._exchange = _Exchange(memory)
         self.g = [self._exchange.g]
 
@@ -104,19 +107,17 @@ class ReproducibleGradient:
                 return None
             grains = grains_of(node, count)
             held = self._errors(grains, batch, message)
-            out = self._sum(i, place(grains.start >> self._level, first))
+            at = place(grains.start >> self._level, first)
+            out = self._above[at - 1] if at else self._sums[i]
             self._add_products(node, count, held.grains, out)
             self._lap("backward")
             return out.vector
 
         return add_up(node, count, known)
 
-    def _sum(self, i: int, at: int) -> Parameters:
-        """Memory for a sum of grains: the i-th of this rank, or one on the way to it."""
-        key = (i, 0) if at == 0 else (0, at)
-        if key not in self._sums:  # those of place 0 are in the memory of the step
-            self._sums[key] = Parameters.zeros(self._network, self._dtype)
-        return self._sums[key]
+    @cached_property
+    def _tiles(self) -> list[_Tile]:
+        return list(_tiles(self._network.sizes))
 
     def _errors(self, grains: range, batch: NDArray[np.int64], message: _Message) -> Grains:
         """z, a, d of some grains of the batch; their sums go into the message."""
@@ -217,28 +218,15 @@ def most_sums(sizes: Sequence[int], grain: int, ranks: int) -> int:
     return max(len(largest_nodes(*share, count)) for count in counts for share in shares(count, ranks))
 
 
-def reproducible_bytes(
-    network: Network, data: Split, n: int, grain: int, rank: int, size: int, dtype: DTypeLike
-) -> dict[str, int]:
-    """Memory of a `ReproducibleGradient` besides the step's; "sums": vectors on the way to those of the step.
-
-    The last batch of an epoch may be shorter, so that a rank has other nodes.
-    """
-    grain, item = min(grain, n), np.dtype(dtype).itemsize
-    room = _room(network, n, grain, size, dtype)
-    spare = room.level * _largest_tile(network.sizes) * item
+def _places_above(sizes: Sequence[int], grain: int, level: int, rank: int, size: int) -> int:
+    """How many sums are kept on the way to those of this rank's nodes (see `place`), for batches of these sizes."""
     above = 0
-    for count in {grain_count(n, grain), grain_count(len(data) % n or n, grain)}:
+    for count in {grain_count(n, grain) for n in sizes}:
         for node in largest_nodes(*shares(count, size)[rank], count):
             grains = grains_of(node, count)
-            first = grains.start >> room.level
-            above = max([above, *(place(grain >> room.level, first) for grain in grains)])
-    return {
-        "activations": piece_bytes(network, room.samples, dtype),
-        "feed": feed_bytes(data, grain, dtype),
-        "sums": above * parameter_bytes(network, dtype) + spare,
-        "trial": same_bits_bytes(network, room.samples, dtype) if grain == stride(grain, dtype) < room.samples else 0,
-    }
+            first = grains.start >> level
+            above = max([above, *(place(grain >> level, first) for grain in grains)])
+    return above
 
 
 class _Exchange:
@@ -248,8 +236,7 @@ class _Exchange:
         self._memory = memory
         (self._bucket,) = memory.buckets
         self.g = memory.sums[memory.part][0][self._bucket.mine]
-        # In the order of the peers: which ranks share memory there.
-        self._nodes = memory.peers.allgather(memory.ranks)
+        self._nodes = memory.nodes_of_peers
 
     def mean(self, owned: list[list[Node]], count: int, n: int) -> None:
         """1/n of the sum of all grains, in `g`.  `owned`: the nodes of each rank, whose sums are in the memory."""

@@ -7,14 +7,13 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from distbp.data.split import Split
-from distbp.engine.feed import Feed, feed_bytes
+from distbp.engine.feed import Feed
 from distbp.engine.reduction import Reduction
 from distbp.engine.sums import Requests, Sums
 from distbp.engine.work import Work
-from distbp.mathematics.backprop import Piece, backward, forward, piece_bytes, piece_samples
+from distbp.mathematics.backprop import Piece, backward, forward, piece_samples
 from distbp.mathematics.batches import pieces
-from distbp.mathematics.network import Network, Parameters, aligned_zeros, parameter_bytes
+from distbp.mathematics.network import Network, Parameters
 
 
 class ShardGradient:
@@ -29,10 +28,11 @@ class ShardGradient:
         self._parameters, self._gradient = parameters, reduction.gradient
         network, dtype = work.network, work.config.dtype
         m, is_whole = _room(network, work.n, work.comm.size, dtype)
-        self._room = Piece(network, m, dtype)
+        self._room = Piece(network, m, dtype, work.arena.of("activations"))
         self._pieces = {self._room.m: self._room}
-        self._training, self._feed = work.training, Feed(work.problem, work.training, self._room.m, dtype)
-        self._more = None if is_whole else Parameters(network, aligned_zeros(network.parameter_count, dtype))
+        samples = work.arena.of("samples of a batch as they are stored")
+        self._training, self._feed = work.training, Feed(work.problem, work.training, m, dtype, samples)
+        self._more = None if is_whole else Parameters.zeros(network, dtype, work.arena.of("sums of gradients"))
 
     def __call__(self, rows: NDArray[np.int64], requests: Requests, n: int) -> None:
         """`rows` are the samples of the shard, of a batch of n; none leave a gradient of 0.
@@ -89,13 +89,3 @@ def _room(network: Network, n: int, size: int, dtype: DTypeLike) -> tuple[int, b
     largest = max(1, -(-n // size))
     count = -(-largest // piece_samples(network, dtype))
     return -(-largest // count), count == 1
-
-
-def shard_gradient_bytes(network: Network, data: Split, n: int, size: int, dtype: DTypeLike) -> dict[str, int]:
-    """Memory of a `ShardGradient`: its activations, its feed, and a gradient of a piece where there are several."""
-    m, is_whole = _room(network, n, size, dtype)
-    return {
-        "activations": piece_bytes(network, m, dtype),
-        "feed": feed_bytes(data, m, dtype),
-        "sums": 0 if is_whole else parameter_bytes(network, dtype),
-    }

@@ -25,22 +25,23 @@ So between two fences no number is written by one rank and read or written by an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from distbp.engine.planned_rank import all_nodes, with_the_same
 from distbp.engine.sums import Requests
 from distbp.mathematics.activations import Array
+from distbp.mathematics.arena import ALIGNED, PAGE, Arena, CountingArena
 from distbp.mathematics.batches import shard
 from distbp.mathematics.clipping import BLOCK, Length, length_of, scaled_squares, squares
 from distbp.mathematics.network import Network
 from distbp.ranks.communicator import Communicator, NodeArray
 
-PAGE = 4096  # bytes
 TAIL = 3 + len(Requests._fields)  # numbers behind each gradient: see `distbp.engine.reduction`
 BUCKET_BYTES = 2**20  # of smaller ones, starting the exchange takes too much of the time
 
@@ -57,7 +58,6 @@ class Bucket:
 class StepMemory:
     """The memory of one rank's node.  All ranks make theirs together; everything is 0 at first.
 
-    `names`: of the optimizer's vectors; `sums`: how many gradients, or sums of parts of a gradient, a rank has.
     `exact`: whether the length of the gradient must be, or need only be a bound, up to rounding.
     `overlap`: the gradient is cut into several buckets where it can be exchanged while it is computed.
     """
@@ -65,52 +65,56 @@ class StepMemory:
     def __init__(
         self,
         comm: Communicator,
-        network: Network,
-        dtype: DTypeLike,
-        names: Sequence[str],
-        sums: int = 1,
+        contents: Contents,
         *,
         exact: bool = False,
         overlap: bool = False,
+        arena: Arena = ALIGNED,
     ) -> None:
         self._exact = exact
-        count, here = network.parameter_count, comm.node_ranks()
-        is_shared = can_share(comm, network, dtype, len(names), sums)
-        size = step_memory_bytes(network, dtype, len(names), (len(here) if is_shared else 1) * sums)
-        place = np.dtype(np.uint8)
+        network, dtype, here = contents.network, contents.dtype, comm.node_ranks()
+        is_shared = can_share(comm, contents)
+        place, size = np.dtype(np.uint8), contents.bytes(len(here) if is_shared else 1)
         shared = comm.node_array((size,), place) if is_shared else NodeArray(np.empty(size, place), 0, 1)
         self.ranks = here if shared.parts == len(here) else [comm.rank]  # that share it
         self.part, self.fence = shared.part, shared.fence
 
-        memory = _Sections(shared.array)
-        self.w: Array = memory.take(count, dtype)
-        self.vectors: dict[str, Array] = {name: memory.take(count, dtype) for name in names}
-        self.sums = [[memory.take(count + TAIL, dtype) for _ in range(sums)] for _ in self.ranks]  # by rank of the node
-        blocks = -(-count // BLOCK)
-        self.squares: NDArray[np.float64] = memory.take(blocks, np.float64)  # Σ g² of each block
-        self.scaled: NDArray[np.float64] = memory.take(blocks, np.float64)  # where that is not finite: scaled_squares
+        taken = contents.take(arena.within(shared.array), len(self.ranks), self.part)
+        self.w, self.vectors, self.sums = taken.w, taken.vectors, taken.sums
+        self.squares, self.scaled = taken.squares, taken.scaled
 
         self.nodes = all_nodes(comm, self.ranks)
         self.owners = min(map(len, self.nodes))  # ranks of a node that have slices
-        self.peers = comm.split(min(self.part, self.owners))  # on one node: this rank alone
+        colors = self._colors()
+        self.peers = with_the_same(comm, colors)  # on one node: this rank alone
+        self.nodes_of_peers = self._nodes_of(rank for rank in range(comm.size) if colors[rank] == colors[comm.rank])
         least = least_of_bucket(network, dtype, len(self.nodes), overlap=overlap)
         self.buckets = [self._bucket(l, *limits) for l, *limits in bucket_limits(network, least)]
-        self._clear()
+        self._clear(arena)
+
+    def _colors(self) -> list[int]:
+        """For each rank: which slices it has, those of ranks that have none being the last."""
+        colors = {rank: min(part, self.owners) for node in self.nodes for part, rank in enumerate(node)}
+        return [colors[rank] for rank in sorted(colors)]
+
+    def _nodes_of(self, ranks: Iterable[int]) -> list[list[int]]:
+        """For each of these ranks: those that share memory with it."""
+        return [next(node for node in self.nodes if rank in node) for rank in ranks]
 
     def _bucket(self, l: int, start: int, stop: int) -> Bucket:
         slices = slices_of(start, stop, self.owners)
         return Bucket(l, slices, slices[self.part] if self.part < self.owners else slice(stop, stop))
 
-    def _clear(self) -> None:
+    def _clear(self, arena: Arena) -> None:
         """By those who will write there, so that the pages are near them."""
         for vector in (self.w, *self.vectors.values()):
             for bucket in self.buckets:
-                vector[bucket.mine] = 0.0
+                arena.clear(vector[bucket.mine])
         for own in self.sums[self.part]:
-            own.fill(0.0)
+            arena.clear(own)
         if self.part == 0:
-            self.squares.fill(0.0)
-            self.scaled.fill(0.0)
+            arena.clear(self.squares)
+            arena.clear(self.scaled)
         self.fence()
 
     @property
@@ -141,23 +145,55 @@ class StepMemory:
                 self.scaled[first] = np.add.reduce(of_blocks)
 
 
-class _Sections:
-    """Arrays one after another in a piece of memory, each from a page on."""
+class Taken(NamedTuple):
+    """The arrays of a node; `sums`: by rank of the node."""
 
-    def __init__(self, memory: NDArray[np.uint8]) -> None:
-        self._memory = memory
-        self._at = -memory.ctypes.data % 64
-
-    def take(self, count: int, dtype: DTypeLike) -> NDArray[Any]:
-        """The next `count` numbers."""
-        size = count * np.dtype(dtype).itemsize
-        array = self._memory[self._at : self._at + size].view(dtype)
-        self._at += _pages(size)
-        return array
+    w: Array
+    vectors: dict[str, Array]
+    sums: list[list[Array]]
+    squares: NDArray[np.float64]  # Σ g² of each block
+    scaled: NDArray[np.float64]  # where that is not finite: scaled_squares
 
 
-def _pages(size: int) -> int:
-    return -(-size // PAGE) * PAGE
+@dataclass(frozen=True)
+class Contents:
+    """What is held for a network: w, the optimizer's vectors, and for each rank a gradient, or sums of parts of it.
+
+    `names`: of the vectors; `sums`: how many gradients, or sums, a rank has; `state`: what the vectors are called in a
+    memory plan.
+    """
+
+    network: Network
+    dtype: DTypeLike
+    names: Sequence[str] = ()
+    sums: int = 1
+    state: str = "state"
+
+    def take(self, arena: Arena, ranks: int, part: int) -> Taken:
+        """The arrays of a node of so many ranks, for its rank `part`."""
+        count, dtype = self.network.parameter_count, self.dtype
+        parameters, state, squares = (
+            arena.of(term, shared=True) for term in ("parameters", self.state, "squares of the gradient")
+        )
+        blocks = -(-count // BLOCK)
+        return Taken(
+            parameters.take(count, dtype),
+            {name: state.take(count, dtype) for name in self.names},
+            [self._sums_of_a_rank(arena, is_own=rank == part) for rank in range(ranks)],
+            squares.take(blocks, np.float64),
+            squares.take(blocks, np.float64),
+        )
+
+    def _sums_of_a_rank(self, arena: Arena, *, is_own: bool) -> list[Array]:
+        terms = ["gradient", *["sums of gradients"] * (self.sums - 1)]
+        count = self.network.parameter_count + TAIL
+        return [arena.of(term if is_own else "").take(count, self.dtype) for term in terms]
+
+    def bytes(self, ranks: int) -> int:
+        """Of the memory of a node of so many ranks."""
+        pages = CountingArena(PAGE)
+        self.take(pages, ranks, 0)
+        return pages.bytes + PAGE
 
 
 def least_of_bucket(network: Network, dtype: DTypeLike, nodes: int, *, overlap: bool) -> int:
@@ -188,18 +224,6 @@ def slices_of(start: int, stop: int, owners: int) -> list[slice]:
     return [slice(min(stop, start + first * BLOCK), min(stop, start + last * BLOCK)) for first, last in cuts]
 
 
-def step_memory_bytes(network: Network, dtype: DTypeLike, vectors: int, sums: int) -> int:
-    """Memory of a node, for so many vectors of an optimizer, and so many sums of all its ranks."""
-    count, item = network.parameter_count, np.dtype(dtype).itemsize
-    parts = (1 + vectors) * _pages(count * item) + sums * _pages((count + TAIL) * item)
-    return parts + 2 * _pages(-(-count // BLOCK) * 8) + PAGE
-
-
-def all_nodes(comm: Communicator, ranks: list[int]) -> list[list[int]]:
-    """The ranks of each node; `ranks`: those that share memory with this one.  All ranks call this."""
-    return sorted({others[0]: others for others in comm.allgather(ranks)}.values())
-
-
-def can_share(comm: Communicator, network: Network, dtype: DTypeLike, vectors: int, sums: int) -> bool:
-    """Whether the ranks of a node can hold it together, with so many sums of each; all ranks call this."""
-    return comm.node_copies(step_memory_bytes(network, dtype, vectors, len(comm.node_ranks()) * sums)) == 1
+def can_share(comm: Communicator, contents: Contents) -> bool:
+    """Whether the ranks of a node can hold it together; all ranks call this."""
+    return comm.node_copies(contents.bytes(len(comm.node_ranks()))) == 1

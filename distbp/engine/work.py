@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from distbp.config import Config
 from distbp.data.problem import Problem
 from distbp.data.split import Split
+from distbp.mathematics.arena import ALIGNED, Arena
 from distbp.mathematics.network import Network
 from distbp.mathematics.optimizers import Optimizer, make_optimizer
 from distbp.ranks.communicator import Communicator
@@ -16,7 +17,8 @@ from distbp.ranks.communicator import Communicator
 class Work:
     """The steps of a run, as an engine needs to know them before the first one.
 
-    `training`: the split whose rows the batches name; `sizes`: how many samples batches have, over all ranks.
+    `training`: the split whose rows the batches name; `sizes`: how many samples batches have, over all ranks; `arena`:
+    where the engine takes its memory (see `distbp.mathematics.arena`).
     """
 
     comm: Communicator
@@ -24,6 +26,7 @@ class Work:
     problem: Problem
     training: Split
     sizes: tuple[int, ...]
+    arena: Arena = field(default=ALIGNED, compare=False)
 
     @property
     def n(self) -> int:

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from distbp.mathematics.activations import Array
-from distbp.mathematics.network import Network, Parameters, aligned_zeros
+from distbp.mathematics.arena import ALIGNED, CACHE_LINE, Arena
+from distbp.mathematics.network import Network, Parameters
 
-CACHE_LINE = 64
 PIECE_BYTES = 64 * 2**20  # memory for the activations of a piece
 PIECE_SAMPLES = 1024  # more rows do not make the matrix products faster
 
@@ -30,22 +30,22 @@ class Piece:
     a[1] is filled by the caller, and y, shape (n_F, m): targets, or ones at the class.
     """
 
-    def __init__(self, network: Network, m: int, dtype: DTypeLike) -> None:
+    def __init__(self, network: Network, m: int, dtype: DTypeLike, arena: Arena = ALIGNED) -> None:
         n, F = network.sizes, network.F
         self.m = m
-        self.a: list[Any] = [None, _columns(aligned_zeros(n[1] * m, dtype), n[1], m)]
+        self.a: list[Any] = [None, _columns(arena.take(n[1] * m, dtype), n[1], m)]
         self.z: list[Any] = [None, None]
         self.d: list[Any] = [None, None]
         self.s: list[Any] = [None, None]
-        scratch = aligned_zeros(max(n[2:F], default=0) * m, dtype)
+        scratch = arena.take(max(n[2:F], default=0) * m, dtype)
         for l in range(2, F):
             for arrays in (self.a, self.z, self.d):
-                arrays.append(_columns(aligned_zeros(n[l] * m, dtype), n[l], m))
+                arrays.append(_columns(arena.take(n[l] * m, dtype), n[l], m))
             self.s.append(_columns(scratch[: n[l] * m], n[l], m))
         for arrays in (self.a, self.z, self.d, self.s):
-            arrays.append(outputs(network, m, dtype))
-        self.y: Any = outputs(network, m, dtype)
-        self.ones = aligned_zeros(m, dtype)
+            arrays.append(outputs(network, m, dtype, arena))
+        self.y: Any = outputs(network, m, dtype, arena)
+        self.ones = arena.take(m, dtype)
         self.ones.fill(1.0)
 
     @property
@@ -75,21 +75,12 @@ def _columns(buffer: Array, rows: int, m: int) -> Array:
     return buffer.reshape(m, rows).T
 
 
-def outputs(network: Network, m: int, dtype: DTypeLike, take: Callable[[int], Array] | None = None) -> Array:
-    """Room for numbers of m samples and the neurons of layer F, each row or column from a cache line on.
-
-    `take(count)` returns a vector of so many numbers that begins at a cache line; without it the memory is new.
-    """
-    n_F, count = network.sizes[network.F], outputs_count(network, m, dtype)
-    room = take(count) if take else aligned_zeros(count, dtype)
+def outputs(network: Network, m: int, dtype: DTypeLike, arena: Arena) -> Array:
+    """Room for numbers of m samples and the neurons of layer F, each row or column from a cache line on."""
+    n_F = network.sizes[network.F]
     if not network.output_activation.is_over_classes:
-        return _columns(room, n_F, m)
-    return room.reshape(n_F, count // n_F)[:, :m]
-
-
-def outputs_count(network: Network, m: int, dtype: DTypeLike) -> int:
-    """Numbers that `outputs` has room for."""
-    return network.sizes[network.F] * (_padded(m, dtype) if network.output_activation.is_over_classes else m)
+        return _columns(arena.take(n_F * m, dtype), n_F, m)
+    return arena.take((n_F, _padded(m, dtype)), dtype)[:, :m]
 
 
 def _padded(m: int, dtype: DTypeLike) -> int:
@@ -97,15 +88,8 @@ def _padded(m: int, dtype: DTypeLike) -> int:
     return -(-m // line) * line
 
 
-def piece_bytes(network: Network, m: int, dtype: DTypeLike) -> int:
-    """Memory of a piece of m samples."""
-    n, F = network.sizes, network.F
-    hidden = n[1] + 3 * sum(n[2:F]) + max(n[2:F], default=0) + 1
-    return (m * hidden + 5 * outputs_count(network, m, dtype)) * np.dtype(dtype).itemsize
-
-
 def sample_bytes(network: Network, dtype: DTypeLike) -> int:
-    """Memory that a sample takes in a piece, about (see `piece_bytes`): what the size of a piece follows from."""
+    """Memory that a sample takes in a piece, about: what the size of a piece follows from."""
     return (sum(network.sizes) * 3 + max(network.sizes)) * np.dtype(dtype).itemsize
 
 

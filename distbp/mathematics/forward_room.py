@@ -5,37 +5,30 @@ The arrays lie as in a `Piece` (see `distbp.mathematics.backprop`), so that the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy import add, matmul
 from numpy.typing import DTypeLike
 
-from distbp.mathematics.activations import Array
-from distbp.mathematics.backprop import outputs, outputs_count
-from distbp.mathematics.network import Network, Parameters, aligned_zeros
-
-CACHE_LINE = 64
-
-Taking = Callable[[int], Array]
+from distbp.mathematics.arena import ALIGNED, CACHE_LINE, Arena, CountingArena
+from distbp.mathematics.backprop import outputs
+from distbp.mathematics.network import Network, Parameters
 
 
 class ForwardRoom:
     """a[1], and z[l] and a[l] for l = 2 … F, each (n_l, m), with one sample a column.  The caller fills a[1]."""
 
-    def __init__(self, network: Network, m: int, dtype: DTypeLike, take: Taking | None = None) -> None:
-        """`take(count)` returns a vector of so many numbers; without it the memory is new."""
+    def __init__(self, network: Network, m: int, dtype: DTypeLike, arena: Arena = ALIGNED) -> None:
         n, F = network.sizes, network.F
-        take = take or (lambda count: aligned_zeros(count, dtype))
         self.m = m
-        self.a: list[Any] = [None, take(n[1] * m).reshape(m, n[1]).T]
+        self.a: list[Any] = [None, arena.take((m, n[1]), dtype).T]
         self.z: list[Any] = [None, None]
         for l in range(2, F):
             for arrays in (self.z, self.a):
-                arrays.append(take(n[l] * m).reshape(m, n[l]).T)
+                arrays.append(arena.take((m, n[l]), dtype).T)
         for arrays in (self.z, self.a):
-            arrays.append(outputs(network, m, dtype, take))
+            arrays.append(outputs(network, m, dtype, arena))
 
     def part(self, m: int) -> ForwardRoom:
         """The first m samples, in the same memory."""
@@ -65,19 +58,12 @@ class ForwardPass:
             sigma(z_l, a[l])  # a^l = σ(z^l)
 
 
-def forward_count(network: Network, m: int, dtype: DTypeLike) -> int:
-    """Numbers in a `ForwardRoom`."""
-    n, F = network.sizes, network.F
-    return m * (n[1] + 2 * sum(n[2:F])) + 2 * outputs_count(network, m, dtype)
-
-
 class ForwardMemory:
     """Memory for one `ForwardRoom` at a time, of any m.  It grows to the largest m that was asked for."""
 
     def __init__(self, network: Network, dtype: DTypeLike) -> None:
         self._network, self._dtype = network, np.dtype(dtype)
-        self._line = CACHE_LINE // self._dtype.itemsize
-        self._vector = aligned_zeros(0, dtype)
+        self._memory, self._most = ALIGNED.take(0, np.uint8), 0
         self._rooms: dict[int, ForwardRoom] = {}
 
     def room(self, m: int) -> ForwardRoom:
@@ -86,24 +72,12 @@ class ForwardMemory:
         return self._new(m) if room is None else room
 
     def _new(self, m: int) -> ForwardRoom:
-        arrays = 1 + 2 * (self._network.F - 1)
-        count = forward_count(self._network, m, self._dtype) + arrays * self._line
-        if count > len(self._vector):
-            self._vector = aligned_zeros(count, self._dtype)
+        if m > self._most:
+            counted = CountingArena(CACHE_LINE)
+            ForwardRoom(self._network, m, self._dtype, counted)
+            self._memory, self._most = ALIGNED.take(counted.bytes, np.uint8), m
             self._rooms.clear()
         elif len(self._rooms) > 1:  # only one sample, and the number that was asked for last, come again and again
             self._rooms = {one: room for one, room in self._rooms.items() if one == 1}
-        self._rooms[m] = ForwardRoom(self._network, m, self._dtype, _Cutter(self._vector, self._line))
+        self._rooms[m] = ForwardRoom(self._network, m, self._dtype, ALIGNED.within(self._memory, CACHE_LINE))
         return self._rooms[m]
-
-
-class _Cutter:
-    """Cuts a vector into parts that begin at cache lines."""
-
-    def __init__(self, vector: Array, line: int) -> None:
-        self._vector, self._line, self._start = vector, line, 0
-
-    def __call__(self, count: int) -> Array:
-        start = self._start
-        self._start += -(-count // self._line) * self._line
-        return self._vector[start : start + count]

@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from distbp.mathematics.activations import Array
-from distbp.mathematics.backprop import CACHE_LINE, Piece
+from distbp.mathematics.arena import ALIGNED, CACHE_LINE, Arena
+from distbp.mathematics.backprop import Piece
 from distbp.mathematics.batches import shard
 from distbp.mathematics.grain_tree import shares
-from distbp.mathematics.network import Network, aligned_zeros, largest_weights
+from distbp.mathematics.network import Network
 
 SMALLEST, LARGEST, GRAINS = 16, 256, 4
 
@@ -93,13 +94,11 @@ def same_bits(
     of additions would show in about every second of them.
     """
     rng = np.random.default_rng(0)
-    W = _random(rng, *shape, dtype)
-    samples = count * grain
-    below = [_random(rng, samples, shape[1], dtype).T for _ in range(2)]
-    above = [
-        _random(rng, shape[0], samples, dtype) if by_class else _random(rng, samples, shape[0], dtype).T
-        for _ in range(2)
-    ]
+    W, below, above = _trial(ALIGNED, shape, count * grain, dtype)
+    for array in (W, *below, *above):
+        rng.standard_normal(out=array, dtype=array.dtype.type)
+    below = [array.T for array in below]
+    above = [array.reshape(shape[0], -1) if by_class else array.T for array in above]
     W, a, together, alone = (W.T, above[0], *below) if transposed else (W, below[0], *above)
     np.matmul(W, a, out=together)
     for i in range(count):
@@ -108,13 +107,17 @@ def same_bits(
     return np.array_equal(alone, together)
 
 
-def same_bits_bytes(network: Network, samples: int, dtype: DTypeLike) -> int:
-    """Memory that `same_bits` takes for a moment, at most, for products of so many samples."""
-    n = network.sizes
-    return (largest_weights(network) + samples * 4 * max(n)) * np.dtype(dtype).itemsize
+def foresee_trials(network: Network, room: Piece, grain: int, arena: Arena) -> None:
+    """Tells an arena what `Grains` in this room will try out, at most."""
+    n, dtype = network.sizes, room.y.dtype
+    if room.m > stride(grain, dtype) == grain:
+        for l in range(2, network.F + 1):
+            _trial(arena.briefly("trying out products"), (n[l], n[l - 1]), room.m, dtype)
 
 
-def _random(rng: np.random.Generator, rows: int, columns: int, dtype: DTypeLike) -> Array:
-    array = aligned_zeros(rows * columns, dtype).reshape(rows, columns)
-    rng.standard_normal(out=array, dtype=array.dtype.type)
-    return array
+def _trial(
+    arena: Arena, shape: tuple[int, int], samples: int, dtype: DTypeLike
+) -> tuple[Array, list[Array], list[Array]]:
+    """Room for W, and for two arrays of samples on either side of it, each sample a row."""
+    below, above = ([arena.take((samples, n), dtype) for _ in range(2)] for n in (shape[1], shape[0]))
+    return arena.take(shape, dtype), below, above

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from distbp.mathematics.activations import ACTIVATIONS, Activation, Array
+from distbp.mathematics.arena import ALIGNED, Arena
 from distbp.mathematics.losses import LOSSES, Loss
 
 INITIALIZATION_STREAM = 0  # see `distbp.mathematics.batches.SHUFFLE_STREAM`
@@ -74,9 +75,9 @@ class Parameters:
         assert start == len(vector), "the vector does not belong to this network"
 
     @classmethod
-    def zeros(cls, network: Network, dtype: DTypeLike) -> Parameters:
+    def zeros(cls, network: Network, dtype: DTypeLike, arena: Arena = ALIGNED) -> Parameters:
         """All parameters 0, in the given dtype."""
-        return cls(network, aligned_zeros(network.parameter_count, dtype))
+        return cls(network, arena.take(network.parameter_count, dtype))
 
 
 def bias_slices(network: Network) -> list[slice]:
@@ -123,11 +124,3 @@ def largest_weights(network: Network) -> int:
 def initialize_bytes(network: Network) -> int:
     """Memory that `initialize` takes for a moment: each W^l is drawn in float64."""
     return 8 * largest_weights(network)
-
-
-def aligned_zeros(count: int, dtype: DTypeLike, alignment: int = 64) -> Array:
-    """A zeroed vector that starts at a cache line, so that speed does not depend on where memory happened to be."""
-    dtype = np.dtype(dtype)
-    raw = np.zeros(count * dtype.itemsize + alignment, dtype=np.uint8)
-    start = -raw.ctypes.data % alignment
-    return raw[start : start + count * dtype.itemsize].view(dtype)

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from distbp.data.loading import held_bytes
+from distbp.data.problem import Problem
+from distbp.data.scaling import Scaling
 from distbp.data.split import Split, read_ahead_bytes, reading_bytes
-from distbp.engine.evaluate import evaluation_bytes
+from distbp.engine.evaluate import Evaluation
+from distbp.mathematics.arena import CountingArena
 from distbp.mathematics.network import parameter_bytes
-from distbp.prediction.predict import prediction_bytes
+from distbp.prediction.predict import room_for_outputs, sent_bytes
 from distbp.ranks.communicator import Communicator
-from distbp.ranks.memory_plan import DATA, Measured, MemoryPlan, Term, largest_moment
+from distbp.ranks.memory_plan import DATA, Measured, MemoryPlan, Term, largest_moment, terms_of
 from distbp.training.checkpoint import Outline
 
 
 def evaluation_terms(comm: Communicator, outline: Outline, data: Split) -> list[Term]:
     """Of an `Evaluation`."""
-    return [Term("activations", evaluation_bytes(outline.network, data, outline.config.dtype))]
+    network, labels = outline.network, (0, 1) if outline.is_labelled else None
+    unscaled = Problem(network, Scaling.none(network.sizes[1]), Scaling.none(network.sizes[network.F]), labels)
+    counted = CountingArena()
+    Evaluation(comm, unscaled, data, outline.config.dtype, counted.of("activations"))
+    return terms_of(counted)
 
 
 def prediction_terms(comm: Communicator, outline: Outline, data: Split) -> list[Term]:
     """Of `predict`."""
-    parts = prediction_bytes(outline.network, data, outline.config.dtype, outline.target, comm)
-    return [Term("activations", parts["activations"]), Term("predictions of a block", parts["predictions"])]
+    network, dtype, counted = outline.network, outline.config.dtype, CountingArena()
+    _, found = room_for_outputs(comm, network, len(data), dtype, outline.target, counted)
+    counted.of("predictions of a block").take(sent_bytes(comm, network, len(data), found), np.uint8)
+    return terms_of(counted)
 
 
 def plan_use(comm: Communicator, measured: Measured, outline: Outline, data: Split, work: list[Term]) -> MemoryPlan:

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext, suppress
 from functools import partial
-from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from distbp.data.scaling import Scaling
@@ -26,9 +24,10 @@ from distbp.files.output import check_out
 from distbp.files.patience import is_passing
 from distbp.files.write_failure import why_not_written
 from distbp.files.write_patience import failure, written_patiently
+from distbp.mathematics.arena import ALIGNED, Arena
 from distbp.mathematics.batches import pieces, shard
 from distbp.mathematics.finite import first_not_finite
-from distbp.mathematics.forward_room import ForwardRoom, forward_count
+from distbp.mathematics.forward_room import ForwardRoom
 from distbp.mathematics.network import Network
 from distbp.prediction.formats import check_format, new_predictions
 from distbp.prediction.network_outputs import NetworkOutputs, block_samples, blocks, output_dtype, piece_rows
@@ -92,8 +91,7 @@ class _Outputs:
         self._comm, self._problem, self._data, self._pulse = comm, state.problem, data, pulse
         self._outputs = NetworkOutputs(state.problem, state.parameters)
         self._scaled = ScaledRows(state.problem.input, data.layout.dtype("x"), dtype)
-        self._room = ForwardRoom(network, piece_rows(network, dtype, len(data)), dtype)
-        self._found = np.empty(_shard_shape(network, len(data), comm), output_dtype(state.problem.target, dtype))
+        self._room, self._found = room_for_outputs(comm, network, len(data), dtype, state.problem.target)
 
     def __call__(self, first: int, last: int) -> NDArray[Any]:
         start, end = shard(last - first, self._comm.rank, self._comm.size)
@@ -110,22 +108,20 @@ class _Outputs:
         return found
 
 
-def _shard_shape(network: Network, N: int, comm: Communicator) -> tuple[int, int]:
-    """Of the outputs of a rank's shard of a block, at most."""
-    return -(-min(N, block_samples(network)) // comm.size), network.sizes[-1]
+def room_for_outputs(
+    comm: Communicator, network: Network, N: int, dtype: str, target: Scaling, arena: Arena = ALIGNED
+) -> tuple[ForwardRoom, NDArray[Any]]:
+    """Room for what a rank works on, and for the outputs of its shard of a block."""
+    rows = min(N, block_samples(network))
+    room = ForwardRoom(network, piece_rows(network, dtype, N), dtype, arena.of("activations"))
+    predictions, item = arena.of("predictions of a block"), output_dtype(target, dtype)
+    return room, predictions.take((-(-rows // comm.size), network.sizes[-1]), item)
 
 
-def prediction_bytes(network: Network, data: Split, dtype: str, target: Scaling, comm: Communicator) -> dict[str, int]:
-    """Memory that `predict` takes on this rank: "activations"; and "predictions" of a block, here and on their way."""
-    room = forward_count(network, piece_rows(network, dtype, len(data)), dtype)
-    item = output_dtype(target, dtype).itemsize
-    own = prod(_shard_shape(network, len(data), comm)) * item
-    block = min(len(data), block_samples(network)) * network.sizes[-1] * item
-    sent = 0 if comm.size == 1 else 2 * block if comm.rank == 0 else own  # packed; rank 0 unpacks what it gets
-    return {
-        "activations": room * np.dtype(dtype).itemsize,
-        "predictions": own + sent,
-    }
+def sent_bytes(comm: Communicator, network: Network, N: int, found: NDArray[Any]) -> int:
+    """Memory that outputs take on their way to rank 0: they are packed, and rank 0 unpacks what it gets."""
+    block = min(N, block_samples(network)) * network.sizes[-1] * found.itemsize
+    return 0 if comm.size == 1 else 2 * block if comm.rank == 0 else found.nbytes
 
 
 class _NewPredictions:

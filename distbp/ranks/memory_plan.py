@@ -1,9 +1,9 @@
 """How much memory the ranks of a command will take together, beside what their nodes have.
 
-The parts come from functions beside the code that takes the memory, and are put together by who knows the command:
-`distbp.training.memory_plan`, `distbp.prediction.memory_plan`.  What lasts is added up; of what is taken for a moment
-only, the largest counts.  What Python, MPI and the other libraries have is measured, and an allowance is added for what
-they will still take: buffers of BLAS, MPI and HDF5, and small things.
+The parts are what the constructors of the large arrays take from a counting arena (`distbp.mathematics.arena`); who
+knows the command puts them together: `distbp.training.memory_plan`, `distbp.prediction.memory_plan`.  What lasts is
+added up; of what is taken for a moment only, the largest counts.  What Python, MPI and the other libraries have is
+measured, and an allowance is added for what they will still take: buffers of BLAS, MPI and HDF5, and small things.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from distbp.errors import TooLargeError
+from distbp.mathematics.arena import COUNTABLE, CountingArena
 from distbp.ranks.communicator import Communicator
 from distbp.ranks.node_memory import free_bytes, in_units, taken_bytes
 
@@ -142,6 +143,19 @@ class Measured:
         terms = [*terms, Term(LIBRARIES, self._libraries + ALLOWANCE_BYTES)]
         rank = RankPlan(terms, self._node, self._host, os.getpid(), free_bytes(), taken_bytes())
         return MemoryPlan(self._comm.allgather(rank), smaller, table)
+
+
+def check_countable(parameters: int, smaller: str) -> None:
+    """Raises TooLargeError, agreed, for so many parameters that their memory cannot even be counted."""
+    if parameters > COUNTABLE:
+        refused = TooLargeError(f"not enough memory: the network has {parameters:.3g} parameters\nchoose {smaller}")
+        refused.agreed = True
+        raise refused
+
+
+def terms_of(counted: CountingArena, *, is_shared: bool = True) -> list[Term]:
+    """What constructors have taken; `is_shared`: the ranks of a node can have together what they are meant to."""
+    return [Term(name, size, shared=is_shared and name in counted.shared) for name, size in counted.terms.items()]
 
 
 def largest_moment(moments: Mapping[str, int]) -> Term:

@@ -6,20 +6,23 @@ from dataclasses import dataclass, replace
 
 from distbp.config import AUTO
 from distbp.data.loading import Choice, choose_loader, held_bytes
-from distbp.data.problem import network_for
+from distbp.data.problem import Problem, network_for
+from distbp.data.scaling import Scaling
 from distbp.data.split import Split, foresee_split, read_ahead_bytes
 from distbp.data.survey import Survey
-from distbp.engine.batch_gradient import batch_gradient_bytes, has_overlap, sums_of_a_rank
-from distbp.engine.evaluate import evaluation_bytes
-from distbp.engine.reduction import reduction_bytes
-from distbp.engine.step_memory import all_nodes, can_share
+from distbp.engine.numpy_engine import NumpyEngine, contents_of, step_memory
+from distbp.engine.planned_rank import PlannedRank, all_nodes
+from distbp.engine.step_memory import can_share
+from distbp.engine.work import Work
+from distbp.mathematics.arena import CountingArena
 from distbp.mathematics.batches import batch_samples, batch_sizes
 from distbp.mathematics.grains import default_grain
-from distbp.mathematics.network import Network, initialize_bytes, parameter_bytes
-from distbp.mathematics.optimizers import Optimizer
+from distbp.mathematics.network import Network, initialize_bytes
 from distbp.ranks.communicator import Communicator, agree
-from distbp.ranks.memory_plan import DATA, Measured, MemoryPlan, Term, largest_moment
+from distbp.ranks.memory_plan import DATA, Measured, MemoryPlan, Term, check_countable, largest_moment, terms_of
 from distbp.training.checkpoint import write_bytes
+
+SMALLER = "a smaller --hidden"
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,6 @@ class Needs:
 
     choice: Choice
     network: Network
-    optimizer: Optimizer
     training: Split
     validation: Split | None
     is_resumed: bool
@@ -44,7 +46,6 @@ class MemoryPlanner:
         self,
         found: Survey,
         network: Network | None,
-        optimizer: Optimizer,
         memory: float,
     ) -> MemoryPlan:
         """The plan before anything is read but headers: the least that a run needs; `memory`: bytes for data.
@@ -63,58 +64,60 @@ class MemoryPlanner:
         if config.reproducible and config.grain == AUTO:
             config = replace(config, grain=default_grain(n))
         choice = choose_loader(comm, config, training, n, memory - held_bytes(validation))
-        return self.plan(Needs(choice, network, optimizer, training, validation, is_resumed))
+        return self.plan(Needs(choice, network, training, validation, is_resumed))
 
     def plan(self, needs: Needs) -> MemoryPlan:
         """The plan, with all that it depends on known."""
+        check_countable(needs.network.parameter_count, SMALLER)
         terms = [*_network_terms(self._comm, needs), *_data_terms(self._comm, needs)]
-        return self._measured.plan(terms, "a smaller --hidden", "distbp train --dry-run")
+        return self._measured.plan(terms, SMALLER, "distbp train --dry-run")
 
 
 def _network_terms(comm: Communicator, needs: Needs) -> list[Term]:
     """What follows from the network; what is taken for a moment only is the last one."""
-    config, network, validation = needs.choice.config, needs.network, needs.validation
-    parameters = parameter_bytes(network, config.dtype)
-    vectors, sums = (
-        len(needs.optimizer.vectors),
-        sums_of_a_rank(config, batch_sizes(len(needs.training), needs.choice.n), comm.size),
-    )
-    state, is_shared = vectors * parameters, can_share(comm, network, config.dtype, vectors, sums)
-    gradient = batch_gradient_bytes(config, network, needs.training, needs.choice.n, comm.rank, comm.size)
-    trial = gradient.pop("trial")
+    config, network = needs.choice.config, needs.network
+    work = Work(comm, config, _problem(needs), needs.training, batch_sizes(len(needs.training), needs.choice.n))
+    contents = contents_of(work)
+    is_shared = can_share(comm, contents)
     nodes = all_nodes(comm, comm.node_ranks() if is_shared else [comm.rank])
-    exchanged = 0
-    if not config.reproducible:
-        exchanged = reduction_bytes(network, config.dtype, config.wire, nodes, overlap=has_overlap(config, comm))
-    validating = evaluation_bytes(network, validation, config.dtype) if validation else 0
-    written = write_bytes(network, has_vectors=state > 0) if comm.rank == 0 else 0
-    kept = parameters if validation and comm.rank == 0 else 0
-    # Not there yet when parameters are drawn, or read and copied:
-    later = parameters * sums + sum(gradient.values()) + validating + exchanged + kept
+    planned = PlannedRank(comm.rank, nodes, has_threads=comm.has_threads)
+    counted, later = _count(replace(work, comm=planned), needs.validation)
+    parameters, state = counted.terms["parameters"], counted.terms.get(contents.state, 0)
     moments = {
-        "writing a checkpoint": written,
-        "trying out products": trial,
-        "drawing the parameters": 0 if needs.is_resumed else initialize_bytes(network) - later - state,
+        "writing a checkpoint": write_bytes(network, has_vectors=state > 0) if comm.rank == 0 else 0,
+        **counted.moments,
+        "drawing the parameters": 0 if needs.is_resumed else initialize_bytes(network) - later,
         "reading the checkpoint": parameters + state - later if needs.is_resumed else 0,
     }
-    return [
-        Term("parameters", parameters, shared=is_shared),
-        Term(f"state of {config.optimizer}", state, shared=is_shared),
-        Term("best parameters", kept),
-        Term("gradient", parameters),
-        Term("sums of gradients", (sums - 1) * parameters + gradient["sums"]),
-        Term("exchange with other nodes", exchanged),
-        Term("activations", gradient["activations"]),
-        Term("samples of a batch as they are stored", gradient["feed"]),
-        Term("activations of validation", validating),
-        largest_moment(moments),
-    ]
+    return [*terms_of(counted, is_shared=is_shared), largest_moment(moments)]
+
+
+def _problem(needs: Needs) -> Problem:
+    """The problem, but for its scaling, which takes no memory that counts."""
+    network, training = needs.network, needs.training
+    n = network.sizes
+    return Problem(network, Scaling.none(n[1]), Scaling.none(n[network.F]), training.labels)
+
+
+def _count(work: Work, validation: Split | None) -> tuple[CountingArena, int]:
+    """What an engine takes, and validation; how much of it is not written to before the first step."""
+    counted = CountingArena()
+    work = replace(work, arena=counted)
+    memory = step_memory(work)
+    at_once = counted.in_all
+    engine = NumpyEngine(work, memory=memory)
+    if validation:
+        engine.evaluation(validation)
+        if work.comm.rank == 0:
+            counted.of("best parameters").take(work.network.parameter_count, work.config.dtype)
+    engine.close()
+    return counted, counted.in_all - at_once
 
 
 def _data_terms(comm: Communicator, needs: Needs) -> list[Term]:
     """What follows from the data."""
-    windows, order = needs.choice.bytes_of_rank(needs.training.layout, comm.size)
-    terms = [Term("order of the samples", order)]
+    windows = needs.choice.windows_bytes(comm, needs.training)
+    terms = [Term("order of the samples", needs.choice.order_bytes)]
     for data, what in ((needs.training, "training"), (needs.validation, "validation")):
         if data is not None:
             terms.append(Term(f"{what} {DATA}", held_bytes(data), shared=not data.why_not_shared))

@@ -21,8 +21,8 @@ from distbp.data.survey import Survey
 from distbp.data.unmarked_missing import unmarked_missing
 from distbp.engine.engine import Engine
 from distbp.engine.numpy_engine import NumpyEngine
-from distbp.engine.step_memory import all_nodes
-from distbp.engine.work import Work, optimizer_of
+from distbp.engine.planned_rank import all_nodes
+from distbp.engine.work import Work
 from distbp.errors import DataError, TooLargeError, UsageError
 from distbp.mathematics.batches import batch_samples, batch_sizes, steps_per_epoch
 from distbp.mathematics.grains import default_grain, grain_count
@@ -181,11 +181,11 @@ def _learn(
 ) -> Learnt:
     """Surveys and reads the data, and poses the problem; `shown` is told the plan of the memory."""
     comm, allow_changed = voice.comm, config.allow_changed_data
-    memory, optimizer = node_budget(comm, config.memory), optimizer_of(config)
+    memory = node_budget(comm, config.memory)
     found = _survey(comm, config, source, stored, voice.note, voice.pulse)
     config = replace(found.config, stage_to="", time_limit=0.0, allow_changed_data=False)  # those are of this start
     found = replace(found, config=config)
-    foreseen = planner.foresee(found, stored.problem.network if stored else None, optimizer, memory)
+    foreseen = planner.foresee(found, stored.problem.network if stored else None, memory)
     _check_plan(comm, foreseen, shown)
     labels = stored.problem.labels if stored else None
     training = read_layout(comm, found.training, labels=labels, memory=memory, pulse=voice.pulse)
@@ -220,7 +220,7 @@ def _steps(
     if config.reproducible:
         _note_idle_ranks(comm, config, batch_size, voice.note)
     choice = choose_loader(comm, config, training, batch_size, learnt.memory - held_bytes(validation))
-    needs = Needs(choice, learnt.problem.network, optimizer_of(config), training, validation, stored is not None)
+    needs = Needs(choice, learnt.problem.network, training, validation, stored is not None)
     plan = planner.plan(needs)
     _check_plan(comm, plan, shown)
     config, loader, training = make_loader(comm, choice, training, voice.note)
