@@ -63,8 +63,9 @@ peaks = comm.gather(peak[0])
 """
 MEASURED = f"""{START}
 from distbp.config import merge
+from distbp.training.prepare import Start
 from distbp.training.train import train
-run = train(comm, merge(json.loads(sys.argv[1]), "test"))
+run = train(comm, merge(json.loads(sys.argv[1]), "test"), Start(resume_with=json.loads(sys.argv[2])))
 {END}if comm.rank == 0:
     print(json.dumps([run.plan.nodes[0].needed, sum(peaks), run.training.in_memory]))
 """
@@ -303,6 +304,7 @@ WINDOWS = {**LONG, "memory": 0.12, "shuffle_window": 8000}
         (0, {**WIDE, "optimizer": "sgd", "reproducible": True, "grain": 8}),
         (2, {**WIDE, "optimizer": "adam", "reproducible": True}),
         (2, {**WIDE, "optimizer": "sgd"}),
+        (0, {**WIDE, "optimizer": "adam", "epochs": 2}),
         (2, LONG),
         (0, {**WINDOWS, "memory": 0.07}),
         (2, {**WINDOWS, "memory": 0.07}),
@@ -311,8 +313,14 @@ WINDOWS = {**LONG, "memory": 0.12, "shuffle_window": 8000}
 def test_the_estimate_is_near_the_measured_peak(
     runner: Runner, samples: Path, ranks: int, options: dict[str, Any]
 ) -> None:
-    config = {**options, "data": [str(samples)], "out": "run"}
-    result = runner.run(sys.executable, "-c", MEASURED, json.dumps(config), ranks=ranks)
+    """Where there are two epochs, the second one is that of a resumed run."""
+    config, again = {**options, "data": [str(samples)], "out": "run"}, None
+    if options["epochs"] > 1:
+        train_on(
+            1, configuration(str(samples), runner.directory / "run", **{**options, "epochs": 1, "dtype": "float32"})
+        )
+        again = {"epochs": options["epochs"]}
+    result = runner.run(sys.executable, "-c", MEASURED, json.dumps(config), json.dumps(again), ranks=ranks)
     assert result.returncode == 0, result.stderr
     estimate, peak, in_memory = json.loads(result.stdout.splitlines()[-1])
     assert in_memory == ("memory" not in options)

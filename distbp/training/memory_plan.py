@@ -82,12 +82,14 @@ def _network_terms(comm: Communicator, needs: Needs) -> list[Term]:
     nodes = all_nodes(comm, comm.node_ranks() if is_shared else [comm.rank])
     planned = PlannedRank(comm.rank, nodes, has_threads=comm.has_threads)
     counted, later = _count(replace(work, comm=planned), needs.validation)
+    draws = comm.rank == planned.node_ranks()[0]
     parameters, state = counted.terms["parameters"], counted.terms.get(contents.state, 0)
     moments = {
         "writing a checkpoint": write_bytes(network, has_vectors=state > 0) if comm.rank == 0 else 0,
         **counted.moments,
-        "drawing the parameters": 0 if needs.is_resumed else initialize_bytes(network) - later,
-        "reading the checkpoint": parameters + state - later if needs.is_resumed else 0,
+        "drawing the parameters": initialize_bytes(network) - later if draws and not needs.is_resumed else 0,
+        # By layer, and as one vector, of which the allocator may keep one
+        "reading the checkpoint": 2 * parameters + state - later if needs.is_resumed else 0,
     }
     return [*terms_of(counted, is_shared=is_shared), largest_moment(moments)]
 
