@@ -26,7 +26,7 @@ from distbp.prediction.predict import predict
 from distbp.prediction.trained import Use, load
 from distbp.ranks.communicator import Communicator, OneProcess, run_threads
 from distbp.tables.import_data import ImportOptions, import_data
-from distbp.training import phases
+from distbp.training.trace_file import write_trace
 
 CALLS = "open,write,fsync,truncate,rename,link,unlink,mkdir"
 LOSABLE = ("rename", "link", "unlink", "mkdir")  # whose answer matters: a second time they have another
@@ -166,7 +166,7 @@ def imported(table: str, compression: str) -> Way:
 
 
 def traced(here: Path, note: Note) -> bytes:
-    phases._write(str(here / "t.json"), [(0, "host", [("forward", 0.0, 1.0)] * 500)], note)
+    write_trace(str(here / "t.json"), [(0, "host", [("forward", 0.0, 1.0)] * 500)], note)
     return written(here / "t.json")
 
 

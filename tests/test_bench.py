@@ -148,7 +148,7 @@ def test_the_chart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib", exc_type=ImportError)
     out = tmp_path / "bench.png"
     chart.check_chart(out, [], overwrite=False)
-    chart.draw(out, findings(), rows(findings(), Wanted(nodes=4)))
+    chart.draw(out, findings(), rows(findings(), Wanted(nodes=4)), lambda text: None, overwrite=False)
     assert out.read_bytes().startswith(b"\x89PNG")
     assert list(tmp_path.iterdir()) == [out]
     with pytest.raises(RunError, match="exists already"):

@@ -30,6 +30,8 @@ from distbp.training.comparison import digest
 from distbp.training.history import History
 from distbp.training.run_directory import RunDirectory
 
+pytestmark = pytest.mark.slow
+
 WITHOUT_ROOTS_RIGHTS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 EVERY = int(os.environ.get("DISTBP_TEST_EVERY", "11"))  # so many writes of HDF5 are left out between two kills
 KILLER = """
@@ -44,8 +46,6 @@ from distbp.config import merge
 from distbp.errors import RunError
 from distbp.training.prepare import Start
 from distbp.training.train import train
-
-pytestmark = pytest.mark.slow
 
 data, out, every = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 part, parts, saves = int(sys.argv[4]), int(sys.argv[5]), "auto" if sys.argv[6] == "auto" else int(sys.argv[6])
