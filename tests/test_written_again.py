@@ -60,7 +60,7 @@ def test_each_call_is_refused(library: str, made: Path, tmp_path: Path) -> None:
     assert set(WAYS) - found.keys() <= {"predict .parquet"}  # PyArrow may not be here
     for one in found.values():
         assert one["cases"] > 10
-        assert one["notes"] > 2
+        assert one["notes"] > 0  # how many depends on which calls of two threads follow each other
 
 
 def test_a_chart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
