@@ -158,16 +158,15 @@ def test_a_wrong_limit(runner: Runner) -> None:
 @pytest.mark.mpi
 @pytest.mark.parametrize("other", ["sleep 30", "true", "false", "/no/such/program"])
 def test_a_rank_that_never_comes_to_mpi(runner: Runner, other: str) -> None:
-    """The mpirun of Open MPI ends the job itself, where one has failed."""
+    """Open MPI's mpirun ends the job itself where one has failed, if it comes to an end: that is its own matter."""
     command = (*mpirun_command(), "-n", "1", *TRAIN, ":", "-n", "1", *other.split())
-    if "--oversubscribe" in command and other.startswith("/"):
+    if "--oversubscribe" in command and other not in ("sleep 30", "true"):
         pytest.skip("a matter of Open MPI's mpirun alone: its ranks are not asked")
     result = runner.run(*command, DISTBP_WAIT_SECONDS=WAIT)
     assert result.returncode != 0
     assert not (runner.directory / "run").exists()
     assert "Traceback" not in result.stderr
-    if "--oversubscribe" not in command or other in ("sleep 30", "true"):
-        check_error(result, result.returncode, "rank 0 of 2 on ", "in MPI_Init for ranks that have not come: one has ")
+    check_error(result, result.returncode, "rank 0 of 2 on ", "in MPI_Init for ranks that have not come: one has ")
 
 
 @pytest.mark.mpi
