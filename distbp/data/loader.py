@@ -11,8 +11,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from dataclasses import replace
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,7 @@ from distbp.mathematics.arena import ALIGNED, Arena
 from distbp.ranks.communicator import Communicator, agree
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """The samples of a step, in order: `rows` says where in the training split's x and y a step finds them.
 
     `epoch` and `place`: the first of them is that many samples after the beginning of its epoch.  The numbers that

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple
 
 from distbp.engine.exchange import exchange_of
 from distbp.engine.step_memory import TAIL, Bucket, StepMemory
@@ -29,31 +28,6 @@ from distbp.ranks.communicator import Communicator
 DIGIT = 4096
 EXCHANGE = "exchange with other nodes"  # in a memory plan
 CACHED = 2**15  # numbers that are added up at a time, while they are in the cache
-
-
-class _Tail(NamedTuple):
-    """What lies behind each gradient, in numbers of its type; see the docstring of this module."""
-
-    flaw: float
-    samples_high: float
-    samples_low: float
-    requests: Requests
-
-    @classmethod
-    def of(cls, numbers: list[float]) -> _Tail:
-        """From the numbers that `flat` has made."""
-        flaw, high, low, *requests = numbers
-        return cls(flaw, high, low, Requests(*map(int, requests)))
-
-    @property
-    def flat(self) -> tuple[float, ...]:
-        """TAIL numbers."""
-        return (*self[:3], *self.requests)
-
-    @property
-    def samples(self) -> int:
-        """The number of samples, which two numbers hold exactly in float32, up to 2^36."""
-        return int(self.samples_high) * DIGIT + int(self.samples_low)
 
 
 class Reduction:
@@ -91,7 +65,8 @@ class Reduction:
 
     def begin(self, part: Sums, requests: Requests, n: int) -> None:
         """The sums over the samples of this rank, its requests, and the number of samples of all ranks."""
-        self._tail[:] = _Tail(part.flaw, *divmod(part.samples, DIGIT), requests).flat
+        # TAIL numbers; two of them hold the number of samples exactly in float32, up to 2^36
+        self._tail[:] = (part.flaw, *divmod(part.samples, DIGIT), *requests)
         self._part, self._n = part, n
 
     def ready(self, l: int) -> None:
@@ -121,9 +96,10 @@ class Reduction:
         for part in self._parts.values() if self._memory.peers.size > 1 else ():
             part.measure()
         self._memory.fence()
-        told = _Tail.of(self._agreed.tolist())
+        flaw, high, low, *requests = self._agreed.tolist()
         self._lap("reduction")
-        return Stepped(self._part, told.samples, told.flaw, told.requests)
+        samples = int(high) * DIGIT + int(low)
+        return Stepped(self._part, samples, flaw, Requests(*map(int, requests)))
 
     def close(self) -> None:
         """Ends what works in the background."""

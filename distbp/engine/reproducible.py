@@ -297,9 +297,9 @@ class _Message:
 
     def __init__(self, grains: int, sums: int, requests: Requests) -> None:
         self._values = np.full(len(requests) + sums * grains, -inf)
-        self._requests, of_grains = np.split(self._values, [len(requests)])
+        self._requests = self._values[: len(requests)]
         self._requests[:] = requests
-        self.sums = of_grains.reshape(grains, sums)
+        self.sums = self._values[len(requests) :].reshape(grains, sums)
 
     def agree(self, comm: Communicator, n: int) -> Stepped:
         """The sums of a batch of n samples, with what all ranks have told."""

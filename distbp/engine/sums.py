@@ -26,6 +26,9 @@ class Requests(NamedTuple):
         return bool(self.stop or self.save)
 
 
+NOTHING = Requests()
+
+
 @dataclass(slots=True)
 class Sums:
     """The values of the sums, in the order of `Problem.sums`, over `samples` samples."""

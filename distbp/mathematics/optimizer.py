@@ -81,11 +81,13 @@ class Optimizer:
         """One update of w, in place."""
         if self._scratch is None or self._scratch.dtype != w.dtype:
             self._scratch = np.empty(BLOCK, w.dtype)
+        names = self.vectors
         for i in _blocks(w):
-            w_, g_, s = w[i], g[i], self._scratch[: len(w[i])]
+            w_, g_ = w[i], g[i]
+            s = self._scratch[: len(w_)]
             for j in _without(biases, i) if self.weight_decay else ():
                 self.decay(w_[j], g_[j], s[j], learning_rate)
-            self.step(g_, {name: state[name][i] for name in self.vectors}, s, learning_rate, t)
+            self.step(g_, {name: state[name][i] for name in names}, s, learning_rate, t)
             w_ -= s
 
     def reach(self, largest: Mapping[str, float], g: float, learning_rate: float, t: int) -> dict[str, float]:

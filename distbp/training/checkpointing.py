@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distbp.engine.sums import Requests
+from distbp.engine.sums import NOTHING, Requests
 from distbp.errors import DistbpError, Stopped
 from distbp.ranks.attention import Attention
 from distbp.ranks.communicator import on_first
@@ -23,9 +23,9 @@ class Checkpointing(Listener):
 
     def ask(self, step: int) -> Requests:
         run = self._run
-        if run.comm.rank > 0:
-            return Requests()
-        return Requests(save=self._saving.wants_to_save(ends_epoch=step % run.steps_per_epoch == 0))
+        if run.comm.rank > 0 or not self._saving.wants_to_save(ends_epoch=step % run.steps_per_epoch == 0):
+            return NOTHING
+        return Requests(save=1)
 
     def interrupted(self) -> None:
         self._save()

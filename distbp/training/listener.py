@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distbp.engine.sums import Requests, Stepped
+from distbp.engine.sums import NOTHING, Requests, Stepped
 from distbp.training.run import Run
 
 MOST_STEPS = 2**20  # that a listener sleeps
@@ -33,7 +33,7 @@ class Listener:
 
     def ask(self, step: int) -> Requests:
         """What this rank asks for with a step; the ranks may differ."""
-        return Requests()
+        return NOTHING
 
     def before(self, step: int) -> None:
         """A call of the engine begins with this step."""
@@ -62,10 +62,14 @@ class Listener:
 
 
 class Listeners(Listener):
-    """Several, which are told in their order."""
+    """Several, which are told in their order; between steps only those that have something to do there."""
 
     def __init__(self, listeners: Sequence[Listener]) -> None:
         self._all = list(listeners)
+        self._asking, self._before, self._stepped = (
+            [one for one in self._all if getattr(type(one), name) is not getattr(Listener, name)]
+            for name in ("ask", "before", "stepped")
+        )
 
     def note(self, text: str) -> None:
         for one in self._all:
@@ -79,14 +83,16 @@ class Listeners(Listener):
         return min((one.sleeps(step) for one in self._all), default=MOST_STEPS)
 
     def ask(self, step: int) -> Requests:
-        return Requests(*map(sum, zip(*(one.ask(step) for one in self._all), strict=True)))
+        if len(self._asking) == 1:
+            return self._asking[0].ask(step)
+        return Requests(*map(sum, zip(*(one.ask(step) for one in [Listener(), *self._asking]), strict=True)))
 
     def before(self, step: int) -> None:
-        for one in self._all:
+        for one in self._before:
             one.before(step)
 
     def stepped(self, steps: Sequence[Stepped]) -> None:
-        for one in self._all:
+        for one in self._stepped:
             one.stepped(steps)
 
     def interrupted(self) -> None:

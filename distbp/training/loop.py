@@ -22,6 +22,7 @@ from distbp.training.rates import schedule_of
 from distbp.training.run import Run
 from distbp.training.state import Progress
 
+MOST_AHEAD = 1024
 CALL_SECONDS = 0.02  # that a call of the engine takes, at most: then bars move and requests are seen
 
 
@@ -33,7 +34,8 @@ class Loop:
         self._rate = schedule_of(run.config, run.steps_per_epoch)
         self._evaluation = run.engine.evaluation(run.validation) if run.validation else None
         self._ahead = 1  # steps of the next call
-        self._seconds = math.inf  # of a step
+        self._proposed = 0  # by rank 0, for the calls that follow; it goes to all ranks with a step
+        self._where = ""  # for the watchdog
         self._why_no_best = ""  # the row whose loss is not finite
 
     def all_epochs(self) -> None:
@@ -56,6 +58,7 @@ class Loop:
         """An epoch, or the rest of it; whether it was the last one."""
         run, progress, listeners = self._run, self._run.state.progress, self._listeners
         started = time.perf_counter() - progress.epoch_seconds
+        self._where = f"in epoch {progress.epoch + 1}"
         sums = EpochSums(run.comm, progress.epoch_sums or [0.0] * len(run.problem.sums), progress.epoch_samples)
         last, asked = (progress.epoch + 1) * run.steps_per_epoch, Requests()
         for batches in self._calls():
@@ -110,17 +113,21 @@ class Loop:
             else:
                 sums.add(stepped)
         listeners.stepped(steps)
-        self._seconds = (time.perf_counter() - begun) / len(steps)
-        self._ahead = steps[-1].requests.ahead
+        seconds = (time.perf_counter() - begun) / len(steps)
+        if run.comm.rank == 0:
+            self._proposed = int(min(MOST_AHEAD, max(1.0, CALL_SECONDS / seconds)))
+        self._ahead = max(1, steps[-1].requests.ahead)
         return steps[-1].requests
 
     def _ask(self, step: int) -> Requests:
         """What this rank asks for with a step."""
-        attention, rank = self._attention, self._run.comm.rank
-        attention.beat(f"in epoch {self._run.state.progress.epoch + 1}, step {step}")
-        _, save, _ = self._listeners.ask(step)
-        ahead = int(min(1024, max(1.0, CALL_SECONDS / self._seconds))) if rank == 0 else 0
-        return Requests(int(bool(attention.why_stop())), save, ahead)
+        attention = self._attention
+        attention.beat(f"{self._where}, step {step}")
+        asked = self._listeners.ask(step)
+        stop = bool(attention.why_stop())
+        if stop or self._proposed:
+            return Requests(asked.stop + stop, asked.save, self._proposed)
+        return asked
 
     def _skip(self, batch: Batch, stepped: Stepped) -> None:
         """A batch whose update was not made, for what is wrong with it."""
