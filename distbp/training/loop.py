@@ -62,7 +62,7 @@ class Loop:
         sums = EpochSums(run.comm, progress.epoch_sums or [0.0] * len(run.problem.sums), progress.epoch_samples)
         last, asked = (progress.epoch + 1) * run.steps_per_epoch, Requests()
         for batches in self._calls():
-            asked = self._steps(batches, sums, last)
+            asked = self._steps(batches, sums)
             if asked.stop or (asked.save and progress.step < last):
                 self._interrupt(sums, started)
                 if asked.stop:
@@ -98,8 +98,8 @@ class Loop:
                 waiting.popleft()
                 given += 1
 
-    def _steps(self, batches: Sequence[Batch], sums: EpochSums, last: int) -> Requests:
-        """Some steps; what the ranks ask for.  `last`: the number of the last step of the epoch."""
+    def _steps(self, batches: Sequence[Batch], sums: EpochSums) -> Requests:
+        """Some steps, whose sums are added to those of the epoch; what the ranks ask for."""
         run, progress, listeners = self._run, self._run.state.progress, self._listeners
         begun, done = time.perf_counter(), progress.step
         rates = [self._rate(done + i) for i in range(len(batches))]
