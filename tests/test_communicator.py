@@ -7,31 +7,13 @@ import time
 
 import numpy as np
 import pytest
+from communicator_tests import fill_together
 from runs import LIMIT
 
 from distbp.errors import DataError, DistbpError, UsageError
-from distbp.mathematics.batches import shard
 from distbp.ranks.communicator import Barrier, OneProcess, agree, on_first, run_threads
 
 SIZES = [1, 2, 3, 8]
-
-
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("operation", "numpy_operation"), [("sum", np.sum), ("min", np.min), ("max", np.max)])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_allreduce(size, operation, numpy_operation, dtype):
-    given = np.random.default_rng(0).standard_normal((size, 1000)).astype(dtype)
-
-    def on_rank(communicator):
-        array = given[communicator.rank].copy()
-        communicator.allreduce(array, operation)
-        return array
-
-    results = run_threads(size, on_rank)
-    np.testing.assert_allclose(results[0], numpy_operation(given, axis=0), rtol=1e-6, atol=1e-5)
-    for result in results:
-        assert result.dtype == dtype
-        np.testing.assert_array_equal(result, results[0])  # bit for bit
 
 
 def test_allreduce_sums_by_default_and_in_the_order_of_the_ranks():
@@ -51,61 +33,6 @@ def test_allreduce_sums_by_default_and_in_the_order_of_the_ranks():
         np.testing.assert_array_equal(result, expected)
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_allgather_gather_broadcast(size):
-    def on_rank(communicator):
-        rank = communicator.rank
-        return communicator.allgather(rank**2), communicator.gather(str(rank)), communicator.broadcast(-5 - rank)
-
-    for rank, (allgathered, gathered, broadcast) in enumerate(run_threads(size, on_rank)):
-        assert allgathered == [r**2 for r in range(size)]
-        assert gathered == ([str(r) for r in range(size)] if rank == 0 else None)
-        assert broadcast == -5
-
-
-def exchange(communicator):
-    """Lengths of all kinds, also none; what a rank gets from r is r's number for it, so often."""
-    rank, size = communicator.rank, communicator.size
-    send = np.concatenate([np.full((rank + other) % 3, 100.0 * rank + other) for other in range(size)])
-    received = np.full(sum((rank + other) % 3 for other in range(size)), -1.0)
-    lengths = [(rank + other) % 3 for other in range(size)]
-    communicator.alltoall(send, lengths, received, lengths)
-    send.fill(-7.0)  # is free again
-    parts = [r % 4 for r in range(size)]
-    array = np.full(sum(parts), -1.0, np.float32)
-    start = sum(parts[:rank])
-    array[start : start + parts[rank]] = rank
-    communicator.allgather_parts(array, parts)
-    return received.tolist() == [
-        100.0 * other + rank for other in range(size) for _ in range((rank + other) % 3)
-    ] and array.tolist() == [r for r in range(size) for _ in range(parts[r])]
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_alltoall_and_allgather_parts(size):
-    assert all(run_threads(size, exchange))
-
-
-@pytest.mark.parallel
-def test_alltoall_and_allgather_parts_of_real_ranks(comm):
-    assert all(comm.allgather(exchange(comm)))
-
-
-def fill_together(communicator):
-    """Each rank writes its part of an array of the node; all see all of it."""
-    array, part, parts, _, fence = communicator.node_array((10, 3), np.dtype(np.int16))
-    start, end = shard(10, part, parts)
-    array[start:end] = np.arange(start, end)[:, None]
-    fence()
-    return array.tolist() == [[i] * 3 for i in range(10)] and array.ctypes.data % 8 == 0
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_node_array(size):
-    assert all(run_threads(size, fill_together))
-    assert fill_together(OneProcess())
-
-
 @pytest.mark.parallel
 def test_node_array_of_real_ranks(comm, monkeypatch):
     assert all(comm.allgather(fill_together(comm)))
@@ -119,28 +46,6 @@ def test_node_array_of_real_ranks(comm, monkeypatch):
         assert (own.part, own.parts) == (0, 1)
         assert "are needed" in own.why_not
         assert all(comm.allgather(fill_together(comm)))
-
-
-def in_two_parts(communicator):
-    """Even and odd ranks by themselves, the highest first; and what they share is still that of the node."""
-    part = communicator.split(communicator.rank % 2)
-    members = [rank for rank in range(communicator.size) if rank % 2 == communicator.rank % 2]
-    total = np.array([float(communicator.rank)])
-    part.allreduce(total)
-    return (part.allgather(communicator.rank), part.size, total[0]) == (members, len(members), sum(members)) and (
-        fill_together(part)
-    )
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_split(size):
-    assert all(run_threads(size, in_two_parts))
-    assert in_two_parts(OneProcess())
-
-
-@pytest.mark.parallel
-def test_split_of_real_ranks(comm):
-    assert all(comm.allgather(in_two_parts(comm)))
 
 
 def test_simulated_nodes():
