@@ -73,7 +73,7 @@ class RootMeanSquareError:
     def of_piece(self, y: Array, a: Array, scratch: Array) -> tuple[float, ...]:
         """Squared errors, mean over the outputs."""
         error = np.subtract(a, y, out=scratch)
-        sums = np.square(error, out=error).sum(axis=1, dtype=np.float64)
+        sums: Array = np.square(error, out=error).sum(axis=1, dtype=np.float64)
         if not has_digits(float(sums.sum()), error):
             sums = wide_squares(y, a).sum(axis=1)
         return (float(sums @ self._weights) / len(y),)

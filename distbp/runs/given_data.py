@@ -56,14 +56,12 @@ def _values(given: Any, who: str) -> NDArray[Any]:
     if np.ma.isMaskedArray(array) and np.ma.is_masked(array):
         row = int(np.argwhere(np.ma.getmaskarray(array))[0][0])
         raise DataError(f"{who}, row {row}: a value is missing (masked); remove or replace such rows")
-    array = np.asarray(array)
-    if array.dtype.kind in "US":
-        array = array.astype(np.str_).astype(object)
-    elif array.dtype.kind == "T":  # NumPy's strings of any length
-        array = array.astype(object)
-    if array.dtype.kind == "O":
-        array = _of_objects(array, who)
-    return array
+    found: NDArray[Any] = np.asarray(array)
+    if found.dtype.kind in "US":
+        found = found.astype(np.str_).astype(object)
+    elif found.dtype.kind == "T":  # NumPy's strings of any length
+        found = found.astype(object)
+    return _of_objects(found, who) if found.dtype.kind == "O" else found
 
 
 def _of_objects(array: NDArray[Any], who: str) -> NDArray[Any]:
