@@ -351,6 +351,11 @@ class Config:
         group=RUN,
     )
 
+    @property
+    def samples_of_a_grain(self) -> int | None:
+        """G in the reproducible mode, where it is known, which is not "auto"; else None."""
+        return int(self.grain) if self.reproducible else None
+
 
 FIELDS: dict[str, dataclasses.Field[Any]] = {field.name: field for field in dataclasses.fields(Config)}
 

@@ -28,6 +28,7 @@ from distbp.engine.sums import Stepped, Sums
 from distbp.files import patience
 from distbp.ranks.attention import Attention
 from distbp.ranks.communicator import Communicator, OneProcess, run_threads
+from distbp.runs import listener
 from distbp.training.listener import Listener
 from distbp.training.prepare import Start, Voice, prepare
 from distbp.training.run import Run
@@ -155,14 +156,8 @@ class NoWaits:
         return self
 
 
-class Notes(Listener):
+class Notes(listener.Notes):
     """Keeps what is told to the user."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.lines.append(text)
 
     def about(self, words: str) -> list[str]:
         """Those that have these words."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from runs import StopAt, configuration, resumed, split_of, train_on
 
 from distbp.data.block_loader import BlockLoader
-from distbp.data.loader import InMemory
+from distbp.data.loader import InMemory, Streamed
 from distbp.data.loading import Choice
 from distbp.data.reader import Reader
 from distbp.data.row_loader import RowLoader
@@ -92,10 +92,11 @@ def test_batches_hold_what_they_hold_in_memory(
         def shares(m: int) -> list[tuple[int, int]]:
             return sample_shares(m, grain, comm.size)
 
-        streamed: Any = BlockLoader(comm, order, n, data, shares, 2)
+        source = Streamed(comm, order, n, data, shares, 2)
+        streamed: Any = BlockLoader(source)
         if batches_ahead:
             assert data.layout.is_plain
-            streamed = RowLoader(comm, order, n, data, shares, 2, batches_ahead)
+            streamed = RowLoader(source, batches_ahead)
         expected = InMemory(SampleOrder(data.layout.blocks(block), window, 3), n)
         try:
             for epoch in (0, 1):

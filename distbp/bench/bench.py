@@ -71,11 +71,10 @@ def bench(
         _introduce(config, wanted, network, n, note)
     used = halves(most)
     rows = random_rows(shape, n)
-    plan = bench_plan(rank_memory, comm, config, network, shape, n, rows, used, nodes)
-    plan.check()
-    data = random_split(comm, shape, rows, config.seed)
+    task = Task(config, random_problem(network, config, shape), shape, np.empty(0, np.int64), n)
+    bench_plan(rank_memory, comm, task, rows, used, nodes).check()
     order = np.random.default_rng(config.seed).permutation(rows)
-    task = Task(config, random_problem(network, config, shape), data, order, n, plan)
+    task = replace(task, data=random_split(comm, shape, rows, config.seed), order=order)
 
     found, idle = [], comm.patiently(lambda: time.sleep(REST_SECONDS))
     for r in used:

@@ -139,7 +139,7 @@ class _Measuring:
         self._sizes = [*(size for size in SIZES if size < self._size), self._size]
         numbers = np.zeros(self._size // self._item, task.config.dtype)
         m = samples_of_a_rank(task.n, task.grain, workers.size)
-        peers = steps.engine.memory.peers
+        peers = steps.memory.peers
         if steps.engine.parts > 1:
             self._background = Background(peers)
             peers = self._background.comm

@@ -7,16 +7,15 @@ from dataclasses import replace
 
 from distbp.bench.model import samples_of_a_rank
 from distbp.bench.products import SUM_BYTES, Products
-from distbp.bench.workload import random_problem
+from distbp.bench.workload import Task
 from distbp.config import Config
-from distbp.data.split import Split
 from distbp.engine.numpy_engine import NumpyEngine, contents_of, step_memory
 from distbp.engine.planned_rank import PlannedRank
 from distbp.engine.reduction import EXCHANGE
 from distbp.engine.work import Work
 from distbp.mathematics.arena import CountingArena
 from distbp.mathematics.grains import grain_count
-from distbp.mathematics.network import Network, Parameters, initialize_bytes
+from distbp.mathematics.network import Parameters, initialize_bytes
 from distbp.ranks.communicator import Communicator
 from distbp.ranks.memory_plan import DATA, Measured, MemoryPlan, Term, check_countable, largest_moment
 
@@ -24,23 +23,18 @@ SMALLER = "a smaller --hidden"
 
 
 def bench_plan(
-    measured: Measured,
-    comm: Communicator,
-    config: Config,
-    network: Network,
-    shape: Split,
-    n: int,
-    rows: int,
-    used: list[int],
-    nodes: int,
+    measured: Measured, comm: Communicator, task: Task, rows: int, used: list[int], nodes: int
 ) -> MemoryPlan:
-    """The plan; `rows`: random samples; `used`: how many ranks of a node are at work, one number after another.
+    """The plan of a task that has no data yet; `rows`: random samples that it will have.
+
+    `used`: how many ranks of a node are at work, one number after another.
 
     What ranks share lasts to the end, as MPI's windows do; the rest is that of all ranks at work, for fewer of them
     take as much together.
     """
+    config, problem, shape, n, r = task.config, task.problem, task.data, task.n, max(used)
+    network = problem.network
     check_countable(network.parameter_count, SMALLER)
-    r, problem = max(used), random_problem(network, config, shape)
 
     def work(ranks: int, on_nodes: int, sizes: Sequence[int], config: Config = config) -> Work:
         here = [range(first, first + ranks) for first in range(0, on_nodes * ranks, ranks)]
@@ -50,8 +44,7 @@ def bench_plan(
     def steps(ranks: int) -> list[Work]:
         return [work(ranks, 1, [n]), *([work(ranks, nodes, [n, nodes * n])] if nodes > 1 else [])]
 
-    grain = int(config.grain) if config.reproducible else None
-    most, few = samples_of_a_rank(n, grain, r), r if grain is None else grain_count(n, grain)
+    most, few = samples_of_a_rank(n, task.grain, r), r if task.grain is None else grain_count(n, task.grain)
     alone, short = work(1, 1, [most]), work(r, 1, [few], replace(config, grain=1))
     rooms = [_room(one) for one in (alone, short, *steps(r))]
     exchanged = sum(room.terms.get(EXCHANGE, 0) for room in rooms)

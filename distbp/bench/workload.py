@@ -17,12 +17,12 @@ from distbp.data.scaling import Scaling
 from distbp.data.split import NOTHING, Split
 from distbp.engine.epoch_sums import EpochSums
 from distbp.engine.numpy_engine import NumpyEngine
+from distbp.engine.step_memory import StepMemory
 from distbp.engine.sums import Requests
 from distbp.engine.work import Work
 from distbp.mathematics.batches import shard
 from distbp.mathematics.network import Network, initialize
 from distbp.ranks.communicator import Communicator
-from distbp.ranks.memory_plan import MemoryPlan
 from distbp.training.phases import Phases
 
 DATA_BYTES = 128 * 2**20  # of random samples, at most: more than caches hold, as data sets are
@@ -103,7 +103,7 @@ def _random_scaling(width: int, dtype: np.dtype[np.generic], method: str) -> Sca
 class Task:
     """What is to be trained: the configuration, with what its "auto" means, the problem, and random samples.
 
-    `order`: rows of the data, in a random order.
+    `order`: rows of the data, in a random order.  Before there are samples, `data` has their columns and types alone.
     """
 
     config: Config
@@ -111,12 +111,11 @@ class Task:
     data: Split
     order: NDArray[np.int64]
     n: int
-    plan: MemoryPlan
 
     @property
     def grain(self) -> int | None:
         """G, in the reproducible mode."""
-        return int(self.config.grain) if self.config.reproducible else None
+        return self.config.samples_of_a_grain
 
 
 class Steps:
@@ -127,11 +126,11 @@ class Steps:
 
         `other`: steps of the same network on the same ranks, in whose memory these work.
         """
-        self.phases, self._comm = Phases(), comm
+        self.phases = Phases()
         work = Work(comm, task.config, task.problem, task.data, tuple(sizes))
-        memory = other.engine.memory if other else None
-        engine: NumpyEngine = NumpyEngine(work, self.phases.lap, memory)
-        self.engine: NumpyEngine = engine
+        engine = NumpyEngine(work, self.phases.lap, other.memory if other else None)
+        self.engine = engine
+        self.memory: StepMemory = engine.memory
         if other is None:
             config, network = task.config, task.problem.network
             engine.fill(lambda: initialize(engine.parameters, network, config.seed, config.initialization))

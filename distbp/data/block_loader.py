@@ -9,29 +9,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.data.loader import ReadAhead, Shares
+from distbp.data.loader import ReadAhead, Shares, Streamed
 from distbp.data.sample_order import SampleOrder
-from distbp.data.split import Split
-from distbp.mathematics.arena import ALIGNED, Arena
 from distbp.ranks.communicator import Communicator
 
 
 class BlockLoader(ReadAhead["_Plan"]):
     """See above."""
 
-    def __init__(
-        self,
-        comm: Communicator,
-        order: SampleOrder,
-        n: int,
-        data: Split,
-        shares: Shares,
-        last_epoch: int,
-        arena: Arena = ALIGNED,
-    ) -> None:
-        super().__init__(comm, order, n, data, receiving_rows(order, n, shares), last_epoch, arena)
-        self._shares = shares
-        sent, block = sending_rows(order, comm.size), order.largest_block
+    def __init__(self, streamed: Streamed) -> None:
+        order, arena = streamed.order, streamed.arena
+        super().__init__(streamed, receiving_rows(order, streamed.n, streamed.shares))
+        sent, block = sending_rows(order, streamed.comm.size), order.largest_block
         self._sent_x, self._sent_y = (arena.take((sent, *a.shape[1:]), a.dtype) for a in (self._x, self._y))
         self._block_x, self._block_y = (arena.take((block, *a.shape[1:]), a.dtype) for a in (self._x, self._y))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -111,25 +111,34 @@ def order_bytes(samples: int) -> int:
     return 4 * samples * np.dtype(np.int64).itemsize
 
 
+@dataclass(frozen=True)
+class Streamed:
+    """A split that stays in its files, whose samples come in this order, in batches of n, to ranks with these shares.
+
+    `arena`: where the memory for windows is taken.
+    """
+
+    comm: Communicator
+    order: SampleOrder
+    n: int
+    data: Split
+    shares: Shares
+    last_epoch: int
+    arena: Arena = ALIGNED
+
+
 class ReadAhead(Loader, Generic[Plan]):
     """Two windows are at hand, of each rank's own samples: `room` rows of x and y for each."""
 
-    def __init__(
-        self,
-        comm: Communicator,
-        order: SampleOrder,
-        n: int,
-        data: Split,
-        room: int,
-        last_epoch: int,
-        arena: Arena = ALIGNED,
-    ) -> None:
-        super().__init__(order, n)
+    def __init__(self, streamed: Streamed, room: int) -> None:
+        super().__init__(streamed.order, streamed.n)
+        data, arena = streamed.data, streamed.arena
         x = arena.take((2 * room, data.layout.width("x")), data.layout.dtype("x"))
         y = arena.take((2 * room, *data.y_shape), data.y_dtype)
         self.training = replace(data, x=x, y=y)
         self._x, self._y = x, y
-        self._comm, self._room, self._last_epoch = comm, room, last_epoch
+        self._comm, self._shares = streamed.comm, streamed.shares
+        self._room, self._last_epoch = room, streamed.last_epoch
         self._base = 0  # the first row for the window that is read next
         self._reader, self._stop = Reader(data.layout), False
         self._thread = ThreadPoolExecutor(1, "reader")

@@ -10,7 +10,7 @@ import numpy as np
 from distbp.config import AUTO, Config
 from distbp.data.block_loader import BlockLoader, plan_bytes
 from distbp.data.layout import Layout
-from distbp.data.loader import InMemory, Loader, Shares, order_bytes
+from distbp.data.loader import InMemory, Loader, Shares, Streamed, order_bytes
 from distbp.data.row_loader import RowLoader
 from distbp.data.sample_order import SampleOrder
 from distbp.data.split import Split
@@ -71,12 +71,10 @@ class Choice:
 
     def loader(self, comm: Communicator, data: Split, arena: Arena = ALIGNED) -> InMemory | BlockLoader | RowLoader:
         """The loader of the training split."""
-        order, n, epochs = self.order, self.n, self.config.epochs
         if self.in_memory:
-            return InMemory(order, n)
-        if self.batches:
-            return RowLoader(comm, order, n, data, self.shares, epochs, self.batches, arena)
-        return BlockLoader(comm, order, n, data, self.shares, epochs, arena)
+            return InMemory(self.order, self.n)
+        streamed = Streamed(comm, self.order, self.n, data, self.shares, self.config.epochs, arena)
+        return RowLoader(streamed, self.batches) if self.batches else BlockLoader(streamed)
 
     def windows_bytes(self, comm: Communicator, data: Split) -> int:
         """Memory of a rank for windows of samples."""
@@ -96,7 +94,7 @@ def choose_loader(comm: Communicator, config: Config, data: Split, n: int, memor
     window = min(max(window, n), layout.rows)
     config = replace(config, shuffle_window=window)
     order = SampleOrder(layout.blocks(BLOCK_BYTES), window, config.seed)
-    grain = int(config.grain) if config.reproducible else None
+    grain = config.samples_of_a_grain
 
     def shares(n: int) -> list[tuple[int, int]]:
         return sample_shares(n, grain, comm.size)

@@ -9,29 +9,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.data.loader import ReadAhead, Shares
-from distbp.data.sample_order import SampleOrder
-from distbp.data.split import Split
-from distbp.mathematics.arena import ALIGNED, Arena
-from distbp.ranks.communicator import Communicator
+from distbp.data.loader import ReadAhead, Shares, Streamed
 
 
 class RowLoader(ReadAhead[NDArray[np.int64]]):
     """See above; `batches_ahead`: batches of a window."""
 
-    def __init__(
-        self,
-        comm: Communicator,
-        order: SampleOrder,
-        n: int,
-        data: Split,
-        shares: Shares,
-        last_epoch: int,
-        batches_ahead: int,
-        arena: Arena = ALIGNED,
-    ) -> None:
-        super().__init__(comm, order, n, data, batches_ahead * most_samples(order.N, n, shares), last_epoch, arena)
-        self._shares, self._length = shares, batches_ahead * n
+    def __init__(self, streamed: Streamed, batches_ahead: int) -> None:
+        n = streamed.n
+        super().__init__(streamed, batches_ahead * most_samples(streamed.order.N, n, streamed.shares))
+        self._length = batches_ahead * n
         self._epoch, self._rows = -1, np.empty(0, np.int64)
 
     def _starts(self, epoch: int) -> list[int]:

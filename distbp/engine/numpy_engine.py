@@ -80,14 +80,19 @@ class NumpyEngine:
 
         Every rank holds the same sums, gradient and parameters, so all come to the same verdict.
         """
+        length = self._look_at_gradient(stepped)
+        if not stepped.wrong:
+            assert self._update
+            stepped.wrong = self._update.what_is_not(self._clip(length), rate, t)
+
+    def _look_at_gradient(self, stepped: Stepped) -> Length:
+        """Says what of the loss or the gradient is not finite, if anything; the length of the gradient."""
         length = self.memory.length
         if stepped.flaw:
             stepped.wrong, stepped.by_a_sample = f"the loss is {stepped.flaw}", True
         elif not math.isfinite(length.scaled):
             stepped.wrong, stepped.by_a_sample = "the gradient is not finite", True
-        else:
-            assert self._update
-            stepped.wrong = self._update.what_is_not(self._clip(length), rate, t)
+        return length
 
     def _clip(self, length: Length) -> float:
         """The length of the gradient, shortened where it is above the limit; inf is beyond the largest number."""
@@ -105,9 +110,7 @@ class NumpyEngine:
         """See `Engine`."""
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             stepped = self._gradient(batch.rows, requests)
-            if stepped.flaw or not math.isfinite(self.memory.length.scaled):
-                stepped.wrong = f"the loss is {stepped.flaw}" if stepped.flaw else "the gradient is not finite"
-                stepped.by_a_sample = True
+            self._look_at_gradient(stepped)
         self.memory.fence()
         return stepped
 

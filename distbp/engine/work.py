@@ -38,11 +38,6 @@ class Work:
         """The network that is trained."""
         return self.problem.network
 
-    @property
-    def grain(self) -> int | None:
-        """G, samples of a grain, in the reproducible mode; else None."""
-        return int(self.config.grain) if self.config.reproducible else None
-
 
 def optimizer_of(config: Config) -> Optimizer:
     """The optimizer of a configuration."""

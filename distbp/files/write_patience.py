@@ -24,8 +24,8 @@ def written_patiently(
     """Calls action(), which writes `path`; after an error that may pass again, as `patience.schedule` says.
 
     Each call of action() begins anew, and leaves nothing twice; with `is_anew` False it goes on with the temporary
-    file, whose content is on the disk.  `note` gets one line if the action did not succeed at
-    once.  Raises the last error of FAILURES.
+    file, whose content is on the disk.  `note` gets one line if the action did not succeed at once.  Raises the last
+    error of FAILURES.
     """
     tries, first = Tries(), ""
     while True:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.mathematics.activations import Array
-from distbp.mathematics.losses import LOSSES, has_digits, wide_squares
+from distbp.mathematics.losses import LOSSES, Loss, has_digits, wide_squares
 
 
 class Metric(Protocol):
@@ -88,18 +88,17 @@ def names_of_sums(metrics: Sequence[Metric]) -> tuple[str, ...]:
     return ("loss", *(name for metric in metrics for name in metric.sums))
 
 
-METRICS: dict[str, Callable[[NDArray[np.float64]], Metric]] = {
-    "accuracy": lambda spread: Accuracy(),
-    "rmse": RootMeanSquareError,
+# For a loss, and the units of its targets.
+METRICS: dict[str, Callable[[Loss, NDArray[np.float64]], Metric]] = {
+    "accuracy": lambda loss, spread: BinaryAccuracy() if loss.is_binary else Accuracy(),
+    "rmse": lambda loss, spread: RootMeanSquareError(spread),
 }
 
 
 def metrics_of(loss: str, *, has_classes: bool, spread: NDArray[np.float64]) -> tuple[Metric, ...]:
     """Those that go with a loss; `spread`, shape (n_F,): the units of the targets."""
-    rule = LOSSES[loss]
-    if has_classes or rule.target_metric == "accuracy":
-        return (BinaryAccuracy(),) if rule.is_binary else (Accuracy(),)
-    return (METRICS[rule.target_metric](spread),)
+    name = "accuracy" if has_classes else LOSSES[loss].target_metric
+    return (METRICS[name](LOSSES[loss], spread),)
 
 
 def all_metrics() -> list[tuple[Metric, ...]]:

@@ -36,7 +36,7 @@ from distbp import __version__
 from distbp.config import AUTO, Config
 from distbp.data.column_texts import decoded, encoded
 from distbp.data.fingerprint import Fingerprint, from_json, to_json
-from distbp.data.labels import from_array, to_array
+from distbp.data.labels import Labels, from_array, to_array
 from distbp.data.problem import Names, Problem
 from distbp.data.scaling import Scaling
 from distbp.errors import CheckpointError, DistbpError
@@ -173,6 +173,14 @@ def _progress_of(path: Path, array: NDArray[Any], problem: Problem) -> Progress:
     return Progress(**numbers, epoch_sums=sums if any(sums) else ())
 
 
+def _labels_of(path: Path, tree: Tree) -> Labels | None:
+    """The labels of the classes, where there are, which are taken out of the tree."""
+    try:
+        return from_array(tree.pop("/target/classes")) if "/target/classes" in tree else None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: /target/classes: {short(error)}") from None
+
+
 def _history_of(path: Path, rows: NDArray[Any], problem: Problem) -> History:
     """From the array /history."""
     if rows.ndim != 1:
@@ -246,11 +254,7 @@ def marks(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: /input and /target are not those of a checkpoint")
     sizes = [inputs.shift.size, *config.hidden, targets.shift.size]
     network = Network.of(sizes, config.activation, config.output_activation, config.loss)
-    try:
-        labels = from_array(tree["/target/classes"]) if "/target/classes" in tree else None
-    except ValueError as error:
-        raise CheckpointError(f"{path}: /target/classes: {short(error)}") from None
-    problem = Problem(network, inputs, targets, labels)
+    problem = Problem(network, inputs, targets, _labels_of(path, tree))
     history = _history_of(path, tree["/history"], problem)
     done = _progress_of(path, tree["/progress"], problem)
     if history.count != done.epoch:
@@ -482,10 +486,7 @@ def _from_tree(path: Path, tree: Tree, config: Config, machines: list[Machine]) 
         for group, count in widths.items()
     }
     columns_of_data = _columns(path, rest, network)
-    try:
-        labels = from_array(rest.pop("/target/classes")) if "/target/classes" in rest else None
-    except ValueError as error:
-        raise CheckpointError(f"{path}: /target/classes: {short(error)}") from None
+    labels = _labels_of(path, rest)
     stored = [name for name in tree if name.startswith("/optimizer/")]
     expected = optimizer_names(config) if stored else ()  # best.h5 has none
     optimizer = {name: take(f"/optimizer/{name}", vector.shape, config.dtype) for name in expected}

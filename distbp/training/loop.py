@@ -196,8 +196,7 @@ class Loop:
 def _whose(run: Run, batch: Batch) -> str:
     """': z of layer 3 is the first that is not finite, for d.h5: train/x, row 17', where that can be said."""
     config = run.config
-    grain = int(config.grain) if config.reproducible else None
-    share = sample_shares(len(batch.rows), grain, run.comm.size)[run.comm.rank]
+    share = sample_shares(len(batch.rows), config.samples_of_a_grain, run.comm.size)[run.comm.rank]
     parameters = run.state.parameters
     sample, what = first_not_finite(run.comm, config, run.problem, parameters, run.training, batch.rows, share)
     if sample is None:
