@@ -195,12 +195,14 @@ class EngineTests:
 
     @form
     @mode
+    @pytest.mark.parametrize("clip_norm", [0.0, 1e30])
     @pytest.mark.parametrize("flaw", ["weights", "update"])
     def test_a_step_that_is_not_finite_changes_nothing_and_ends_the_call(
-        self, flaw: str, mode: str, ranks: int, nodes: int
+        self, flaw: str, clip_norm: float, mode: str, ranks: int, nodes: int
     ) -> None:
         """What is wrong lies in numbers that all ranks share; the steps before it are done."""
-        config = settings("mse", optimizer="adam", dtype="float32", activation="identity", **MODES[mode])
+        options = {"optimizer": "adam", "dtype": "float32", "activation": "identity", "clip_norm": clip_norm}
+        config = settings("mse", **options, **MODES[mode])
 
         def action(engine: Engine, comm: Communicator) -> Any:
             batches = [rows(*range(7))] * 3
@@ -221,6 +223,31 @@ class EngineTests:
         else:
             assert " would not be finite in float32" in wrong
         assert by_a_sample == (flaw == "weights")
+
+    @form
+    @mode
+    @pytest.mark.parametrize(("dtype", "size"), [("float32", 1e20), ("float64", 1e160)])
+    @pytest.mark.parametrize("clip_norm", [0.0, 1.0])
+    def test_a_gradient_that_is_not_finite_is_seen_where_the_loss_is(
+        self, clip_norm: float, dtype: str, size: float, mode: str, ranks: int, nodes: int
+    ) -> None:
+        """All a^l are 0, and so L = log 3; but d^2 = (W^3)ᵀ (W^4)ᵀ d^4 is beyond the largest number."""
+        config = settings(optimizer="sgd", dtype=dtype, activation="identity", clip_norm=clip_norm, **MODES[mode])
+
+        def action(engine: Engine, comm: Communicator) -> Any:
+            def fill() -> None:
+                engine.w.fill(0)
+                engine.parameters.W[4][0] = size
+                engine.parameters.W[3].fill(size)
+
+            engine.fill(fill)
+            before = engine.w.tobytes()
+            (stepped,) = engine.step([rows(*range(7))] * 2, [0.1] * 2, 0, nothing)
+            assert engine.w.tobytes() == before
+            return stepped.wrong, stepped.by_a_sample
+
+        found = self.on_ranks(action, config, ranks, nodes)
+        assert found == [("the gradient is not finite", True)] * ranks
 
     @form
     @mode

@@ -27,8 +27,8 @@ WIDE = Network.of([90, 100, 50], "tanh", "identity", "mse")  # 14,150 parameters
 SHAPES = [(2, 1), (3, 1), (8, 1), (2, 2), (5, 2), (6, 3), (8, 3), (5, 5)]
 
 
-def made(comm: Communicator, dtype: str = "float32", sums: int = 1, *, overlap: bool = False) -> StepMemory:
-    return StepMemory(comm, Contents(WIDE, dtype, ("m", "v"), sums), overlap=overlap)
+def made(comm: Communicator, dtype: str = "float32", sums: int = 1, **forms: bool) -> StepMemory:
+    return StepMemory(comm, Contents(WIDE, dtype, ("m", "v"), sums), **forms)
 
 
 @pytest.fixture(params=["one bucket", "several"])
@@ -123,9 +123,10 @@ def test_the_reduction_of_any_nodes(ranks: int, nodes: int, overlap: bool) -> No
     assert totals == [Sums([sum(r + 0.5 for r in range(ranks)), ranks], ranks * 10**7)] * ranks
 
 
-@pytest.mark.parametrize("value", [1e30, np.inf, np.nan])
-def test_a_gradient_is_finite_also_where_its_square_is_not_in_float32(value: float) -> None:
-    memory = made(OneProcess())
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("value", [1e30, np.inf, -np.inf, np.nan])
+def test_a_gradient_is_finite_also_where_its_square_is_not_in_float32(value: float, exact: bool) -> None:
+    memory = made(OneProcess(), exact=exact)
     reduction = Reduction(memory, WIDE)
     reduction.gradient.vector[5000] = value
     with np.errstate(all="ignore"):

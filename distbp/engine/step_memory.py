@@ -132,7 +132,7 @@ class StepMemory:
         out = self.squares[part]
         if self._exact:
             squares(g, out, exact=True)
-            if g.dtype == np.float64 and not isfinite(float(np.add.reduce(out))):
+            if not isfinite(float(np.add.reduce(out))):
                 scaled_squares(g, self.scaled[part])
         elif isfinite(square := float(g @ g)):
             out[0] = square
