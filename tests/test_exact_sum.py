@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distbp.engine.epoch_sums import EpochSums
+from distbp.engine.sums import NOTHING, Stepped, Sums
 from distbp.mathematics.exact_sum import EXACT_BITS, ExactSum, exponent, total, whole_bits
+from distbp.ranks.communicator import OneProcess
 
 
 @given(st.integers(1, 2**40))
@@ -93,3 +96,19 @@ def test_the_total_of_numbers_at_hand() -> None:
     assert total([1e308, 1e308]) == np.inf
     assert not np.isfinite(total([np.inf, -np.inf]))
     assert np.isnan(total([np.nan, 1.0]))
+
+
+def test_what_is_not_finite_is_in_the_value() -> None:
+    """Without a warning, which would be an error here; the columns beside are as ever."""
+    x = np.array([[np.inf, -np.inf, np.inf, np.nan, 1.0, 1.5e308], [2.0, 3.0, -np.inf, 1.0, 2.0**-60, 1.5e308]])
+    exact = ExactSum(np.array([exponent(one) for one in (np.inf, np.inf, np.inf, np.inf, 1.0, 1.5e308)]), len(x))
+    for row in x:
+        exact.add(row)
+    assert np.array_equal(exact.value(), [np.inf, -np.inf, np.nan, np.nan, 1.0 + 2.0**-60, np.inf], equal_nan=True)
+
+
+def test_the_sums_of_an_epoch_may_be_infinite() -> None:
+    sums = EpochSums(OneProcess(), [0.0, 0.0])
+    sums.add(Stepped(Sums([1.0, np.inf], 3), 3, 0.0, NOTHING))
+    sums.add(Stepped(Sums([2.0, 1.0], 3), 3, 0.0, NOTHING))
+    assert sums.total() == Sums([3.0, np.inf], 6)

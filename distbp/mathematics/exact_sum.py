@@ -57,8 +57,8 @@ def total(values: Iterable[float]) -> float:
 class ExactSum:
     """Σ of `count` float64 vectors x with |x| < 2^exponents, element by element.
 
-    `sums` is to be summed over the ranks (any order) between the last `add` and `value`.  An infinity or NaN that was
-    added is in the value.
+    `sums` is to be summed over the ranks (any order) between the last `add` and `value`.  Where an infinity or NaN was
+    added, or the sum is beyond the largest number, the value is what float64 makes of it, without a warning.
     """
 
     def __init__(self, exponents: NDArray[np.int64], count: int) -> None:
@@ -69,9 +69,13 @@ class ExactSum:
     def add(self, x: NDArray[np.float64]) -> None:
         scaled = np.ldexp(x, self._c)
         whole = np.rint(scaled)
-        self.sums[0] += whole
-        self.sums[1] += np.rint(np.ldexp(scaled - whole, self._low_bits))
+        with np.errstate(invalid="ignore"):  # inf - inf
+            rest = scaled - whole
+            self.sums[0] += whole
+        rest[~np.isfinite(whole)] = 0.0
+        self.sums[1] += np.rint(np.ldexp(rest, self._low_bits))
 
     def value(self) -> NDArray[np.float64]:
         high, low = self.sums
-        return np.asarray(np.ldexp(high + np.ldexp(low, -self._low_bits), -self._c))
+        with np.errstate(over="ignore"):
+            return np.asarray(np.ldexp(high + np.ldexp(low, -self._low_bits), -self._c))
