@@ -341,6 +341,14 @@ class Config:
         may_change=True,
         group=RUN,
     )
+    engine: str = option(
+        AUTO,
+        "What computes the steps: compiled C code, or NumPy, which is slower and reads like the text. auto: compiled, "
+        "if it was built when distbp was installed and has what the run needs; the summary says which it is.",
+        choices=(AUTO, "compiled", "numpy"),
+        may_change=True,
+        group=RUN,
+    )
     threads: int = option(
         0,
         "BLAS threads of each rank. 0: as OMP_NUM_THREADS or the like says; else the cores of the node "

@@ -61,6 +61,8 @@ def write_data(path: Path, *, train: int = 23, test: int = 11, inputs: int = 4, 
 
 def split_of(x: Any, y: Any = None, labels: Any = None) -> Split:
     """A split that is in no file."""
+    if labels is not None:
+        y = np.asarray(y, np.int32)
     columns = [
         (Column("", name, None, len(a), a.size // len(a), a.dtype.str, a.shape[1:], None),) if a is not None else ()
         for name, a in (("x", x), ("y", y))

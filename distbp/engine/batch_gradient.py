@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.config import Config
+from distbp.engine.laps import Lap
 from distbp.engine.reduction import Reduction
 from distbp.engine.reproducible import ReproducibleGradient, most_sums
 from distbp.engine.shard_gradient import ShardGradient
@@ -19,8 +20,6 @@ from distbp.mathematics.activations import Array
 from distbp.mathematics.batches import shard
 from distbp.mathematics.network import Parameters
 from distbp.ranks.communicator import Communicator
-
-Lap = Callable[[str], None]  # is told what the time since the last lap was spent on
 
 
 class BatchGradient(Protocol):
@@ -38,13 +37,31 @@ class BatchGradient(Protocol):
         """Ends what works in the background."""
 
 
+class OfShard(Protocol):
+    """Leaves Σ_i ∂L_i/∂w over a rank's shard in the gradient of a reduction, which is told when layers are ready."""
+
+    def __call__(self, rows: NDArray[np.int64], requests: Requests, n: int) -> None:
+        """`rows` are the samples of the shard, of a batch of n; `requests`: those of this rank."""
+
+    def close(self) -> None:
+        """Ends what works in the background."""
+
+
 class PlainGradient:
     """Each rank's shard is a contiguous part of the batch, worked on in pieces; one reduction."""
 
-    def __init__(self, work: Work, memory: StepMemory, parameters: Parameters, lap: Lap) -> None:
+    def __init__(
+        self,
+        work: Work,
+        memory: StepMemory,
+        parameters: Parameters,
+        lap: Lap,
+        shard_gradient: Callable[..., OfShard] = ShardGradient,
+    ) -> None:
+        """`shard_gradient` makes what computes Σ_i ∂L_i/∂w over a shard, from work, parameters, reduction and lap."""
         self._comm = work.comm
         self._reduction = Reduction(memory, work.network, work.config.wire, lap, work.arena)
-        self._shard_gradient = ShardGradient(work, parameters, self._reduction, lap)
+        self._shard_gradient = shard_gradient(work, parameters, self._reduction, lap)
         self.g = self._reduction.g
 
     def __call__(self, batch: NDArray[np.int64], requests: Requests) -> Stepped:
@@ -56,6 +73,7 @@ class PlainGradient:
 
     def close(self) -> None:
         """Ends what works in the background."""
+        self._shard_gradient.close()
         self._reduction.close()
 
 

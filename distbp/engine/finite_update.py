@@ -50,6 +50,17 @@ class FiniteUpdate:
         self._calm: Calm | None = None
         self._until_next_look = 0
 
+    @property
+    def calm(self) -> tuple[float, float, int]:
+        """Up to which length of the gradient and learning rate nothing needs to be looked at, for how many updates."""
+        calm = self._calm
+        return ((calm.g - VANISHED) / ROUNDED, calm.learning_rate, calm.updates) if calm else (0.0, 0.0, 0)
+
+    def count(self, updates: int) -> None:
+        """So many updates have been made in the calm."""
+        if self._calm:
+            self._calm.updates -= updates
+
     def what_is_not(self, length: float, learning_rate: float, t: int) -> str:
         """ "v of W of layer 2 would not be finite (…)"; or "", where all would be.  All ranks call this.
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from distbp.data.loader import Batch
 from distbp.data.split import Split
-from distbp.engine.batch_gradient import batch_gradient, has_overlap, sums_of_a_rank
+from distbp.engine.batch_gradient import BatchGradient, batch_gradient, has_overlap, sums_of_a_rank
 from distbp.engine.engine import Ask
 from distbp.engine.evaluate import Evaluation
 from distbp.engine.finite_update import FiniteUpdate
+from distbp.engine.laps import Lap, no_lap
 from distbp.engine.own_slices import slices_of_rank, without_decay
 from distbp.engine.step_memory import Contents, StepMemory
 from distbp.engine.sums import Requests, Stepped
@@ -28,19 +29,20 @@ class NumpyEngine:
     on the same ranks, which is used in turns with it.
     """
 
-    def __init__(
-        self, work: Work, lap: Callable[[str], None] = lambda phase: None, memory: StepMemory | None = None
-    ) -> None:
+    def __init__(self, work: Work, lap: Lap = no_lap, memory: StepMemory | None = None) -> None:
         config, network = work.config, work.network
         self._work, self._comm, self._config, self._network, self._lap = work, work.comm, config, network, lap
         self._optimizer = optimizer_of(config)
         self.memory = memory = memory or step_memory(work)
         self.w, self.vectors, self.parameters = memory.w, memory.vectors, Parameters(network, memory.w)
         self.nodes, self.parts = memory.nodes, len(memory.buckets)
-        self._gradient = batch_gradient(work, memory, self.parameters, lap)
+        self._gradient = self._batch_gradient()
         self.g, self.slices = self._gradient.g, [bucket.mine for bucket in memory.buckets]
         self._mine = slices_of_rank(memory, self.g, without_decay(config, network))
         self._update: FiniteUpdate | None = None  # it looks at numbers: they are there when the first step is made
+
+    def _batch_gradient(self) -> BatchGradient:
+        return batch_gradient(self._work, self.memory, self.parameters, self._lap)
 
     def _finite_update(self) -> FiniteUpdate:
         return FiniteUpdate(self._comm, self.memory, self._network, self._optimizer, self._mine)
@@ -137,7 +139,7 @@ def contents_of(work: Work) -> Contents:
 
 
 def step_memory(work: Work) -> StepMemory:
-    """The memory that they share."""
+    """The memory that they share.  The compiled step always measures gradients exactly."""
     config = work.config
-    exact, overlap = config.clip_norm > 0, has_overlap(config, work.comm)
+    exact, overlap = config.clip_norm > 0 or work.is_compiled, has_overlap(config, work.comm)
     return StepMemory(work.comm, contents_of(work), exact=exact, overlap=overlap, arena=work.arena)

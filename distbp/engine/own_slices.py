@@ -46,3 +46,13 @@ def within(slices: Sequence[slice], part: slice) -> list[slice]:
         for one in slices
         if one.stop > part.start and one.start < part.stop
     ]
+
+
+def decaying(part: slice, left_out: Sequence[slice]) -> list[tuple[int, int, bool]]:
+    """A part of w, cut into (start, stop, whether weight decay applies), without those that are empty."""
+    found, start = [], part.start
+    for one in within(left_out, part):
+        first, last = one.start + part.start, one.stop + part.start
+        found += [(start, first, True), (first, last, False)]
+        start = last
+    return [cut for cut in (*found, (start, part.stop, True)) if cut[0] < cut[1]]

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import cached_property
 
 from distbp.engine.exchange import exchange_of
+from distbp.engine.laps import Lap, no_lap
 from distbp.engine.step_memory import TAIL, Bucket, StepMemory
 from distbp.engine.sums import Requests, Stepped, Sums
 from distbp.mathematics.activations import Array
@@ -43,7 +44,7 @@ class Reduction:
         memory: StepMemory,
         network: Network,
         wire: str = "full",
-        lap: Callable[[str], None] = lambda phase: None,
+        lap: Lap = no_lap,
         arena: Arena = ALIGNED,
     ) -> None:
         self._memory, self._lap, self._layers = memory, lap, range(network.F, 1, -1)

@@ -27,7 +27,7 @@ Everything after this is element by element on numbers that all ranks share (mom
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf
@@ -37,6 +37,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from distbp.engine.feed import Feed
+from distbp.engine.laps import Lap
 from distbp.engine.step_memory import StepMemory
 from distbp.engine.sums import Requests, Stepped, Sums
 from distbp.engine.work import Work
@@ -57,7 +58,7 @@ CHUNK = 2**19  # numbers of the gradient that are exchanged at a time, which is 
 class ReproducibleGradient:
     """∂L_B/∂w over the whole batch; in `g`, this rank's slice of it, all in one bucket."""
 
-    def __init__(self, work: Work, memory: StepMemory, parameters: Parameters, lap: Callable[[str], None]) -> None:
+    def __init__(self, work: Work, memory: StepMemory, parameters: Parameters, lap: Lap) -> None:
         self._comm, self._problem, self._lap = work.comm, work.problem, lap
         network, dtype = work.network, work.config.dtype
         self._network, self._parameters = network, parameters

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from distbp.engine.feed import Feed
+from distbp.engine.laps import Lap
 from distbp.engine.reduction import Reduction
 from distbp.engine.sums import Requests, Sums
 from distbp.engine.work import Work
@@ -23,11 +22,11 @@ class ShardGradient:
     gradient are there.
     """
 
-    def __init__(self, work: Work, parameters: Parameters, reduction: Reduction, lap: Callable[[str], None]) -> None:
+    def __init__(self, work: Work, parameters: Parameters, reduction: Reduction, lap: Lap) -> None:
         self._problem, self._reduction, self._lap = work.problem, reduction, lap
         self._parameters, self._gradient = parameters, reduction.gradient
         network, dtype = work.network, work.config.dtype
-        m, is_whole = _room(network, work.n, work.comm.size, dtype)
+        m, is_whole = room_of(network, work.n, work.comm.size, dtype)
         self._room = Piece(network, m, dtype, work.arena.of("activations"))
         self._pieces = {self._room.m: self._room}
         samples = work.arena.of("samples of a batch as they are stored")
@@ -75,13 +74,16 @@ class ShardGradient:
         if not is_last:
             self._lap("backward")
 
+    def close(self) -> None:
+        """Nothing works in the background."""
+
     def _piece(self, m: int) -> Piece:
         if m not in self._pieces:
             self._pieces[m] = self._room.part(0, m)
         return self._pieces[m]
 
 
-def _room(network: Network, n: int, size: int, dtype: DTypeLike) -> tuple[int, bool]:
+def room_of(network: Network, n: int, size: int, dtype: DTypeLike) -> tuple[int, bool]:
     """Samples of a piece, and whether it holds the largest shard of a batch of n on `size` ranks.
 
     Pieces of a shard are about equal: what is exchanged meanwhile (`Reduction`) has the backward pass of the last one.

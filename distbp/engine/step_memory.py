@@ -43,6 +43,7 @@ from distbp.mathematics.network import Network
 from distbp.ranks.communicator import Communicator, NodeArray
 
 TAIL = 3 + len(Requests._fields)  # numbers behind each gradient: see `distbp.engine.reduction`
+FENCE_BYTES = 128
 BUCKET_BYTES = 2**20  # of smaller ones, starting the exchange takes too much of the time
 
 
@@ -77,11 +78,11 @@ class StepMemory:
         place, size = np.dtype(np.uint8), contents.bytes(len(here) if is_shared else 1)
         shared = comm.node_array((size,), place) if is_shared else NodeArray(np.empty(size, place), 0, 1)
         self.ranks = here if shared.parts == len(here) else [comm.rank]  # that share it
-        self.part, self.fence = shared.part, shared.fence
+        self.part, self.fence, self.check = shared.part, shared.fence, shared.check
 
         taken = contents.take(arena.within(shared.array), len(self.ranks), self.part)
         self.w, self.vectors, self.sums = taken.w, taken.vectors, taken.sums
-        self.squares, self.scaled = taken.squares, taken.scaled
+        self.squares, self.scaled, self.turns = taken.squares, taken.scaled, taken.turns
 
         self.nodes = all_nodes(comm, self.ranks)
         self.owners = min(map(len, self.nodes))  # ranks of a node that have slices
@@ -115,6 +116,7 @@ class StepMemory:
         if self.part == 0:
             arena.clear(self.squares)
             arena.clear(self.scaled)
+            arena.clear(self.turns)
         self.fence()
 
     @property
@@ -153,6 +155,7 @@ class Taken(NamedTuple):
     sums: list[list[Array]]
     squares: NDArray[np.float64]  # Σ g² of each block
     scaled: NDArray[np.float64]  # where that is not finite: scaled_squares
+    turns: NDArray[np.uint32]  # of the fences of the compiled step
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,7 @@ class Contents:
             [self._sums_of_a_rank(arena, is_own=rank == part) for rank in range(ranks)],
             squares.take(blocks, np.float64),
             squares.take(blocks, np.float64),
+            squares.take(FENCE_BYTES // 4, np.uint32),
         )
 
     def _sums_of_a_rank(self, arena: Arena, *, is_own: bool) -> list[Array]:

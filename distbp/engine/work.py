@@ -18,7 +18,8 @@ class Work:
     """The steps of a run, as an engine needs to know them before the first one.
 
     `training`: the split whose rows the batches name; `sizes`: how many samples batches have, over all ranks; `arena`:
-    where the engine takes its memory (see `distbp.mathematics.arena`).
+    where the engine takes its memory (see `distbp.mathematics.arena`); `threads`: of this rank; `is_compiled`: which
+    engine it is (see `distbp.engine.choice`).
     """
 
     comm: Communicator
@@ -27,6 +28,8 @@ class Work:
     training: Split
     sizes: tuple[int, ...]
     arena: Arena = field(default=ALIGNED, compare=False)
+    threads: int = 1
+    is_compiled: bool = False
 
     @property
     def n(self) -> int:

@@ -68,7 +68,7 @@ class RootMeanSquareError:
         largest = float(spread.max())
         # In which the squares are summed: 1, unless squares of the targets may be beyond float64.
         self._unit = 1.0 if 1e-100 < largest < 1e100 else largest
-        self._weights = np.square(spread / self._unit)
+        self.weights = np.square(spread / self._unit)
 
     def of_piece(self, y: Array, a: Array, scratch: Array) -> tuple[float, ...]:
         """Squared errors, mean over the outputs."""
@@ -76,7 +76,7 @@ class RootMeanSquareError:
         sums: Array = np.square(error, out=error).sum(axis=1, dtype=np.float64)
         if not has_digits(float(sums.sum()), error):
             sums = wide_squares(y, a).sum(axis=1)
-        return (float(sums @ self._weights) / len(y),)
+        return (float(sums @ self.weights) / len(y),)
 
     def value(self, sums: Sequence[float], n: int) -> float:
         """√ of the mean."""

@@ -28,7 +28,8 @@ class NodeArray(NamedTuple):
     """An array that the ranks of a node share, and which of `parts` equal parts of its rows this rank is to fill.
 
     Where they cannot share memory, each rank has an array of its own, and all of it to fill; `why_not` says why.
-    After `fence`, a collective of those that share it, each sees what any has written to it before.
+    After `fence`, a collective of those that share it, each sees what any has written to it before.  `check` raises
+    where one of those that share it has failed and will not come to a fence any more, if that can be known.
     """
 
     array: NDArray[Any]
@@ -36,6 +37,7 @@ class NodeArray(NamedTuple):
     parts: int
     why_not: str = ""
     fence: Callable[[], object] = lambda: None
+    check: Callable[[], object] = lambda: None
 
 
 class Communicator(Protocol):
@@ -236,7 +238,8 @@ class ThreadRank(_AtOnce):
         node = self._node
         array = node.broadcast(np.empty(shape, dtype) if node.rank == 0 else None)
         assert array is not None
-        return NodeArray(array, node.rank, node.size, fence=node._meeting.barrier.wait)
+        barrier = node._meeting.barrier
+        return NodeArray(array, node.rank, node.size, fence=barrier.wait, check=barrier.check)
 
     def node_copies(self, size: int) -> int:
         """That of the node's first rank."""
@@ -293,6 +296,11 @@ class Barrier:
                 if self._is_broken:
                     raise threading.BrokenBarrierError
                 self._changed.wait()
+
+    def check(self) -> None:
+        """Raises BrokenBarrierError where it is broken."""
+        if self._is_broken:
+            raise threading.BrokenBarrierError
 
     def abort(self) -> None:
         """Breaks it."""

@@ -10,7 +10,8 @@ from distbp.data.problem import Problem, network_for
 from distbp.data.scaling import Scaling
 from distbp.data.split import Split, foresee_split, read_ahead_bytes
 from distbp.data.survey import Survey
-from distbp.engine.numpy_engine import NumpyEngine, contents_of, step_memory
+from distbp.engine.choice import choose_engine, make_engine
+from distbp.engine.numpy_engine import contents_of, step_memory
 from distbp.engine.planned_rank import PlannedRank, all_nodes
 from distbp.engine.step_memory import can_share
 from distbp.engine.work import Work
@@ -38,6 +39,8 @@ class Needs:
 
 class MemoryPlanner:
     """Makes plans; to be made before anything large is taken, for it measures what the libraries have."""
+
+    threads = 1  # of this rank; to be set when they are known
 
     def __init__(self, comm: Communicator) -> None:
         self._comm, self._measured = comm, Measured(comm)
@@ -69,14 +72,22 @@ class MemoryPlanner:
     def plan(self, needs: Needs) -> MemoryPlan:
         """The plan, with all that it depends on known."""
         check_countable(needs.network.parameter_count, SMALLER)
-        terms = [*_network_terms(self._comm, needs), *_data_terms(self._comm, needs)]
+        terms = [*_network_terms(self._comm, needs, self.threads), *_data_terms(self._comm, needs)]
         return self._measured.plan(terms, SMALLER, "distbp train --dry-run")
 
 
-def _network_terms(comm: Communicator, needs: Needs) -> list[Term]:
+def _network_terms(comm: Communicator, needs: Needs, threads: int) -> list[Term]:
     """What follows from the network; what is taken for a moment only is the last one."""
-    config, network = needs.choice.config, needs.network
-    work = Work(comm, config, _problem(needs), needs.training, batch_sizes(len(needs.training), needs.choice.n))
+    config, network, problem = needs.choice.config, needs.network, _problem(needs)
+    work = Work(
+        comm,
+        config,
+        problem,
+        needs.training,
+        batch_sizes(len(needs.training), needs.choice.n),
+        threads=threads,
+        is_compiled=choose_engine(comm, config, problem, needs.training).is_compiled,
+    )
     contents = contents_of(work)
     is_shared = can_share(comm, contents)
     nodes = all_nodes(comm, comm.node_ranks() if is_shared else [comm.rank])
@@ -107,7 +118,7 @@ def _count(work: Work, validation: Split | None) -> tuple[CountingArena, int]:
     work = replace(work, arena=counted)
     memory = step_memory(work)
     at_once = counted.in_all
-    engine = NumpyEngine(work, memory=memory)
+    engine = make_engine(work, memory=memory)
     if validation:
         engine.evaluation(validation)
         if work.comm.rank == 0:

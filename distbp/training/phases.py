@@ -32,9 +32,9 @@ class Phases:
         """The first phase begins now."""
         self._at = perf_counter()
 
-    def lap(self, phase: str) -> None:
-        """What was done since the last lap was this phase."""
-        now = perf_counter()
+    def lap(self, phase: str, seconds: float | None = None, /) -> None:
+        """What was done since the last lap was this phase; or, with `seconds`, so much of it was."""
+        now = perf_counter() if seconds is None else self._at + seconds
         self._seconds[phase] += now - self._at
         if self._events is not None:
             self._events.append((phase, self._at, now))

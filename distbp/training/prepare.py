@@ -19,8 +19,8 @@ from distbp.data.problem import Problem, pose
 from distbp.data.split import Split, data_files, read_layout
 from distbp.data.survey import Survey
 from distbp.data.unmarked_missing import unmarked_missing
+from distbp.engine.choice import choose_engine, make_engine
 from distbp.engine.engine import Engine
-from distbp.engine.numpy_engine import NumpyEngine
 from distbp.engine.planned_rank import all_nodes
 from distbp.engine.work import Work
 from distbp.errors import DataError, TooLargeError, UsageError
@@ -29,7 +29,7 @@ from distbp.mathematics.grains import default_grain, grain_count
 from distbp.mathematics.network import initialize
 from distbp.ranks.communicator import Communicator, agree, from_first, on_first, on_first_patiently
 from distbp.ranks.job import NO_JOB, Job
-from distbp.ranks.machine_record import differences, machine, not_compared
+from distbp.ranks.machine_record import Machine, differences, machine, not_compared
 from distbp.ranks.memory_plan import MemoryPlan
 from distbp.ranks.same_everywhere import check_alike
 from distbp.ranks.stop import Pulse
@@ -114,17 +114,19 @@ def prepare(
     config, stored = _begin_or_resume(voice, config, directory, start, at_once)
     threads = set_threads(comm, config.threads, reproducible=config.reproducible)
     voice.say(*threads.notes)
+    planner.threads = threads.count
     shown = voice.note if start.dry_run else None
     learnt = _learn(voice, planner, config, source or DataFiles(), stored, shown)
     steps = _steps(voice, planner, learnt, stored, shown)
     config, problem, phases = steps.config, learnt.problem, Phases()
     sizes = batch_sizes(len(steps.training), steps.batch_size)
-    work = Work(comm, config, problem, steps.training, sizes)
-    engine = NumpyEngine(work, phases.lap)
+    choice = choose_engine(comm, config, problem, steps.training)
+    work = Work(comm, config, problem, steps.training, sizes, threads=threads.count, is_compiled=choice.is_compiled)
+    engine = make_engine(work, phases.lap)
     if config.wire != "full" and len(engine.nodes) == 1:
         voice.say(f"note      --wire {config.wire} changes nothing: all ranks are on one node")
     state, to_beat = _state(voice, work, engine, directory, stored, learnt.prints)
-    _record_machine(comm, state, threads.count, voice.note)
+    _record_machine(comm, state, {**machine(threads.count), "engine": choice.describe()}, voice.note)
     run = Run(
         comm=comm,
         config=config,
@@ -139,6 +141,7 @@ def prepare(
         threads=threads,
         plan=steps.plan,
         engine=engine,
+        choice=choice,
         phases=phases,
         job=job,
         to_beat=to_beat,
@@ -384,13 +387,15 @@ def _check_epochs(stored: Checkpoint, config: Config) -> None:
         )
 
 
-def _record_machine(comm: Communicator, state: Checkpoint, threads: int, note: Callable[[str], None]) -> None:
+def _record_machine(comm: Communicator, state: Checkpoint, mine: Machine, note: Callable[[str], None]) -> None:
     """Notes on what the bits depend on; where a reproducible run cannot keep its promise, the user is told."""
-    machines = comm.allgather(machine(threads))
-    here, before = machines[0], {**state.machines[-1]} if state.machines else None
+    machines = comm.allgather(mine)
+    here, before = machines[0], {"engine": "numpy", **state.machines[-1]} if state.machines else None
     since = before.pop("step") if before else None
     if before != here:
         state.machines = [*state.machines, {"step": state.progress.step, **here}]
+    if comm.rank == 0 and before and before["engine"] != here["engine"] and not state.config.reproducible:
+        note(f"note      the steps so far were computed by {before['engine']}; their last bits would differ now")
     if comm.rank > 0 or not state.config.reproducible:
         return
     if before and (changed := differences(before, here)):

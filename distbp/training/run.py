@@ -11,6 +11,7 @@ from distbp.config import Config
 from distbp.data.loader import Loader
 from distbp.data.problem import Problem
 from distbp.data.split import Split
+from distbp.engine.choice import Choice
 from distbp.engine.engine import Engine
 from distbp.errors import DivergedError
 from distbp.ranks.communicator import Communicator
@@ -39,6 +40,7 @@ class Run:
     threads: Threads
     plan: MemoryPlan
     engine: Engine
+    choice: Choice
     phases: Phases
     job: Job
     to_beat: float  # the validation loss below which an epoch's parameters become best.h5

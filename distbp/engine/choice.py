@@ -1,0 +1,74 @@
+"""Which engine computes the steps: the compiled one, if it was built and has what is needed, else the one in NumPy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from distbp.config import Config
+from distbp.data.problem import Problem
+from distbp.data.split import Split
+from distbp.engine.compiled_engine import CompiledEngine
+from distbp.engine.compiled_net import why_not_compiled
+from distbp.engine.laps import Lap, no_lap
+from distbp.engine.native.library import Library, library
+from distbp.engine.numpy_engine import NumpyEngine
+from distbp.engine.step_memory import StepMemory
+from distbp.engine.work import Work
+from distbp.errors import UsageError
+from distbp.ranks.communicator import Communicator, agree
+
+
+@dataclass(frozen=True)
+class Choice:
+    """`kind` of CPU whose compiled step is taken, or "" for NumPy; `why` it is NumPy, if nobody asked for that."""
+
+    kind: str
+    why: str = ""
+
+    @property
+    def is_compiled(self) -> bool:
+        return bool(self.kind)
+
+    def describe(self) -> str:
+        """For the summary and the records: "compiled (avx2)", or "numpy"."""
+        return f"compiled ({self.kind})" if self.kind else "numpy"
+
+
+def choose_engine(comm: Communicator, config: Config, problem: Problem, data: Split) -> Choice:
+    """The engine for all ranks.  All ranks call this.
+
+    Raises UsageError, agreed, for --engine compiled where that cannot be.
+    """
+    found = agree(comm, lambda: _choice(config, problem, data))
+    everywhere = comm.allgather(found)
+    if any(one.kind == "" for one in everywhere):
+        rank = next(rank for rank, one in enumerate(everywhere) if one.kind == "")
+        where = f"rank {rank}: " if found.kind else ""
+        found = replace(everywhere[rank], why=f"{where}{everywhere[rank].why}")
+    if config.engine == "compiled" and not found.kind:
+        refused = UsageError(f"--engine compiled: {found.why}; leave it out, or give --engine numpy")
+        refused.agreed = True
+        raise refused
+    return found
+
+
+def make_engine(work: Work, lap: Lap = no_lap, memory: StepMemory | None = None) -> NumpyEngine:
+    """The engine for this work; `lap` and `memory`: see `NumpyEngine`."""
+    if not work.is_compiled:
+        return NumpyEngine(work, lap, memory)
+    lib = library()
+    assert isinstance(lib, Library), lib
+    return CompiledEngine(work, lib, lap, memory)
+
+
+def _choice(config: Config, problem: Problem, data: Split) -> Choice:
+    """What this rank could do."""
+    if config.engine == "numpy":
+        return Choice("")
+    if config.reproducible:
+        return Choice("", "--reproducible is computed with NumPy")
+    lib = library()
+    if isinstance(lib, str):
+        return Choice("", lib)
+    why = why_not_compiled(problem, config, data)
+    return Choice("", why) if why else Choice(lib.kind)

@@ -1,0 +1,196 @@
+"""The compiled engine: the equations of the NumPy engine in C (see `native/step.h`), with no Python between the steps.
+
+The ranks of a node share memory as those of the NumPy engine do (`StepMemory`), and a step has the same fences, which
+are in C, too.  What is rare stays in Python, and is the code of the NumPy engine: a gradient that is not finite, or so
+large that the update has to be looked at first.
+
+Where there are several nodes, C computes what a rank computes by itself, and the rest is the NumPy engine's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.data.loader import Batch
+from distbp.engine.batch_gradient import BatchGradient, PlainGradient
+from distbp.engine.compiled_net import CompiledNet
+from distbp.engine.compiled_shard import CompiledShardGradient
+from distbp.engine.engine import Ask
+from distbp.engine.finite_update import FiniteUpdate
+from distbp.engine.laps import Lap, no_lap
+from distbp.engine.native.library import Library
+from distbp.engine.native.plan import PHASES, RULES, SUMS, TAIL, Answer, RunPlan, SlicePlan
+from distbp.engine.numpy_engine import NumpyEngine
+from distbp.engine.own_slices import decaying, without_decay
+from distbp.engine.reduction import DIGIT
+from distbp.engine.shard_gradient import room_of
+from distbp.engine.step_memory import StepMemory
+from distbp.engine.sums import Requests, Stepped, Sums
+from distbp.engine.work import Work
+from distbp.mathematics.activations import Array
+
+SPINS = 300  # turns at a fence before other threads are let run: some 10 µs
+
+
+class CompiledEngine(NumpyEngine):
+    """See `distbp.engine.engine.Engine`; `lap` and `memory` are as for the NumPy engine."""
+
+    def __init__(self, work: Work, lib: Library, lap: Lap = no_lap, memory: StepMemory | None = None) -> None:
+        self._lib = lib
+        super().__init__(work, lap, memory)
+        self._is_double = self.w.dtype == np.float64
+        self._own_steps = self._gradient if isinstance(self._gradient, _OwnGradient) else None
+        self._run = RunPlan(rank=work.comm.rank, size=work.comm.size)
+        if self._own_steps:
+            self._slice = self._slice_plan()
+
+    def _batch_gradient(self) -> BatchGradient:
+        work, memory = self._work, self.memory
+        if len(memory.nodes) > 1:
+            return PlainGradient(
+                work, memory, self.parameters, self._lap, lambda *parts: CompiledShardGradient(self._lib, *parts)
+            )
+        return _OwnGradient(work, self._lib, memory)
+
+    def step(self, batches: Sequence[Batch], rates: Sequence[float], done: int, ask: Ask) -> list[Stepped]:
+        """See `Engine`."""
+        if not self._own_steps:
+            return super().step(batches, rates, done, ask)
+        self._update = self._update or self._finite_update()
+        return self._steps(batches, rates, done, ask(done + 1))
+
+    def gradient(self, batch: Batch, requests: Requests) -> Stepped:
+        """See `Engine`."""
+        if not self._own_steps:
+            return super().gradient(batch, requests)
+        (stepped,) = self._steps([batch], [0.0], 0, requests, has_update=False)
+        return stepped
+
+    def _steps(
+        self,
+        batches: Sequence[Batch],
+        rates: Sequence[float],
+        done: int,
+        requests: Requests,
+        *,
+        has_update: bool = True,
+    ) -> list[Stepped]:
+        """Goes on until C comes back with steps that are done; between, it may want to have something looked at."""
+        assert self._own_steps
+        run, net, config, count = self._run, self._own_steps.net, self._config, len(batches)
+        rows = np.ascontiguousarray(batches[0].rows if count == 1 else np.concatenate([one.rows for one in batches]))
+        lengths = np.array([len(batch.rows) for batch in batches], np.int64)
+        corrections = [(1.0 - config.beta1**t, 1.0 - config.beta2**t) for t in range(done + 1, done + count + 1)]
+        numbers = np.array([(rate, *pair) for rate, pair in zip(rates, corrections, strict=True)])
+        parts, agreed = np.empty((count, SUMS)), np.empty((count, TAIL))
+        net.point_to(self._work.training)
+        run.steps, run.step, run.stage, run.first_row = count, 0, 0, 0
+        run.rows, run.lengths, run.numbers = rows.ctypes.data, lengths.ctypes.data, numbers.ctypes.data
+        run.part, run.agreed, run.requests[:] = parts.ctypes.data, agreed.ctypes.data, requests
+        looked = Stepped(Sums([]), 0, 0.0, requests)
+        update = self._update if has_update else None
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            while (answer := self._advance(update)) != Answer.DONE:
+                if answer == Answer.WAITING:
+                    self.memory.check()
+                    continue
+                assert answer == Answer.LOOK, "a row or a class is out of range"
+                looked.flaw = float(agreed[run.step, 0])
+                self._look_in_python(looked, rates[run.step], done + run.step + 1, update)
+                run.is_update = bool(update) and not looked.wrong
+                run.length = 0.0  # the gradient has been shortened where it had to be
+        self._tell_laps()
+        steps = _stepped(parts[: run.step], agreed[: run.step])
+        steps[-1].wrong, steps[-1].by_a_sample = looked.wrong, looked.by_a_sample
+        return steps
+
+    def _advance(self, update: FiniteUpdate | None) -> int:
+        """A call of C, which makes updates by itself as long as all numbers surely stay finite."""
+        run = self._run
+        run.calm_length, run.calm_rate, run.calm_steps = update.calm if update else (0.0, 0.0, 0)
+        before = run.calm_steps
+        answer = int(self._lib.advance(self._is_double, self._own_steps.net.plan, self._slice, run))  # type: ignore[union-attr]
+        if update:
+            update.count(before - run.calm_steps)
+        return answer
+
+    def _look_in_python(self, stepped: Stepped, rate: float, t: int, update: FiniteUpdate | None) -> None:
+        """As the NumPy engine looks at every step."""
+        if not math.isfinite(self._run.length):
+            for own, where in zip(self.g, self.slices, strict=True):
+                self.memory.measure(own, where.start)
+            self.memory.fence()
+        if update:
+            self._look(stepped, rate, t)
+        else:
+            self._look_at_gradient(stepped)
+
+    def _tell_laps(self) -> None:
+        for i, phase in enumerate(PHASES):
+            self._lap(phase, self._run.seconds[i])
+            self._run.seconds[i] = 0.0
+
+    def _slice_plan(self) -> SlicePlan:
+        """What this rank adds up and updates."""
+        memory, config, (mine,) = self.memory, self._config, self.slices
+        count, vectors = len(memory.w), [one.ctypes.data for one in memory.vectors.values()]
+        gradients = [sums[0] for sums in memory.sums]
+        agreed = gradients[memory.owners - 1][count:]
+        self._segments = np.array(decaying(mine, without_decay(config, self._network)), np.int64).reshape(-1, 3)
+        self._addresses = (ctypes.c_void_p * len(gradients))(*(one.ctypes.data for one in gradients))
+        return SlicePlan(
+            start=mine.start,
+            stop=mine.stop,
+            count=count,
+            ranks=len(gradients),
+            own=memory.part,
+            has_tail=memory.part == memory.owners - 1,
+            gradient=ctypes.addressof(self._addresses),
+            agreed=agreed.ctypes.data,
+            w=memory.w.ctypes.data,
+            m=vectors[0] if vectors else None,
+            v=vectors[1] if len(vectors) > 1 else None,
+            squares=memory.squares.ctypes.data,
+            fence=memory.turns.ctypes.data,
+            spins=SPINS,
+            rule=RULES.index(config.optimizer),
+            nesterov=config.nesterov,
+            momentum=config.momentum,
+            beta1=config.beta1,
+            beta2=config.beta2,
+            epsilon=config.epsilon,
+            decay=config.weight_decay,
+            limit=config.clip_norm,
+            segments=len(self._segments),
+            segment=self._segments.ctypes.data,
+        )
+
+
+class _OwnGradient:
+    """The gradient of a rank, and room for the samples of its shard; C does the rest."""
+
+    def __init__(self, work: Work, lib: Library, memory: StepMemory) -> None:
+        own = memory.sums[memory.part][0]
+        m, _ = room_of(work.network, work.n, work.comm.size, work.config.dtype)
+        self.net = CompiledNet(work, lib, memory.w, own, m)
+        (bucket,) = memory.buckets
+        self.g: list[Array] = [own[bucket.mine]]
+
+    def __call__(self, batch: NDArray[np.int64], requests: Requests) -> Stepped:
+        raise NotImplementedError  # see CompiledEngine
+
+    def close(self) -> None:
+        self.net.close()
+
+
+def _stepped(parts: NDArray[np.float64], agreed: NDArray[np.float64]) -> list[Stepped]:
+    """Of each step, what C has left of it."""
+    return [
+        Stepped(Sums(part), int(high) * DIGIT + int(low), flaw, Requests(int(stop), int(save), int(ahead)))
+        for part, (flaw, high, low, stop, save, ahead) in zip(parts.tolist(), agreed.tolist(), strict=True)
+    ]

@@ -1,0 +1,146 @@
+"""A network and room for a piece of its samples, as the compiled step knows them."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from distbp.config import Config
+from distbp.data.problem import Problem
+from distbp.data.scaling import Scaling
+from distbp.data.split import Split
+from distbp.engine.native.library import Library
+from distbp.engine.native.plan import (
+    LOSSES,
+    NEEDS_Z,
+    RULES,
+    SIGMAS,
+    TYPES,
+    ColumnsPlan,
+    LayerPlan,
+    Metric,
+    NetPlan,
+)
+from distbp.engine.work import Work
+from distbp.mathematics.activations import Array
+from distbp.mathematics.metrics import Accuracy, BinaryAccuracy, RootMeanSquareError
+
+
+def why_not_compiled(problem: Problem, config: Config, data: Split) -> str:
+    """What the compiled step does not have of what is needed, in words; "" if it has all."""
+    network = problem.network
+    sigmas = {network.sigma(l).name for l in range(2, network.F + 1)}
+    needed = {"activation": sigmas, "loss": {network.loss.name}, "optimizer": {config.optimizer}}
+    known = {"activation": SIGMAS, "loss": LOSSES, "optimizer": RULES}
+    for what, names in needed.items():
+        if missing := names - {*known[what]}:
+            return f"it has no {what} {missing.pop()}"
+    for of in ("x", "y") if not data.is_labelled and data.layout.y_name else ("x",):
+        dtype = data.layout.dtype(of)
+        if not dtype.isnative or dtype.str[1:] not in TYPES:
+            return f"it does not read values of type {dtype.str}, of which {data.where(of)} is"
+    return ""
+
+
+class CompiledNet:
+    """Holds the arrays that `plan` points to, for pieces of at most m samples.  `close` ends its threads."""
+
+    def __init__(self, work: Work, lib: Library, w: Array, gradient: Array, m: int) -> None:
+        """`w` and `gradient` are vectors of all parameters."""
+        self._lib, self._kept, self.plan = lib, list[Any](), NetPlan()
+        self._team: int | None = None
+        network, dtype, plan = work.network, np.dtype(work.config.dtype), self.plan
+        n, F = network.sizes, network.F
+        P = lib.panel(dtype, m)
+        M = -(-m // P) * P
+        plan.F, plan.loss, plan.panel, plan.room = F, LOSSES.index(network.loss.name), P, m
+        self._arena = work.arena.of("activations")
+        self._layers(work, w, gradient, M, P)
+        self._data(work, dtype)
+        plan.c = self._room(M, np.int32)
+        plan.y_panels = self._room(n[F] * M, dtype)
+        plan.row = self._room(work.threads * (-(-max(n[1], n[F]) // P) + 1) * P, dtype)
+        plan.arranged = self._room(work.threads * lib.arranged, dtype)
+        plan.loss_of, plan.metric_of = (self._room(M, np.float64) for _ in range(2))
+        self._threads = work.threads
+
+    def point_to(self, data: Split) -> None:
+        """Says where the samples lie, which may be elsewhere at the next call.  The first call starts the threads."""
+        x, y = data.x, data.y
+        if self._threads > 1 and self._team is None:
+            self.plan.team = self._team = self._lib.start_team(self._threads)
+        assert x.flags.c_contiguous
+        self.plan.x.rows, self.plan.samples = x.ctypes.data, len(x)
+        if y is not None:
+            assert y.flags.c_contiguous
+            assert len(y) == len(x)
+            if data.is_labelled:
+                assert y.dtype == np.int32
+                self.plan.classes = y.ctypes.data
+            else:
+                self.plan.y.rows = y.ctypes.data
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._lib.stop_team(self._team)
+        self._team = self.plan.team = None
+
+    def _layers(self, work: Work, w: Array, gradient: Array, M: int, P: int) -> None:
+        network, dtype, start = work.network, w.dtype, 0
+        n, F = network.sizes, network.F
+        layers = (LayerPlan * (F + 1))()
+        for l in range(1, F + 1):
+            layer = layers[l]
+            layer.n, layer.a = n[l], self._room(n[l] * M, dtype)
+            if l < F:
+                layer.at = self._room(-(-n[l] // P) * P * M, dtype)
+            if l == 1:
+                continue
+            sigma = network.sigma(l).name
+            layer.sigma = SIGMAS.index(sigma)
+            layer.z = self._room(n[l] * M, dtype) if l == F or sigma in NEEDS_Z else layer.a
+            layer.d = self._room(n[l] * M, dtype)
+            weights = n[l] * n[l - 1]
+            layer.W, layer.dW = w[start:].ctypes.data, gradient[start:].ctypes.data
+            layer.b, layer.db = w[start + weights :].ctypes.data, gradient[start + weights :].ctypes.data
+            start += weights + n[l]
+        self._kept.append(layers)
+        self.plan.layer = ctypes.addressof(layers)
+
+    def _data(self, work: Work, dtype: np.dtype[Any]) -> None:
+        """How samples are read, and what is measured of them."""
+        plan, data, n = self.plan, work.training, work.network.sizes
+        self._columns(plan.x, data.layout.dtype("x"), n[1], work.problem.input, dtype)
+        if not data.is_labelled:
+            self._columns(plan.y, data.layout.dtype("y"), n[-1], work.problem.target, dtype)
+        (metric,) = work.problem.metrics
+        match metric:
+            case BinaryAccuracy():
+                plan.metric = Metric.BINARY_ACCURACY
+            case Accuracy():
+                plan.metric = Metric.ACCURACY
+            case RootMeanSquareError():
+                plan.metric, plan.weights = Metric.SQUARED_ERROR, self._copy(metric.weights)
+            case _:
+                raise NotImplementedError(metric.name)
+
+    def _columns(
+        self, plan: ColumnsPlan, source: np.dtype[Any], width: int, scaling: Scaling, dtype: np.dtype[Any]
+    ) -> None:
+        plan.type, plan.width = TYPES.index(source.str[1:]), width
+        if not scaling.is_none:  # as `ScaledRows` has it
+            plan.shift = self._copy(scaling.shift.astype(np.result_type(source, dtype)))
+            plan.factor = self._copy((1.0 / scaling.spread).astype(dtype))
+
+    def _room(self, count: int, dtype: DTypeLike) -> int:
+        array = self._arena.take(count, dtype)
+        self._kept.append(array)
+        return int(array.ctypes.data)
+
+    def _copy(self, array: NDArray[Any]) -> int:
+        copy = np.array(array, order="C")
+        self._kept.append(copy)
+        return int(copy.ctypes.data)

@@ -1,0 +1,67 @@
+"""Σ_i ∂L_i/∂w over a rank's shard of a batch, computed in C: the counterpart of `shard_gradient`."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.engine.compiled_net import CompiledNet
+from distbp.engine.laps import Lap
+from distbp.engine.native.library import Library
+from distbp.engine.native.plan import PHASES, SUMS, Answer, RunPlan
+from distbp.engine.reduction import Reduction
+from distbp.engine.shard_gradient import room_of
+from distbp.engine.sums import Requests, Sums
+from distbp.engine.work import Work
+from distbp.mathematics.batches import pieces
+from distbp.mathematics.network import Parameters
+
+
+class CompiledShardGradient:
+    """Backpropagation over a rank's shard of a batch, in pieces of bounded size: see `ShardGradient`."""
+
+    def __init__(self, lib: Library, work: Work, parameters: Parameters, reduction: Reduction, lap: Lap) -> None:
+        self._lib, self._reduction, self._lap, self._training = lib, reduction, lap, work.training
+        self._F, self._is_double = work.network.F, parameters.vector.dtype == np.float64
+        self._m, _ = room_of(work.network, work.n, work.comm.size, work.config.dtype)
+        self._net = CompiledNet(work, lib, parameters.vector, reduction.gradient.vector, self._m)
+        self._run, self._sums = RunPlan(), np.zeros(SUMS)
+
+    def __call__(self, rows: NDArray[np.int64], requests: Requests, n: int) -> None:
+        """`rows` are the samples of the shard, of a batch of n; none leave a gradient of 0."""
+        net, count, reduction = self._net, len(rows), self._reduction
+        self._sums.fill(0.0)
+        if count == 0:
+            reduction.gradient.vector.fill(0.0)
+            reduction.begin(Sums(self._sums.tolist()), requests, n)
+            reduction.all_ready()
+            return
+        net.point_to(self._training)
+        for first, last in pieces(0, count, self._m):
+            some = np.ascontiguousarray(rows[first:last])
+            answer = self._lib.forward(
+                self._is_double, net.plan, some.ctypes.data, len(some), self._sums.ctypes.data, self._run
+            )
+            assert answer == Answer.DONE, "a row or a class is out of range"
+            self._tell_laps("data", "forward")
+            if last < count:
+                self._backward(len(some), self._F, 2, is_sum=first > 0)
+                self._lap("backward")
+                continue
+            reduction.begin(Sums(self._sums.tolist(), count), requests, n)
+            for l in range(self._F, 1, -1):
+                self._backward(len(some), l, l, is_sum=first > 0)
+                reduction.ready(l)
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._net.close()
+
+    def _backward(self, m: int, upper: int, lower: int, *, is_sum: bool) -> None:
+        self._lib.backward(self._is_double, self._net.plan, m, upper, lower, is_sum, self._run)
+
+    def _tell_laps(self, *phases: str) -> None:
+        for phase in phases:
+            i = PHASES.index(phase)
+            self._lap(phase, self._run.seconds[i])
+            self._run.seconds[i] = 0.0

@@ -1,0 +1,1 @@
+"""The compiled step: C code, and what Python needs to call it."""

@@ -1,0 +1,218 @@
+/* The compiled step, for one kind of CPU: compiled once for each, with the name of the kind as ISA.
+
+   products.h has the matrix products, functions.h exp, log and tanh, step.h the equations, fence.h what the ranks of a
+   node wait at.  Python calls the functions at the end; all sizes were checked there. */
+
+#include "plan.h"
+#include "vectors.h"
+#include "fence.h"
+#include "team.h"
+
+#ifndef BLOCK_ROWS
+#define BLOCK_ROWS 96
+#endif
+#ifndef BLOCK_BYTES
+#define BLOCK_BYTES 24576 /* of a panel that is in the cache while it is multiplied */
+#endif
+#ifndef BLOCK_SAMPLES
+#define BLOCK_SAMPLES 512
+#endif
+#define ARRANGED (BLOCK_ROWS * BLOCK_BYTES / 8) /* numbers that `times` arranges at a time, at most */
+#define MOST_P 32
+#define DIGIT 4096
+
+struct products {
+    int64_t P; /* samples in a panel */
+    void (*times)(int64_t, int64_t, const void *, int64_t, int64_t, const void *, const void *, void *, int64_t, int64_t,
+                  int64_t, int64_t, void *);
+    void (*gradient)(int64_t, int64_t, int64_t, int64_t, const void *, const void *, void *, int64_t, int64_t, int64_t,
+                     int64_t, int);
+    void (*spread)(int64_t, const void *, void *, int64_t);
+    void (*turn)(int64_t, const void *, int64_t, void *);
+    void (*turn_back)(int64_t, const void *, void *);
+};
+
+static inline void begin_laps(struct run *run) { run->since = seconds(); }
+
+static inline void lap(struct run *run, enum phase phase) {
+    const double now = seconds();
+    run->seconds[phase] += now - run->since;
+    run->since = now;
+}
+
+#define REAL float
+#define REAL_IS_DOUBLE 0
+#define KIND f32x
+#define SQRT __builtin_sqrtf
+#define LEAST_FACTOR 0x1p-126
+#if defined(__AVX512F__)
+#define LANES 16
+#define VECTORS 2
+#define TILE 12
+#include "products.h"
+#define LANES 16
+#define VECTORS 1
+#define TILE 12
+#include "products.h"
+#define LANES 8
+#define VECTORS 1
+#define TILE 12
+#include "products.h"
+#elif defined(__AVX2__)
+#define LANES 8
+#define VECTORS 2
+#define TILE 6
+#include "products.h"
+#define LANES 8
+#define VECTORS 1
+#define TILE 12
+#include "products.h"
+#elif defined(__aarch64__)
+#define LANES 4
+#define VECTORS 4
+#define TILE 6
+#include "products.h"
+#else
+#define LANES 4
+#define VECTORS 2
+#define TILE 6
+#include "products.h"
+#endif
+#define LANES 4
+#define VECTORS 1
+#define TILE 12
+#include "products.h"
+static const struct products *const widths_float[] = {
+#if defined(__AVX512F__)
+    &products_f32x16_2, &products_f32x16_1, &products_f32x8_1,
+#elif defined(__AVX2__)
+    &products_f32x8_2,  &products_f32x8_1,
+#elif defined(__aarch64__)
+    &products_f32x4_4,
+#else
+    &products_f32x4_2,
+#endif
+    &products_f32x4_1,  0};
+#include "functions.h"
+#include "step.h"
+#undef REAL
+#undef REAL_IS_DOUBLE
+#undef KIND
+#undef SQRT
+#undef LEAST_FACTOR
+
+#define REAL double
+#define REAL_IS_DOUBLE 1
+#define KIND f64x
+#define SQRT __builtin_sqrt
+#define LEAST_FACTOR 0x1p-1022
+#if defined(__AVX512F__)
+#define LANES 8
+#define VECTORS 2
+#define TILE 12
+#include "products.h"
+#define LANES 8
+#define VECTORS 1
+#define TILE 12
+#include "products.h"
+#define LANES 4
+#define VECTORS 1
+#define TILE 12
+#include "products.h"
+#elif defined(__AVX2__)
+#define LANES 4
+#define VECTORS 2
+#define TILE 6
+#include "products.h"
+#define LANES 4
+#define VECTORS 1
+#define TILE 12
+#include "products.h"
+#elif defined(__aarch64__)
+#define LANES 2
+#define VECTORS 4
+#define TILE 6
+#include "products.h"
+#else
+#define LANES 2
+#define VECTORS 2
+#define TILE 6
+#include "products.h"
+#endif
+#define LANES 2
+#define VECTORS 1
+#define TILE 12
+#include "products.h"
+static const struct products *const widths_double[] = {
+#if defined(__AVX512F__)
+    &products_f64x8_2, &products_f64x8_1, &products_f64x4_1,
+#elif defined(__AVX2__)
+    &products_f64x4_2, &products_f64x4_1,
+#elif defined(__aarch64__)
+    &products_f64x2_4,
+#else
+    &products_f64x2_2,
+#endif
+    &products_f64x2_1, 0};
+#include "functions.h"
+#include "step.h"
+#undef REAL
+
+#define EXPORT __attribute__((visibility("default")))
+#define NAMED(name) PASTE(PASTE(name, _), ISA)
+
+static const struct products *products_of(const struct products *const *widths, int64_t panel) {
+    for (; *widths; widths++)
+        if ((*widths)->P == panel)
+            return *widths;
+    return 0;
+}
+
+/* How many samples a panel has for pieces of m samples: the narrowest panels that hold them, or the widest ones. */
+EXPORT int64_t NAMED(panel)(int64_t is_double, int64_t m) {
+    const struct products *const *widths = is_double ? widths_double : widths_float;
+    int64_t found = (*widths)->P;
+    for (; *widths; widths++)
+        if ((*widths)->P >= m)
+            found = (*widths)->P;
+    return found;
+}
+
+/* Numbers of `net.packed` for each thread. */
+EXPORT int64_t NAMED(arranged)(void) { return ARRANGED; }
+
+/* A team of T threads, or NULL where there are none to be had. */
+EXPORT void *NAMED(start)(int64_t T) { return start_team(T); }
+EXPORT void NAMED(stop)(void *team) { stop_team(team); }
+
+/* See `advance` in step.h. */
+EXPORT int NAMED(advance)(int64_t is_double, const struct net *net, const struct slice *slice, struct run *run) {
+    if (is_double)
+        return advance_double(net, products_of(widths_double, net->panel), slice, run);
+    return advance_float(net, products_of(widths_float, net->panel), slice, run);
+}
+
+/* a^1 … a^F of m samples; Σ L_i and the sum of the metric are added to sums. */
+EXPORT int NAMED(forward)(int64_t is_double, const struct net *net, const int64_t *rows, int64_t m, double *sums,
+                    struct run *run) {
+    begin_laps(run);
+    if (is_double) {
+        struct piece_double piece = piece_of_double(net, products_of(widths_double, net->panel), rows, m, 0);
+        return forward_double(&piece, sums, run);
+    }
+    struct piece_float piece = piece_of_float(net, products_of(widths_float, net->panel), rows, m, 0);
+    return forward_float(&piece, sums, run);
+}
+
+/* After that: d^l, ∂L/∂W^l and ∂L/∂b^l for the layers l = from … to, downwards; added to what is there if is_sum. */
+EXPORT void NAMED(backward)(int64_t is_double, const struct net *net, int64_t m, int64_t from, int64_t to, int64_t is_sum,
+                      struct run *run) {
+    begin_laps(run);
+    if (is_double) {
+        struct piece_double piece = piece_of_double(net, products_of(widths_double, net->panel), 0, m, is_sum);
+        backward_double(&piece, from, to, run);
+    } else {
+        struct piece_float piece = piece_of_float(net, products_of(widths_float, net->panel), 0, m, is_sum);
+        backward_float(&piece, from, to, run);
+    }
+}

@@ -1,0 +1,90 @@
+"""Finds the compiled step, and the form of it that this CPU can run.
+
+`step.so` lies beside this file where a C compiler was there when distbp was installed (see `build.py`).  It needs no
+Python: it is called by way of ctypes, so one build serves all versions of Python.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distbp.engine.native.plan import NetPlan, RunPlan, SlicePlan
+from distbp.errors import UsageError
+
+HERE = Path(__file__).parent
+LIBRARY, WHY_NOT = HERE / "step.so", HERE / "not_built.txt"
+KINDS = ("avx512", "avx2", "baseline")  # of CPUs: the best first
+CHOICE = "DISTBP_ISA"  # names another kind than the best one
+
+_WHOLE, _REAL, _POINTER = ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
+_NET, _RUN = ctypes.POINTER(NetPlan), ctypes.POINTER(RunPlan)
+_FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
+    "panel": (_WHOLE, [_WHOLE, _WHOLE]),
+    "arranged": (_WHOLE, []),
+    "start": (_POINTER, [_WHOLE]),
+    "stop": (None, [_POINTER]),
+    "advance": (ctypes.c_int, [_WHOLE, _NET, ctypes.POINTER(SlicePlan), _RUN]),
+    "forward": (ctypes.c_int, [_WHOLE, _NET, _POINTER, _WHOLE, _POINTER, _RUN]),
+    "backward": (None, [_WHOLE, _NET, _WHOLE, _WHOLE, _WHOLE, _WHOLE, _RUN]),
+}
+
+
+class Library:
+    """The functions of the compiled step for one kind of CPU; `kind` is its name."""
+
+    def __init__(self, functions: ctypes.CDLL, kind: str) -> None:
+        self.kind = kind
+        self._functions: dict[str, Callable[..., Any]] = {}
+        for name, (result, arguments) in _FUNCTIONS.items():
+            function = getattr(functions, f"{name}_{kind}")
+            function.restype, function.argtypes = result, arguments
+            self._functions[name] = function
+        self.advance, self.forward, self.backward = (self._functions[n] for n in ("advance", "forward", "backward"))
+
+    def panel(self, dtype: np.dtype[Any], m: int) -> int:
+        """How many samples a panel has, for pieces of m samples."""
+        return int(self._functions["panel"](dtype == np.float64, m))
+
+    @property
+    def arranged(self) -> int:
+        """How many numbers of memory a thread needs to arrange a part of W."""
+        return int(self._functions["arranged"]())
+
+    def start_team(self, threads: int) -> int:
+        """A team of so many threads, the caller among them.  Raises OSError if there are none to be had."""
+        team = self._functions["start"](threads)
+        if not team:
+            raise OSError(f"no {threads} threads could be started")
+        return int(team)
+
+    def stop_team(self, team: int | None) -> None:
+        """Ends its threads."""
+        if team is not None:
+            self._functions["stop"](team)
+
+
+@cache
+def library() -> Library | str:
+    """The compiled step for this CPU, or why there is none.
+
+    Raises UsageError if DISTBP_ISA names a kind that there is not, or that this CPU cannot run.
+    """
+    if not LIBRARY.exists():
+        why = WHY_NOT.read_text(encoding="utf-8").strip() if WHY_NOT.exists() else "distbp was not installed with pip"
+        return f"it was not compiled: {why}"
+    try:
+        functions = ctypes.CDLL(str(LIBRARY))
+    except OSError as error:
+        return f"it cannot be loaded: {error}"
+    kinds = [kind for kind in KINDS if hasattr(functions, f"advance_{kind}") and functions.can_run(KINDS.index(kind))]
+    asked = os.environ.get(CHOICE, "")
+    if asked and asked not in kinds:
+        raise UsageError(f"{CHOICE}={asked}: expected one of {', '.join(kinds)}, which this CPU can run")
+    return Library(functions, asked or kinds[0])

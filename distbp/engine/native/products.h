@@ -1,0 +1,249 @@
+/* The matrix products of a step, for panels of LANES x VECTORS samples.  Included once for each REAL and width.
+
+   A panel is a contiguous array [k][P] of P = LANES x VECTORS samples: row k holds the numbers of neuron k.  So a sample
+   is a lane, and the activations of a layer of n neurons are panels one after another, [p][n][P].  What a product
+   reads lies in memory as it reads it: nothing needs to be rearranged but W.
+
+   Each element of a result is a sum over k (or over samples) in ascending order, of one fused multiply-add after
+   another.  So its bits depend neither on the number of lanes, nor on tiles, blocks or threads. */
+
+#define VECTOR PASTE(KIND, LANES)
+#define FMA PASTE(fma_, VECTOR)
+#define P (LANES * VECTORS)
+#define FN(name) PASTE(name, PASTE(PASTE(_, VECTOR), PASTE(_, VECTORS)))
+
+/* c[r][.] = start + Σ_k a[r, k] b[k][.], for r < ROWS: all ROWS x P sums stay in registers.
+   The numbers a[r, k] are `row` apart for the next r, and `step` apart for the next k.  The sums start from c if
+   is_sum, else from start[r], else from 0. */
+INLINE void FN(tile_of)(const int ROWS, int64_t K, const REAL *a, int64_t row, int64_t step, const REAL *b, REAL *c,
+                        const REAL *start, int is_sum) {
+    VECTOR sum[ROWS][VECTORS];
+    for (int r = 0; r < ROWS; r++)
+        for (int v = 0; v < VECTORS; v++)
+            sum[r][v] = is_sum  ? *(const VECTOR *)(c + r * P + v * LANES)
+                        : start ? start[r] - (VECTOR){0}
+                                : (VECTOR){0};
+    const REAL *every_third[4] = {a, a + 3 * row, a + 6 * row, a + 9 * row}; /* few pointers: registers are few */
+    for (int64_t k = 0; k < K; k++, b += P) {
+        VECTOR b_k[VECTORS];
+        for (int v = 0; v < VECTORS; v++)
+            b_k[v] = *(const VECTOR *)(b + v * LANES);
+#pragma GCC unroll 12
+        for (int r = 0; r < ROWS; r++) {
+            const VECTOR a_rk = every_third[r / 3][r % 3 * row] - (VECTOR){0};
+            for (int v = 0; v < VECTORS; v++)
+                sum[r][v] = FMA(a_rk, b_k[v], sum[r][v]);
+        }
+#pragma GCC unroll 4
+        for (int i = 0; i < (ROWS + 2) / 3; i++)
+            every_third[i] += step;
+    }
+    for (int r = 0; r < ROWS; r++)
+        for (int v = 0; v < VECTORS; v++)
+            *(VECTOR *)(c + r * P + v * LANES) = sum[r][v];
+}
+
+/* How many of so many rows are worked on together: these numbers have code of their own. */
+INLINE int FN(rows)(int64_t left) {
+    return left >= TILE ? TILE : left >= 8 && TILE > 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+#if TILE > 8
+#define FOR_ROWS(rows, call)                                                                                           \
+    switch (rows) {                                                                                                    \
+    case TILE: call(TILE); break;                                                                                      \
+    case 8: call(8); break;                                                                                            \
+    case 4: call(4); break;                                                                                            \
+    case 2: call(2); break;                                                                                            \
+    default: call(1);                                                                                                  \
+    }
+#else
+#define FOR_ROWS(rows, call)                                                                                           \
+    switch (rows) {                                                                                                    \
+    case TILE: call(TILE); break;                                                                                      \
+    case 4: call(4); break;                                                                                            \
+    case 2: call(2); break;                                                                                            \
+    default: call(1);                                                                                                  \
+    }
+#endif
+
+/* In the three forms that are met: A as it is, Aᵀ as it is, and A arranged for it. */
+static __attribute__((noinline)) void FN(tile)(int rows, int64_t K, const REAL *a, int64_t row, int64_t step,
+                                               const REAL *b, REAL *c, const REAL *start, int is_sum) {
+#define AS_IT_IS(ROWS) FN(tile_of)(ROWS, K, a, row, 1, b, c, start, is_sum)
+#define TRANSPOSED(ROWS) FN(tile_of)(ROWS, K, a, 1, step, b, c, start, is_sum)
+#define ARRANGED_FOR(ROWS) FN(tile_of)(ROWS, K, a, 1, ROWS, b, c, start, is_sum)
+    if (step == rows && row == 1)
+        FOR_ROWS(rows, ARRANGED_FOR)
+    else if (step == 1)
+        FOR_ROWS(rows, AS_IT_IS)
+    else
+        FOR_ROWS(rows, TRANSPOSED)
+#undef AS_IT_IS
+#undef TRANSPOSED
+#undef ARRANGED_FOR
+}
+
+/* Copies a block of A so that each tile finds its numbers one after another. */
+static void FN(arrange)(int64_t n, int64_t K, const REAL *A, int64_t row, int64_t step, REAL *out) {
+    for (int64_t j = 0, rows; j < n; j += rows) {
+        rows = FN(rows)(n - j);
+        const REAL *from = A + j * row;
+        for (int64_t k = 0; k < K; k++)
+            for (int64_t r = 0; r < rows; r++)
+                *out++ = from[r * row + k * step];
+    }
+}
+
+/* z[p][j][.] = start[j] + Σ_k A[j, k] a[p][k][.] for the panels p0 … p1-1 and the rows j0 … j1-1 of A, which has n x K numbers.
+   A is W^l (row = K, step = 1), or (W^{l+1})ᵀ (row = 1, step = n).  `arranged` has room for BLOCK_ROWS rows of a block
+   of A.  Without `start` the sums start from 0. */
+static void FN(times)(int64_t n, int64_t K, const void *A_, int64_t row, int64_t step, const void *start_,
+                      const void *a_, void *z_, int64_t p0, int64_t p1, int64_t j0, int64_t j1, void *arranged) {
+    const REAL *A = A_, *start = start_, *a = a_;
+    REAL *z = z_, *packed = arranged;
+    const int64_t block = BLOCK_BYTES / (int64_t)sizeof(REAL) / P;
+    if (p1 - p0 < (step == 1 ? 8 : 4) && (step == 1 || K <= 64)) { /* too few to arrange A for them */
+        for (int64_t p = p0; p < p1; p++)
+            for (int64_t j = j0, rows; j < j1; j += rows) {
+                rows = FN(rows)(j1 - j);
+                FN(tile)((int)rows, K, A + j * row, row, step, a + p * K * P, z + (p * n + j) * P,
+                         start ? start + j : start, 0);
+            }
+        return;
+    }
+    for (int64_t k0 = 0; k0 < K; k0 += block) {
+        const int64_t k_count = K - k0 < block ? K - k0 : block;
+        for (int64_t i0 = j0; i0 < j1; i0 += BLOCK_ROWS) {
+            const int64_t i1 = j1 - i0 < BLOCK_ROWS ? j1 : i0 + BLOCK_ROWS;
+            FN(arrange)(i1 - i0, k_count, A + i0 * row + k0 * step, row, step, packed);
+            for (int64_t p = p0; p < p1; p++)
+                for (int64_t j = i0, rows; j < i1; j += rows) {
+                    rows = FN(rows)(i1 - j);
+                    FN(tile)((int)rows, k_count, packed + (j - i0) * k_count, 1, rows, a + (p * K + k0) * P,
+                             z + (p * n + j) * P, start ? start + j : start, k0 > 0);
+                }
+        }
+    }
+}
+
+/* c[r][.] = start + Σ_i d[r, i] x[i][.] over m samples i, whose d lie in panels that are `panel` apart. */
+INLINE void FN(sum_samples_of)(const int ROWS, int64_t m, const REAL *d, int64_t panel, const REAL *x, REAL *c,
+                            int64_t c_row, int is_sum) {
+    VECTOR sum[ROWS][VECTORS];
+    for (int r = 0; r < ROWS; r++)
+        for (int v = 0; v < VECTORS; v++)
+            sum[r][v] = is_sum ? *(const VECTOR *)(c + r * c_row + v * LANES) : (VECTOR){0};
+    for (; m > 0; m -= P, d += panel) {
+        const int64_t here = m < P ? m : P;
+        for (int64_t i = 0; i < here; i++, x += P) {
+            VECTOR x_i[VECTORS];
+            for (int v = 0; v < VECTORS; v++)
+                x_i[v] = *(const VECTOR *)(x + v * LANES);
+#pragma GCC unroll 12
+            for (int r = 0; r < ROWS; r++) {
+                VECTOR d_ri = d[r * P + i] - (VECTOR){0};
+                for (int v = 0; v < VECTORS; v++)
+                    sum[r][v] = FMA(d_ri, x_i[v], sum[r][v]);
+            }
+        }
+    }
+    for (int r = 0; r < ROWS; r++)
+        for (int v = 0; v < VECTORS; v++)
+            *(VECTOR *)(c + r * c_row + v * LANES) = sum[r][v];
+}
+
+static __attribute__((noinline)) void FN(sum_samples)(int rows, int64_t m, const REAL *d, int64_t panel, const REAL *x,
+                                                      REAL *c, int64_t c_row, int is_sum) {
+#define CALL(ROWS) FN(sum_samples_of)(ROWS, m, d, panel, x, c, c_row, is_sum)
+    FOR_ROWS(rows, CALL)
+#undef CALL
+}
+
+/* The same for the last columns, which do not fill a vector. */
+static void FN(sum_edge)(int rows, int64_t m, const REAL *d, int64_t panel, const REAL *x, REAL *c, int64_t c_row,
+                         int64_t width, int is_sum) {
+    REAL edge[12 * P] = {0};
+    for (int r = 0; r < rows && is_sum; r++)
+        for (int64_t k = 0; k < width; k++)
+            edge[r * P + k] = c[r * c_row + k];
+    FN(sum_samples)(rows, m, d, panel, x, edge, P, 1);
+    for (int r = 0; r < rows; r++)
+        for (int64_t k = 0; k < width; k++)
+            c[r * c_row + k] = edge[r * P + k];
+}
+
+/* ∂L/∂w_jk = Σ_i d_ji a_ki over m samples, for the rows j0 … j1-1 and the columns of the panels q0 … q1-1.
+   d is [p][n][P]; `at` is a with the samples as rows, in panels of P neurons, [q][M][P]; dW is n x K, added to if
+   is_sum. */
+static void FN(gradient)(int64_t n, int64_t K, int64_t m, int64_t M, const void *d_, const void *at_, void *dW_,
+                         int64_t j0, int64_t j1, int64_t q0, int64_t q1, int is_sum) {
+    const REAL *d = d_, *at = at_;
+    REAL *dW = dW_;
+    for (int64_t first = 0; first < m; first += BLOCK_SAMPLES) {
+        const int64_t count = m - first < BLOCK_SAMPLES ? m - first : BLOCK_SAMPLES;
+        const int adds = is_sum || first > 0;
+        for (int64_t i0 = j0; i0 < j1; i0 += BLOCK_ROWS) {
+            const int64_t i1 = j1 - i0 < BLOCK_ROWS ? j1 : i0 + BLOCK_ROWS;
+            for (int64_t q = q0; q < q1; q++) {
+                const REAL *x = at + (q * M + first) * P;
+                const int64_t width = K - q * P < P ? K - q * P : P;
+                for (int64_t j = i0, rows; j < i1; j += rows) {
+                    rows = FN(rows)(i1 - j);
+                    const REAL *d_j = d + (first / P * n + j) * P;
+                    REAL *c = dW + j * K + q * P;
+                    if (width == P)
+                        FN(sum_samples)((int)rows, count, d_j, n * P, x, c, K, adds);
+                    else
+                        FN(sum_edge)((int)rows, count, d_j, n * P, x, c, K, width, adds);
+                }
+            }
+        }
+    }
+}
+
+/* A sample, n contiguous numbers, becomes a row of `at`: P numbers in each panel, which are `panel` apart. */
+static void FN(spread)(int64_t n, const void *sample, void *at_, int64_t panel) {
+    const REAL *from = sample;
+    REAL *at = at_;
+    for (; n >= P; n -= P, from += P, at += panel)
+        for (int v = 0; v < VECTORS; v++)
+            *(VECTOR *)(at + v * LANES) = *(const VECTOR *)(from + v * LANES);
+    for (int64_t k = 0; k < n; k++)
+        at[k] = from[k];
+}
+
+/* Rows become columns: the first `rows` x `columns` numbers of P rows of P numbers. */
+static void FN(turn_square)(const REAL *from, int64_t rows, int64_t columns, REAL *to) {
+    const int64_t small = 16 / sizeof(REAL);
+    if (rows < P || columns < P) {
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t k = 0; k < columns; k++)
+                to[k * P + i] = from[i * P + k];
+        return;
+    }
+    for (int64_t i = 0; i < P; i += small)
+        for (int64_t k = 0; k < P; k += small)
+            PASTE(turn_, REAL)(from + i * P + k, P, to + k * P + i, P);
+}
+
+/* P samples of `at` become a panel of a. */
+static void FN(turn)(int64_t n, const void *at_, int64_t panel, void *a_) {
+    const REAL *at = at_;
+    REAL *a = a_;
+    for (; n > 0; n -= P, at += panel, a += P * P)
+        FN(turn_square)(at, P, n < P ? n : P, a);
+}
+
+/* At most P rows of a panel of a become the same of `at`. */
+static void FN(turn_back)(int64_t count, const void *a, void *at) { FN(turn_square)(a, count, P, at); }
+
+static const struct products FN(products) = {P, FN(times), FN(gradient), FN(spread), FN(turn), FN(turn_back)};
+
+#undef VECTOR
+#undef FMA
+#undef P
+#undef FN
+#undef FOR_ROWS
+#undef LANES
+#undef VECTORS
+#undef TILE
