@@ -351,7 +351,7 @@ class Config:
     )
     threads: int = option(
         0,
-        "BLAS threads of each rank. 0: as OMP_NUM_THREADS or the like says; else the cores of the node "
+        "Threads of each rank, in the BLAS and in the compiled engine. 0: as OMP_NUM_THREADS or the like says; else the cores of the node "
         "divided by its ranks, or 1 with --reproducible.",
         low=0,
         below=2**16,

@@ -27,6 +27,7 @@ from distbp import __version__
 from distbp.data.data_file import PLUGINS
 from distbp.doctor.directory_check import check_directory
 from distbp.doctor.findings import FAIL, LEVELS, OK, WARN, Finding, merged
+from distbp.engine.native.library import library as compiled_step
 from distbp.errors import DistbpError, LaunchError, NodeError
 from distbp.ranks.binding import cores_of
 from distbp.ranks.both_mpis import how_to_load
@@ -245,6 +246,12 @@ def check_cores(comm: Communicator) -> list[Finding]:
             f"{threads} BLAS thread{'s' * (threads > 1)} ({chosen.source})",
         ),
     ]
+    lib = compiled_step()
+    if isinstance(lib, str):
+        mend = "install distbp again where there is a C compiler; until then steps take longer"
+        found.append(Finding(WARN, "engine", f"numpy, for there is no compiled step: {lib}", mend))
+    else:
+        found.append(Finding(OK, "engine", f"the compiled step, for {lib.kind}"))
     found += [Finding(WARN, "thread setting", note.partition(" ")[2].strip()) for note in chosen.notes]
     if chosen.idle:
         words, _, mend = chosen.idle.rpartition(": ")

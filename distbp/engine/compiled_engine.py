@@ -12,15 +12,20 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distbp.data.loader import Batch
+from distbp.data.problem import Problem
+from distbp.data.split import Split
 from distbp.engine.batch_gradient import BatchGradient, PlainGradient
-from distbp.engine.compiled_net import CompiledNet
+from distbp.engine.compiled_block import CompiledBlockSums
+from distbp.engine.compiled_net import CompiledNet, why_not_compiled
 from distbp.engine.compiled_shard import CompiledShardGradient
 from distbp.engine.engine import Ask
+from distbp.engine.evaluate import Evaluation
 from distbp.engine.finite_update import FiniteUpdate
 from distbp.engine.laps import Lap, no_lap
 from distbp.engine.native.library import Library
@@ -33,6 +38,7 @@ from distbp.engine.step_memory import StepMemory
 from distbp.engine.sums import Requests, Stepped, Sums
 from distbp.engine.work import Work
 from distbp.mathematics.activations import Array
+from distbp.mathematics.arena import Arena
 
 SPINS = 300  # turns at a fence before other threads are let run: some 10 µs
 
@@ -41,7 +47,7 @@ class CompiledEngine(NumpyEngine):
     """See `distbp.engine.engine.Engine`; `lap` and `memory` are as for the NumPy engine."""
 
     def __init__(self, work: Work, lib: Library, lap: Lap = no_lap, memory: StepMemory | None = None) -> None:
-        self._lib = lib
+        self._lib, self._to_close = lib, list[CompiledBlockSums]()
         super().__init__(work, lap, memory)
         self._is_double = self.w.dtype == np.float64
         self._own_steps = self._gradient if isinstance(self._gradient, _OwnGradient) else None
@@ -71,6 +77,25 @@ class CompiledEngine(NumpyEngine):
         (stepped,) = self._steps([batch], [0.0], 0, requests, has_update=False)
         return stepped
 
+    def evaluation(self, data: Split) -> Evaluation:
+        """See `Engine`."""
+        work = self._work
+        if why_not_compiled(work.problem, work.config, data):
+            return super().evaluation(data)
+
+        def make(problem: Problem, data: Split, longest: int, dtype: str, arena: Arena) -> CompiledBlockSums:
+            sums = CompiledBlockSums(self._lib, replace(work, training=data), self.parameters, longest, arena)
+            self._to_close.append(sums)
+            return sums
+
+        return Evaluation(work.comm, work.problem, data, work.config.dtype, self._validation_arena(), make)
+
+    def close(self) -> None:
+        """See `Engine`."""
+        super().close()
+        for one in self._to_close:
+            one.close()
+
     def _steps(
         self,
         batches: Sequence[Batch],
@@ -88,7 +113,7 @@ class CompiledEngine(NumpyEngine):
         corrections = [(1.0 - config.beta1**t, 1.0 - config.beta2**t) for t in range(done + 1, done + count + 1)]
         numbers = np.array([(rate, *pair) for rate, pair in zip(rates, corrections, strict=True)])
         parts, agreed = np.empty((count, SUMS)), np.empty((count, TAIL))
-        net.point_to(self._work.training)
+        net.point_to(self._work.training.x, self._work.training.y)
         run.steps, run.step, run.stage, run.first_row = count, 0, 0, 0
         run.rows, run.lengths, run.numbers = rows.ctypes.data, lengths.ctypes.data, numbers.ctypes.data
         run.part, run.agreed, run.requests[:] = parts.ctypes.data, agreed.ctypes.data, requests

@@ -26,6 +26,7 @@ from distbp.engine.native.plan import (
 )
 from distbp.engine.work import Work
 from distbp.mathematics.activations import Array
+from distbp.mathematics.arena import Arena
 from distbp.mathematics.metrics import Accuracy, BinaryAccuracy, RootMeanSquareError
 
 
@@ -42,14 +43,22 @@ def why_not_compiled(problem: Problem, config: Config, data: Split) -> str:
         dtype = data.layout.dtype(of)
         if not dtype.isnative or dtype.str[1:] not in TYPES:
             return f"it does not read values of type {dtype.str}, of which {data.where(of)} is"
+        rows = data.x if of == "x" else data.y
+        if rows is not None and not rows.flags.c_contiguous:
+            return f"the rows of {data.where(of)} do not lie in memory one after another"
     return ""
 
 
 class CompiledNet:
     """Holds the arrays that `plan` points to, for pieces of at most m samples.  `close` ends its threads."""
 
-    def __init__(self, work: Work, lib: Library, w: Array, gradient: Array, m: int) -> None:
-        """`w` and `gradient` are vectors of all parameters."""
+    def __init__(
+        self, work: Work, lib: Library, w: Array, gradient: Array | None, m: int, arena: Arena | None = None
+    ) -> None:
+        """`w` and `gradient` are vectors of all parameters; without a gradient there is room for forward passes alone.
+
+        `arena`: in the place of that of the activations.
+        """
         self._lib, self._kept, self.plan = lib, list[Any](), NetPlan()
         self._team: int | None = None
         network, dtype, plan = work.network, np.dtype(work.config.dtype), self.plan
@@ -57,7 +66,7 @@ class CompiledNet:
         P = lib.panel(dtype, m)
         M = -(-m // P) * P
         plan.F, plan.loss, plan.panel, plan.room = F, LOSSES.index(network.loss.name), P, m
-        self._arena = work.arena.of("activations")
+        self._arena = arena or work.arena.of("activations")
         self._layers(work, w, gradient, M, P)
         self._data(work, dtype)
         plan.c = self._room(M, np.int32)
@@ -65,11 +74,10 @@ class CompiledNet:
         plan.row = self._room(work.threads * (-(-max(n[1], n[F]) // P) + 1) * P, dtype)
         plan.arranged = self._room(work.threads * lib.arranged, dtype)
         plan.loss_of, plan.metric_of = (self._room(M, np.float64) for _ in range(2))
-        self._threads = work.threads
+        self._threads, self._is_labelled = work.threads, work.training.is_labelled
 
-    def point_to(self, data: Split) -> None:
+    def point_to(self, x: NDArray[Any], y: NDArray[Any] | None) -> None:
         """Says where the samples lie, which may be elsewhere at the next call.  The first call starts the threads."""
-        x, y = data.x, data.y
         if self._threads > 1 and self._team is None:
             self.plan.team = self._team = self._lib.start_team(self._threads)
         assert x.flags.c_contiguous
@@ -77,7 +85,7 @@ class CompiledNet:
         if y is not None:
             assert y.flags.c_contiguous
             assert len(y) == len(x)
-            if data.is_labelled:
+            if self._is_labelled:
                 assert y.dtype == np.int32
                 self.plan.classes = y.ctypes.data
             else:
@@ -88,25 +96,26 @@ class CompiledNet:
         self._lib.stop_team(self._team)
         self._team = self.plan.team = None
 
-    def _layers(self, work: Work, w: Array, gradient: Array, M: int, P: int) -> None:
+    def _layers(self, work: Work, w: Array, gradient: Array | None, M: int, P: int) -> None:
         network, dtype, start = work.network, w.dtype, 0
         n, F = network.sizes, network.F
         layers = (LayerPlan * (F + 1))()
         for l in range(1, F + 1):
             layer = layers[l]
             layer.n, layer.a = n[l], self._room(n[l] * M, dtype)
-            if l < F:
+            if l == 1 or (l < F and gradient is not None):
                 layer.at = self._room(-(-n[l] // P) * P * M, dtype)
             if l == 1:
                 continue
             sigma = network.sigma(l).name
             layer.sigma = SIGMAS.index(sigma)
             layer.z = self._room(n[l] * M, dtype) if l == F or sigma in NEEDS_Z else layer.a
-            layer.d = self._room(n[l] * M, dtype)
-            weights = n[l] * n[l - 1]
-            layer.W, layer.dW = w[start:].ctypes.data, gradient[start:].ctypes.data
-            layer.b, layer.db = w[start + weights :].ctypes.data, gradient[start + weights :].ctypes.data
-            start += weights + n[l]
+            biases = start + n[l] * n[l - 1]
+            layer.W, layer.b = w[start:].ctypes.data, w[biases:].ctypes.data
+            if gradient is not None:
+                layer.d = self._room(n[l] * M, dtype)
+                layer.dW, layer.db = gradient[start:].ctypes.data, gradient[biases:].ctypes.data
+            start = biases + n[l]
         self._kept.append(layers)
         self.plan.layer = ctypes.addressof(layers)
 

@@ -36,7 +36,7 @@ class CompiledShardGradient:
             reduction.begin(Sums(self._sums.tolist()), requests, n)
             reduction.all_ready()
             return
-        net.point_to(self._training)
+        net.point_to(self._training.x, self._training.y)
         for first, last in pieces(0, count, self._m):
             some = np.ascontiguousarray(rows[first:last])
             answer = self._lib.forward(

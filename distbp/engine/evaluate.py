@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distbp.data.problem import Problem
 from distbp.data.split import Split
@@ -38,17 +41,46 @@ class Scores:
     samples: int
 
 
-class Evaluation:
-    """A split made ready to be evaluated again and again, as validation does."""
+class BlockSums(Protocol):
+    """Computes the sums of `Problem.sums` over some rows of a split."""
 
-    def __init__(self, comm: Communicator, problem: Problem, data: Split, dtype: str, arena: Arena = ALIGNED) -> None:
-        self._comm, self._problem, self._samples, self._dtype = comm, problem, len(data), dtype
-        self._longest = longest = _longest(problem.network, len(data), dtype)
-        self._blocks = _blocks(len(data), longest)
-        self._data, self._feed = data, Feed(problem, data, longest, dtype, arena)
+    def __call__(self, parameters: Parameters, x: NDArray[Any], y: NDArray[Any] | None) -> Sequence[float]:
+        """x and y are consecutive rows, as `Split.read` returns them."""
+
+
+class NumpyBlockSums:
+    """See `BlockSums`; for at most `longest` rows."""
+
+    def __init__(self, problem: Problem, data: Split, longest: int, dtype: str, arena: Arena) -> None:
+        self._problem, self._feed = problem, Feed(problem, data, longest, dtype, arena)
         self._rows = arena.take(longest, np.int64)
         self._rows[:] = np.arange(longest)
         self._piece = Piece(problem.network, longest, dtype, arena)
+
+    def __call__(self, parameters: Parameters, x: NDArray[Any], y: NDArray[Any] | None) -> Sequence[float]:
+        piece = self._piece.part(0, len(x))
+        self._feed.fill(piece, x, y, self._rows[: len(x)])
+        forward(self._problem.network, parameters, piece)
+        return self._problem.piece_sums(piece)
+
+
+class Evaluation:
+    """A split made ready to be evaluated again and again, as validation does."""
+
+    def __init__(
+        self,
+        comm: Communicator,
+        problem: Problem,
+        data: Split,
+        dtype: str,
+        arena: Arena = ALIGNED,
+        make: Callable[[Problem, Split, int, str, Arena], BlockSums] = NumpyBlockSums,
+    ) -> None:
+        """`make` makes what computes the sums of blocks of rows."""
+        self._comm, self._problem, self._samples, self._dtype = comm, problem, len(data), dtype
+        self._longest = _longest(problem.network, len(data), dtype)
+        self._blocks = _blocks(len(data), self._longest)
+        self._data, self._sums_of_block = data, make(problem, data, self._longest, dtype, arena)
         self._sums_of_blocks = arena.take((len(problem.sums) + 1, self._blocks), np.float64)
 
     def __call__(self, parameters: Parameters, pulse: Pulse = lambda phase: None) -> Scores:
@@ -75,15 +107,12 @@ class Evaluation:
 
     def _sums(self, parameters: Parameters, pulse: Pulse, mine: range, some: range, sums: Array) -> None:
         """The sums and the number of samples of some of this rank's blocks, each in its place."""
-        network, end = self._problem.network, min(self._samples, mine.stop * self._longest)
+        end = min(self._samples, mine.stop * self._longest)
         for block in some:
             pulse(f"evaluating {self._data.name}")
             first = block * self._longest
             last = min(first + self._longest, self._samples)
-            piece = self._piece.part(0, last - first)
-            self._feed.fill(piece, *self._data.read(first, last, end), self._rows[: last - first])
-            forward(network, parameters, piece)
-            sums[:, block] = *self._problem.piece_sums(piece), last - first
+            sums[:, block] = *self._sums_of_block(parameters, *self._data.read(first, last, end)), last - first
 
 
 def _blocks(N: int, longest: int) -> int:

@@ -18,6 +18,7 @@ from distbp.engine.own_slices import slices_of_rank, without_decay
 from distbp.engine.step_memory import Contents, StepMemory
 from distbp.engine.sums import Requests, Stepped
 from distbp.engine.work import Work, optimizer_of
+from distbp.mathematics.arena import Arena
 from distbp.mathematics.clipping import Length, shorten
 from distbp.mathematics.network import Parameters
 
@@ -118,8 +119,10 @@ class NumpyEngine:
 
     def evaluation(self, data: Split) -> Evaluation:
         """See `Engine`."""
-        arena = self._work.arena.of("activations of validation")
-        return Evaluation(self._comm, self._work.problem, data, self._config.dtype, arena)
+        return Evaluation(self._comm, self._work.problem, data, self._config.dtype, self._validation_arena())
+
+    def _validation_arena(self) -> Arena:
+        return self._work.arena.of("activations of validation")
 
     def close(self) -> None:
         """See `Engine`."""

@@ -6,6 +6,8 @@ needs neither Python's headers nor NumPy's.
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import platform
 import shlex
@@ -14,13 +16,15 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 HERE = Path(__file__).parent
-LIBRARY, WHY_NOT = HERE / "step.so", HERE / "not_built.txt"
+LIBRARY, WHY_NOT, STAMP = (HERE / name for name in ("step.so", "not_built.txt", "step.stamp"))
 SECONDS = 300  # for the compiler
 # No contraction: a fused multiply-add is where the code says so.  No errno, no traps: loops can then be vectors.
 FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
@@ -38,27 +42,47 @@ class CompiledStep(BuildHookInterface):  # type: ignore[misc,type-arg,unused-ign
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compiles; where that fails the wheel is made without, and says why."""
-        why = build(LIBRARY)
-        if why:
+        if why := build_again():
             WHY_NOT.write_text(f"{why}\n", encoding="utf-8")
             print(f"distbp: the compiled step is left out ({why}); steps are computed with NumPy", file=sys.stderr)
-            build_data["artifacts"].append("distbp/engine/native/not_built.txt")
+            build_data["artifacts"].append(f"distbp/engine/native/{WHY_NOT.name}")
             return
         WHY_NOT.unlink(missing_ok=True)
-        build_data["artifacts"].append("distbp/engine/native/step.so")
+        build_data["artifacts"].append(f"distbp/engine/native/{LIBRARY.name}")
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
 
 
-def build(target: Path, more: tuple[str, ...] = ()) -> str:
-    """Compiles the sources beside this file into `target`, with `more` flags; why that failed, or ""."""
-    compiler = shlex.split(os.environ.get("CC", "")) or [shutil.which("cc") or shutil.which("gcc") or ""]
-    if not shutil.which(compiler[0]):
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Two installations from one tree, at the same time, compile once."""
+    with open(STAMP, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def build_again() -> str:
+    """Compiles, unless the library here was made of these sources in this way; why that failed, or ""."""
+    compiler = _compiler()
+    if not compiler:
         return "no C compiler was found"
+    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, timeout=SECONDS).stdout
+    made_of = [platform.machine(), version, *(path.read_text() for path in sorted(HERE.glob("*.[ch]")))]
+    stamp = hashlib.sha256("\n".join([*made_of, Path(__file__).read_text()]).encode()).hexdigest()
+    with _alone():
+        if LIBRARY.exists() and STAMP.read_text() == stamp:
+            return ""
+        why = build(LIBRARY, compiler)
+        if not why:
+            STAMP.write_text(stamp)
+        return why
+
+
+def build(target: Path, compiler: list[str], more: tuple[str, ...] = ()) -> str:
+    """Compiles the sources beside this file into `target`, with `more` flags; why that failed, or ""."""
     kinds = KINDS if platform.machine() in ("x86_64", "AMD64") else {"baseline": []}
     with tempfile.TemporaryDirectory() as directory:
         objects = {f"{kind}.o": ["engine.c", f"-DISA={kind}", *flags] for kind, flags in kinds.items()}
-        objects["kinds.o"] = ["kinds.c"]
         running = {
             name: subprocess.Popen(
                 [*compiler, *FLAGS, *SHARED, *more, "-c", *words, "-o", f"{directory}/{name}"],
@@ -66,23 +90,31 @@ def build(target: Path, more: tuple[str, ...] = ()) -> str:
                 stderr=subprocess.PIPE,
                 text=True,
             )
-            for name, words in objects.items()
+            for name, words in {**objects, "kinds.o": ["kinds.c"]}.items()
         }
         try:
             said = {name: process.communicate(timeout=SECONDS)[1] for name, process in running.items()}
         except subprocess.TimeoutExpired:
             for process in running.values():
                 process.kill()
+                process.wait()
             return f"the compiler took more than {SECONDS} s"
-        made = [name for name, process in running.items() if process.returncode == 0]
-        if not {"kinds.o", "baseline.o"} <= {*made}:
-            return f"the compiler failed: {said['baseline.o' if 'baseline.o' not in made else 'kinds.o'][:500]}"
-        fresh = target.with_suffix(".new")
-        parts = [f"{directory}/{name}" for name in made]
-        linked = subprocess.run(
-            [*compiler, *more, "-shared", "-pthread", "-o", str(fresh), *parts], capture_output=True, text=True
-        )
+        failed = [name for name, process in running.items() if process.returncode]
+        if {"kinds.o", "baseline.o"} & {*failed}:  # an old compiler may not know the others
+            return f"the compiler failed: {said[failed[-1]][:500]}"
+        parts = [f"{directory}/{name}" for name in running if name not in failed]
+        linker = [*compiler, *more, "-shared", "-pthread", "-s", "-o", f"{directory}/step.so", *parts]
+        linked = subprocess.run(linker, capture_output=True, text=True, timeout=SECONDS)
         if linked.returncode:
             return f"the linker failed: {linked.stderr[:500]}"
+        fresh = target.with_suffix(f".new{os.getpid()}")
+        shutil.move(f"{directory}/step.so", fresh)
         fresh.replace(target)  # a process that uses the one before keeps it
     return ""
+
+
+def _compiler() -> list[str]:
+    """The command that CC names, or cc, gcc or clang; [] without one."""
+    named = shlex.split(os.environ.get("CC", ""))
+    found = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
+    return named if named and shutil.which(named[0]) else [found] if found else []

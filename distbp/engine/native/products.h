@@ -18,7 +18,9 @@
 INLINE void FN(tile_of)(const int ROWS, int64_t K, const REAL *a, int64_t row, int64_t step, const REAL *b, REAL *c,
                         const REAL *start, int is_sum) {
     VECTOR sum[ROWS][VECTORS];
+#pragma GCC unroll 12
     for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 4
         for (int v = 0; v < VECTORS; v++)
             sum[r][v] = is_sum  ? *(const VECTOR *)(c + r * P + v * LANES)
                         : start ? start[r] - (VECTOR){0}
@@ -26,11 +28,13 @@ INLINE void FN(tile_of)(const int ROWS, int64_t K, const REAL *a, int64_t row, i
     const REAL *every_third[4] = {a, a + 3 * row, a + 6 * row, a + 9 * row}; /* few pointers: registers are few */
     for (int64_t k = 0; k < K; k++, b += P) {
         VECTOR b_k[VECTORS];
+#pragma GCC unroll 4
         for (int v = 0; v < VECTORS; v++)
             b_k[v] = *(const VECTOR *)(b + v * LANES);
 #pragma GCC unroll 12
         for (int r = 0; r < ROWS; r++) {
             const VECTOR a_rk = every_third[r / 3][r % 3 * row] - (VECTOR){0};
+#pragma GCC unroll 4
             for (int v = 0; v < VECTORS; v++)
                 sum[r][v] = FMA(a_rk, b_k[v], sum[r][v]);
         }
@@ -38,7 +42,9 @@ INLINE void FN(tile_of)(const int ROWS, int64_t K, const REAL *a, int64_t row, i
         for (int i = 0; i < (ROWS + 2) / 3; i++)
             every_third[i] += step;
     }
+#pragma GCC unroll 12
     for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 4
         for (int v = 0; v < VECTORS; v++)
             *(VECTOR *)(c + r * P + v * LANES) = sum[r][v];
 }
@@ -130,24 +136,30 @@ static void FN(times)(int64_t n, int64_t K, const void *A_, int64_t row, int64_t
 INLINE void FN(sum_samples_of)(const int ROWS, int64_t m, const REAL *d, int64_t panel, const REAL *x, REAL *c,
                             int64_t c_row, int is_sum) {
     VECTOR sum[ROWS][VECTORS];
+#pragma GCC unroll 12
     for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 4
         for (int v = 0; v < VECTORS; v++)
             sum[r][v] = is_sum ? *(const VECTOR *)(c + r * c_row + v * LANES) : (VECTOR){0};
     for (; m > 0; m -= P, d += panel) {
         const int64_t here = m < P ? m : P;
         for (int64_t i = 0; i < here; i++, x += P) {
             VECTOR x_i[VECTORS];
+#pragma GCC unroll 4
             for (int v = 0; v < VECTORS; v++)
                 x_i[v] = *(const VECTOR *)(x + v * LANES);
 #pragma GCC unroll 12
             for (int r = 0; r < ROWS; r++) {
                 VECTOR d_ri = d[r * P + i] - (VECTOR){0};
+#pragma GCC unroll 4
                 for (int v = 0; v < VECTORS; v++)
                     sum[r][v] = FMA(d_ri, x_i[v], sum[r][v]);
             }
         }
     }
+#pragma GCC unroll 12
     for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 4
         for (int v = 0; v < VECTORS; v++)
             *(VECTOR *)(c + r * c_row + v * LANES) = sum[r][v];
 }
@@ -206,6 +218,7 @@ static void FN(spread)(int64_t n, const void *sample, void *at_, int64_t panel) 
     const REAL *from = sample;
     REAL *at = at_;
     for (; n >= P; n -= P, from += P, at += panel)
+#pragma GCC unroll 4
         for (int v = 0; v < VECTORS; v++)
             *(VECTOR *)(at + v * LANES) = *(const VECTOR *)(from + v * LANES);
     for (int64_t k = 0; k < n; k++)

@@ -148,7 +148,7 @@ INLINE void FN(times_sigma_prime)(int64_t sigma, int64_t count, const REAL *z, c
     }
 }
 
-/* a^l = σ(z^l), and the same with the samples as rows */
+/* a^l = σ(z^l), and, for the gradient, the same with the samples as rows */
 static void FN(activate)(const void *work, int64_t t, int64_t T) {
     const struct FN(piece) *piece = work;
     const struct layer *layer = &piece->net->layer[piece->l];
@@ -159,7 +159,8 @@ static void FN(activate)(const void *work, int64_t t, int64_t T) {
         const int64_t at = (p * n + q * P) * P;
         REAL *a = AT(REAL, layer->a) + at;
         FN(sigma)(layer->sigma, count * P, AT(REAL, layer->z) + at, a);
-        piece->products->turn_back(count, a, AT(REAL, layer->at) + (q * piece->M + p * P) * P);
+        if (layer->at)
+            piece->products->turn_back(count, a, AT(REAL, layer->at) + (q * piece->M + p * P) * P);
     }
 }
 

@@ -1,0 +1,42 @@
+"""The sums over consecutive rows of a split, computed in C: what an evaluation is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.engine.compiled_net import CompiledNet
+from distbp.engine.native.library import Library
+from distbp.engine.native.plan import SUMS, Answer, RunPlan
+from distbp.engine.work import Work
+from distbp.mathematics.arena import Arena
+from distbp.mathematics.network import Parameters
+
+
+class CompiledBlockSums:
+    """See `BlockSums`; for at most `longest` rows of work.training, and for these parameters."""
+
+    def __init__(self, lib: Library, work: Work, parameters: Parameters, longest: int, arena: Arena) -> None:
+        self._lib, self._w, self._run = lib, parameters.vector, RunPlan()
+        self._is_double = self._w.dtype == np.float64
+        self._net = CompiledNet(work, lib, self._w, None, longest, arena)
+        self._rows = arena.take(longest, np.int64)
+        self._rows[:] = np.arange(longest)
+
+    def __call__(self, parameters: Parameters, x: NDArray[Any], y: NDArray[Any] | None) -> Sequence[float]:
+        assert parameters.vector.ctypes.data == self._w.ctypes.data, "they are those of the engine"
+        sums = np.zeros(SUMS)
+        x = np.ascontiguousarray(x)
+        y = None if y is None else np.ascontiguousarray(y)
+        self._net.point_to(x, y)
+        rows = self._rows.ctypes.data
+        answer = self._lib.forward(self._is_double, self._net.plan, rows, len(x), sums.ctypes.data, self._run)
+        assert answer == Answer.DONE, "a class is out of range"
+        return list(sums.tolist())
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._net.close()
