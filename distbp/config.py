@@ -351,8 +351,8 @@ class Config:
     )
     threads: int = option(
         0,
-        "Threads of each rank, in the BLAS and in the compiled engine. 0: as OMP_NUM_THREADS or the like says; else the cores of the node "
-        "divided by its ranks, or 1 with --reproducible.",
+        "Threads of each rank, in the BLAS and in the compiled engine. 0: as OMP_NUM_THREADS or the like says; else "
+        "the cores of the node divided by its ranks, or 1 with --reproducible.",
         low=0,
         below=2**16,
         may_change=True,

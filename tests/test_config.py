@@ -165,6 +165,7 @@ def test_every_option_has_help_and_only_the_named_ones_may_change() -> None:
         "trace",
         "trace_steps",
         "overlap",
+        "engine",
         "epochs",
         "out",
         "checkpoint_every",

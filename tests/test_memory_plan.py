@@ -20,7 +20,9 @@ from runs import Runner, check_error, configuration, nodes_of, prepared, split_o
 from distbp.data.loader import Batch
 from distbp.data.problem import Problem, unscaled_output
 from distbp.data.scaling import Scaling
+from distbp.engine.choice import make_engine
 from distbp.engine.evaluate import Evaluation
+from distbp.engine.native.library import library
 from distbp.engine.numpy_engine import NumpyEngine, contents_of, step_memory
 from distbp.engine.planned_rank import PlannedRank
 from distbp.engine.sums import Requests
@@ -152,6 +154,7 @@ MODES: list[dict[str, Any]] = [
     small=st.sampled_from([(1024, 2**28), (4, 1)]),
     dtype=st.sampled_from(["float32", "float64"]),
     optimizer=st.sampled_from(["sgd", "adam"]),
+    compiled=st.booleans(),
 )
 def test_what_is_counted_is_what_is_taken(
     monkeypatch: pytest.MonkeyPatch,
@@ -164,6 +167,7 @@ def test_what_is_counted_is_what_is_taken(
     small: tuple[int, int],
     dtype: str,
     optimizer: str,
+    compiled: bool,
 ) -> None:
     """Of an engine of any kind: by NumPy's own account of its arrays, after batches of both sizes and an evaluation.
 
@@ -180,7 +184,8 @@ def test_what_is_counted_is_what_is_taken(
     data = split_of(x, y, labels)
     problem = Problem(network, Scaling.none(layers[0]), Scaling.none(layers[-1]), labels)
     sizes, (ranks, nodes) = (max(n, last), min(n, last)), form
-    one = Work(OneProcess(), config, problem, data, sizes)
+    is_compiled = compiled and not config.reproducible and not isinstance(library(), str)
+    one = Work(OneProcess(), config, problem, data, sizes, is_compiled=is_compiled)
     here = nodes_of(ranks, nodes)
 
     def planned(rank: int) -> tuple[int, int, int]:
@@ -192,12 +197,12 @@ def test_what_is_counted_is_what_is_taken(
             sum(size for name, size in counted.terms.items() if (name in counted.shared) == is_shared)
             for is_shared in (True, False)
         )
-        NumpyEngine(work, memory=memory).evaluation(data)
+        make_engine(work, memory=memory).evaluation(data)
         return shared, own, counted.in_all - shared - own
 
     def on_rank(comm: Communicator) -> tuple[int, int, int]:
         kept = Kept()
-        engine = NumpyEngine(replace(one, comm=comm, arena=kept))
+        engine = make_engine(replace(one, comm=comm, arena=kept))
         evaluation = engine.evaluation(data)
         made = len(kept.arrays)
         for size in (*sizes, *sizes):
@@ -222,7 +227,7 @@ def test_what_is_counted_is_what_is_taken(
     contents = contents_of(replace(one, comm=PlannedRank(0, here)))
     for node in here:
         needed = plans[node[0]][0] + sum(plans[rank][1] for rank in node)
-        arrays = 3 + len(contents.names) + len(node) * contents.sums
+        arrays = 4 + len(contents.names) + len(node) * contents.sums
         assert needed <= contents.bytes(len(node)) <= needed + (arrays + 1) * PAGE
 
 

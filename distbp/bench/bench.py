@@ -22,6 +22,7 @@ from distbp.data.layout import CLASSES, TARGETS
 from distbp.data.problem import network_for
 from distbp.data.split import Split, data_files, read_labels
 from distbp.data.survey import survey
+from distbp.engine.choice import choose_engine
 from distbp.errors import DistbpError, UsageError
 from distbp.mathematics.batches import batch_samples
 from distbp.mathematics.grains import default_grain
@@ -71,7 +72,11 @@ def bench(
         _introduce(config, wanted, network, n, note)
     used = halves(most)
     rows = random_rows(shape, n)
-    task = Task(config, random_problem(network, config, shape), shape, np.empty(0, np.int64), n)
+    problem = random_problem(network, config, shape)
+    engine = choose_engine(comm, config, problem, shape)
+    if comm.rank == 0:
+        note(f"engine    {engine.describe()}")
+    task = Task(config, problem, shape, np.empty(0, np.int64), n, engine.is_compiled, threads.count)
     bench_plan(rank_memory, comm, task, rows, used, nodes).check()
     order = np.random.default_rng(config.seed).permutation(rows)
     task = replace(task, data=random_split(comm, shape, rows, config.seed), order=order)
@@ -153,7 +158,9 @@ def _on_some(
         try:
             threads = set_threads(workers, task.config.threads, reproducible=task.config.reproducible).count
             words = f"measuring {len(workers.node_ranks())} x {threads} (ranks x threads)"
-            found = measure(workers, task, threads, predicted, seconds, pulse, partial(progress, words))
+            found = measure(
+                workers, replace(task, threads=threads), predicted, seconds, pulse, partial(progress, words)
+            )
         except DistbpError as error:
             failure = error
     idle.allreduce(np.zeros(1))

@@ -52,7 +52,6 @@ class Measured:
 def measure(
     workers: Communicator,
     task: Task,
-    threads: int,
     predicted: Sequence[int],
     seconds: float,
     pulse: Pulse,
@@ -70,7 +69,7 @@ def measure(
         if measuring.nodes > 1:
             measuring.add_network()
         rounds.run()
-        return measuring.result(threads)
+        return measuring.result()
     finally:
         measuring.close()
 
@@ -164,13 +163,13 @@ class _Measuring:
         self._wholes.append((nodes, n))
         self._rounds.add(_step(nodes, n), by_clock(self._workers, _call(steps, n)))
 
-    def result(self, threads: int) -> Measured:
+    def result(self) -> Measured:
         """After the rounds."""
         seconds, network = self._rounds.seconds, self._task.problem.network
         traffic = self._traffic
         node = Node(
             self._ranks,
-            threads,
+            self._task.threads,
             dict(zip(self._ms, self._all_passes(), strict=True)),
             seconds("reduction and update", "reduction"),
             seconds("reduction and update", "update"),

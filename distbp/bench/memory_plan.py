@@ -9,7 +9,8 @@ from distbp.bench.model import samples_of_a_rank
 from distbp.bench.products import SUM_BYTES, Products
 from distbp.bench.workload import Task
 from distbp.config import Config
-from distbp.engine.numpy_engine import NumpyEngine, contents_of, step_memory
+from distbp.engine.choice import make_engine
+from distbp.engine.numpy_engine import contents_of, step_memory
 from distbp.engine.planned_rank import PlannedRank
 from distbp.engine.reduction import EXCHANGE
 from distbp.engine.work import Work
@@ -39,7 +40,7 @@ def bench_plan(
     def work(ranks: int, on_nodes: int, sizes: Sequence[int], config: Config = config) -> Work:
         here = [range(first, first + ranks) for first in range(0, on_nodes * ranks, ranks)]
         planned = PlannedRank(0, here, has_threads=comm.has_threads)
-        return Work(planned, config, problem, shape, tuple(sizes))
+        return Work(planned, config, problem, shape, tuple(sizes), threads=task.threads, is_compiled=task.is_compiled)
 
     def steps(ranks: int) -> list[Work]:
         return [work(ranks, 1, [n]), *([work(ranks, nodes, [n, nodes * n])] if nodes > 1 else [])]
@@ -72,5 +73,5 @@ def _room(work: Work) -> CountingArena:
     """What an engine takes besides the memory that the ranks of a node share."""
     counted = CountingArena()
     memory = step_memory(replace(work, arena=CountingArena()))
-    NumpyEngine(replace(work, arena=counted), memory=memory).close()
+    make_engine(replace(work, arena=counted), memory=memory).close()
     return counted

@@ -15,8 +15,8 @@ from distbp.data.loader import Batch
 from distbp.data.problem import Problem
 from distbp.data.scaling import Scaling
 from distbp.data.split import NOTHING, Split
+from distbp.engine.choice import make_engine
 from distbp.engine.epoch_sums import EpochSums
-from distbp.engine.numpy_engine import NumpyEngine
 from distbp.engine.step_memory import StepMemory
 from distbp.engine.sums import Requests
 from distbp.engine.work import Work
@@ -104,6 +104,7 @@ class Task:
     """What is to be trained: the configuration, with what its "auto" means, the problem, and random samples.
 
     `order`: rows of the data, in a random order.  Before there are samples, `data` has their columns and types alone.
+    `threads`: of a rank; `is_compiled`: which engine it is.
     """
 
     config: Config
@@ -111,6 +112,8 @@ class Task:
     data: Split
     order: NDArray[np.int64]
     n: int
+    is_compiled: bool = False
+    threads: int = 1
 
     @property
     def grain(self) -> int | None:
@@ -127,8 +130,9 @@ class Steps:
         `other`: steps of the same network on the same ranks, in whose memory these work.
         """
         self.phases = Phases()
-        work = Work(comm, task.config, task.problem, task.data, tuple(sizes))
-        engine = NumpyEngine(work, self.phases.lap, other.memory if other else None)
+        threads, is_compiled = task.threads, task.is_compiled
+        work = Work(comm, task.config, task.problem, task.data, tuple(sizes), threads=threads, is_compiled=is_compiled)
+        engine = make_engine(work, self.phases.lap, other.memory if other else None)
         self.engine = engine
         self.memory: StepMemory = engine.memory
         if other is None:

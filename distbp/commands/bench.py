@@ -34,6 +34,7 @@ OPTIONS = (
     "grain",
     "seed",
     "stall_minutes",
+    "engine",
     "threads",
 )
 

@@ -29,9 +29,14 @@ class Choice:
     def is_compiled(self) -> bool:
         return bool(self.kind)
 
-    def describe(self) -> str:
-        """For the summary and the records: "compiled (avx2)", or "numpy"."""
+    @property
+    def name(self) -> str:
+        """For records: "compiled (avx2)", or "numpy"."""
         return f"compiled ({self.kind})" if self.kind else "numpy"
+
+    def describe(self) -> str:
+        """For a summary: the name, and why it is NumPy."""
+        return f"{self.name}: {self.why}" if self.why else self.name
 
 
 def choose_engine(comm: Communicator, config: Config, problem: Problem, data: Split) -> Choice:

@@ -119,6 +119,7 @@ class CompiledEngine(NumpyEngine):
         run.part, run.agreed, run.requests[:] = parts.ctypes.data, agreed.ctypes.data, requests
         looked = Stepped(Sums([]), 0, 0.0, requests)
         update = self._update if has_update else None
+        self._lap("data")
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             while (answer := self._advance(update)) != Answer.DONE:
                 if answer == Answer.WAITING:

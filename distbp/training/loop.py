@@ -116,7 +116,7 @@ class Loop:
         seconds = (time.perf_counter() - begun) / len(steps)
         if run.comm.rank == 0:
             self._proposed = int(min(MOST_AHEAD, max(1.0, CALL_SECONDS / seconds)))
-        self._ahead = max(1, steps[-1].requests.ahead)
+        self._ahead = max(1, *(stepped.requests.ahead for stepped in steps))
         return steps[-1].requests
 
     def _ask(self, step: int) -> Requests:

@@ -126,7 +126,7 @@ def prepare(
     if config.wire != "full" and len(engine.nodes) == 1:
         voice.say(f"note      --wire {config.wire} changes nothing: all ranks are on one node")
     state, to_beat = _state(voice, work, engine, directory, stored, learnt.prints)
-    _record_machine(comm, state, {**machine(threads.count), "engine": choice.describe()}, voice.note)
+    _record_machine(comm, state, {**machine(threads.count), "engine": choice.name}, voice.note)
     run = Run(
         comm=comm,
         config=config,

@@ -77,8 +77,7 @@ class Console(Listener):
             f"batches of n = {run.batch_size}, {counted(config.epochs, 'epoch')} of "
             f"{counted(run.steps_per_epoch, 'step')}"
         )
-        why = f": {run.choice.why}" if run.choice.why else ""
-        self.note(f"engine    {run.choice.describe()}{why}")
+        self.note(f"engine    {run.choice.describe()}")
         if config.reproducible:
             grain = int(config.grain)
             grains = counted(grain_count(run.batch_size, grain), "grain")

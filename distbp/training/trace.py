@@ -33,8 +33,9 @@ class Trace(Listener):
         self._zero: float | None = None
 
     def sleeps(self, step: int) -> int:
-        nearest = [one - step for one in (self._first - 1, self._last) if one > step]
-        return min(nearest, default=MOST_STEPS)
+        if step >= self._last:
+            return MOST_STEPS
+        return max(1, self._first - 1 - step)  # phases are those of each step
 
     def before(self, step: int) -> None:
         if step == self._first:
