@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from distbp.engine.epoch_sums import EpochSums
 from distbp.engine.sums import NOTHING, Stepped, Sums
-from distbp.mathematics.exact_sum import EXACT_BITS, ExactSum, exponent, total, whole_bits
+from distbp.mathematics.exact_sum import EXACT_BITS, ExactSum, exponent, exponents, total, whole_bits
 from distbp.ranks.communicator import OneProcess
 
 
@@ -28,6 +28,12 @@ def test_a_bound_is_below_its_power_of_two(bound: float) -> None:
     e = exponent(bound)
     assert bound < Fraction(2) ** e
     assert bound == 0 or Fraction(2) ** (e - 1) <= bound
+
+
+@given(st.lists(st.floats(0, allow_nan=False, allow_infinity=False), max_size=9))
+def test_the_powers_of_many_bounds_are_those_of_each(bounds: list[float]) -> None:
+    assert exponents(np.array(bounds)).tolist() == [exponent(bound) for bound in bounds]
+    assert exponents(np.array([np.inf, np.nan])).shape == (2,)
 
 
 def sum_of(parts: list[list[np.ndarray]], bound: np.ndarray, count: int) -> np.ndarray:

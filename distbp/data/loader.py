@@ -57,15 +57,14 @@ class Loader:
         starts, index = self._starts(epoch), 0
         for start in range(first * self._n, starts[-1], self._n):
             end = min(start + self._n, starts[-1])
-            parts = []
             while starts[index + 1] <= start:
                 index += 1
-            for i in range(index, len(starts) - 1):
-                if starts[i] >= end:
-                    break
-                places = self._window(epoch, i)
-                parts.append(places[max(start - starts[i], 0) : end - starts[i]])
-            yield Batch(parts[0] if len(parts) == 1 else np.concatenate(parts), epoch, start)
+            rows = self._window(epoch, index)[start - starts[index] : end - starts[index]]
+            if end > starts[index + 1]:  # no window is shorter than a batch, but the last one
+                following = range(index + 1, len(starts) - 1)
+                rest = [self._window(epoch, i)[: end - starts[i]] for i in following if starts[i] < end]
+                rows = np.concatenate([rows, *rest])
+            yield Batch(rows, epoch, start)
 
     def close(self) -> None:
         """Ends what works in the background."""

@@ -35,7 +35,7 @@ from distbp.engine.own_slices import decaying, without_decay
 from distbp.engine.reduction import DIGIT
 from distbp.engine.shard_gradient import room_of
 from distbp.engine.step_memory import StepMemory
-from distbp.engine.sums import Requests, Stepped, Sums
+from distbp.engine.sums import NOTHING, Requests, Stepped, Sums
 from distbp.engine.work import Work
 from distbp.mathematics.activations import Array
 from distbp.mathematics.arena import Arena
@@ -216,7 +216,8 @@ class _OwnGradient:
 
 def _stepped(parts: NDArray[np.float64], agreed: NDArray[np.float64]) -> list[Stepped]:
     """Of each step, what C has left of it."""
-    return [
-        Stepped(Sums(part), int(high) * DIGIT + int(low), flaw, Requests(int(stop), int(save), int(ahead)))
-        for part, (flaw, high, low, stop, save, ahead) in zip(parts.tolist(), agreed.tolist(), strict=True)
-    ]
+    steps = []
+    for part, (flaw, high, low, *told) in zip(parts.tolist(), agreed.tolist(), strict=True):
+        requests = Requests(*map(int, told)) if any(told) else NOTHING
+        steps.append(Stepped(Sums(part), int(high) * DIGIT + int(low), flaw, requests))
+    return steps

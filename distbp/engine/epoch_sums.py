@@ -13,7 +13,7 @@ from math import inf
 import numpy as np
 
 from distbp.engine.sums import Stepped, Sums
-from distbp.mathematics.exact_sum import ExactSum, exponent
+from distbp.mathematics.exact_sum import ExactSum, exponents
 from distbp.ranks.communicator import Communicator
 
 MOST = 1024  # steps that are kept
@@ -50,8 +50,7 @@ class EpochSums:
         largest = np.abs(parts)
         largest[np.isnan(largest)] = inf  # MAX and NaN do not go together
         self._comm.allreduce(largest, "max")
-        exponents = np.array([[exponent(one) for one in row] for row in largest.tolist()])
-        sums = ExactSum(exponents, self._comm.size)
+        sums = ExactSum(exponents(largest), self._comm.size)
         sums.add(parts)
         self._comm.allreduce(sums.sums)
         for values in sums.value().tolist():

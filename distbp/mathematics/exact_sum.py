@@ -46,6 +46,13 @@ def exponent(bound: float) -> int:
     return frexp(bound)[1] if bound else SMALLEST_EXPONENT
 
 
+def exponents(bounds: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The same of each; for what is not finite, anything."""
+    powers = np.frexp(np.where(np.isfinite(bounds), bounds, 1.0))[1].astype(np.int64)
+    powers[bounds == 0] = SMALLEST_EXPONENT
+    return powers
+
+
 def total(values: Iterable[float]) -> float:
     """Σ of numbers that are all at hand, rounded once; not finite where one of them, or the sum, is not."""
     try:
