@@ -85,10 +85,22 @@ def train_on(ranks: int, config: Config, nodes: int = 1, **words: Any) -> Run:
 
 
 def train_as(comm: Communicator, config: Config, *, listener: Listener | None = None, **words: Any) -> Run:
-    """Trains as this rank; `words`: those of Start and Attention; the listener is that of rank 0."""
+    """Trains as this rank; `words`: those of Start and Attention; the listener is that of rank 0.
+
+    Where somebody may ask for a stop, he is asked at each step.
+    """
     watching = {name: words.pop(name) for name in ("beat", "why_stop") if name in words}
-    listeners = [listener] if listener and comm.rank == 0 else []
+    listeners: list[Listener] = [OneByOne()] if "why_stop" in watching else []
+    if listener and comm.rank == 0:
+        listeners.append(listener)
     return train(comm, config, Start(**words), attention=Attention(**watching), listeners=listeners)
+
+
+class OneByOne(Listener):
+    """Wants each step to be a call of its own."""
+
+    def sleeps(self, step: int) -> int:
+        return 1
 
 
 def prepared(comm: Communicator, config: Config, *, dry: bool = True, **words: Any) -> Run:

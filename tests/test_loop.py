@@ -160,15 +160,7 @@ def test_a_listener_that_fails(tmp_path: Path, calls: list[tuple[int, ...]]) -> 
 def test_a_stop_is_told_before_it_is_raised(tmp_path: Path, calls: list[tuple[int, ...]]) -> None:
     log = Log()
     with pytest.raises(Stopped):
-        train_as(OneProcess(), config(tmp_path, engine="numpy"), listener=log, **StopAt(4).words)  # asks at each step
-    assert log.told[:-1] == [
-        "begin",
-        "before 1",
-        "stepped 1",
-        "before 2",
-        "stepped 1",
-        "before 3",
-        "stepped 2",
-        "interrupted",
-    ]
+        train_as(OneProcess(), config(tmp_path), listener=log, **StopAt(4).words)
+    alone = [words for step in range(1, 5) for words in (f"before {step}", "stepped 1")]
+    assert log.told[:-1] == ["begin", *alone, "interrupted"]
     assert log.told[-1].startswith("failed: stopped on request at epoch 1, step 4; a checkpoint is in ")
