@@ -1,4 +1,4 @@
-"""exp, log, tanh and the rest of the compiled step, against NumPy with more digits: float64 for float32, and long double.
+"""exp, log, tanh and the rest of the compiled step, against NumPy with more digits: float64, and long double.
 
 Errors are in ulp: the distance from the true value, where 1 is the distance between the two floats around it.
 """
@@ -141,7 +141,7 @@ def test_errors_are_below_two_ulp_or_so(functions: dict[str, Functions], name: s
 
 @dtypes
 def test_gelu_has_the_error_of_its_exponent(functions: dict[str, Functions], dtype: type) -> None:
-    """Relative, also where 1 + tanh u is a difference of almost equal numbers: each rounding of 2u counts |2u| times."""
+    """Relative, also where 1 + tanh u is almost 0: each rounding of 2u counts |2u| times."""
     needs_long_double(dtype)
     x = arguments(dtype, "gelu_")
     with np.errstate(over="ignore", under="ignore"):
