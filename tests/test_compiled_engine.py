@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from engine_tests import EngineTests
 
 from distbp.engine.compiled_engine import CompiledEngine
 from distbp.engine.native.library import Library, library
 from distbp.engine.work import Work
 
+pytestmark = pytest.mark.skipif(not isinstance(library(), Library), reason=f"there is no compiled step: {library()}")
+
 
 class TestCompiledEngine(EngineTests):
     """All tests are inherited."""
+
+    modes = ("plain",)
 
     def make(self, work: Work) -> CompiledEngine:
         lib = library()

@@ -16,6 +16,8 @@
 #define LN2_LOW 0x1.cf79abc9e3b39p-40
 #define EXP_LEAST -746.0
 #define EXP_MOST 710.0
+#define LEAST_NORMAL 0x1p-1022
+#define MOST 0x1.fffffffffffffp1023
 #define FMA1(a, b, c) __builtin_fma(a, b, c)
 #else
 #define BITS int32_t
@@ -28,6 +30,8 @@
 #define LN2_LOW 0x1.7f7d1cp-20f
 #define EXP_LEAST -104.0f
 #define EXP_MOST 89.0f
+#define LEAST_NORMAL 0x1p-126f
+#define MOST 0x1.fffffep127f
 #define FMA1(a, b, c) __builtin_fmaf(a, b, c)
 #endif
 #if !HAS_FMA
@@ -39,6 +43,18 @@ union FN(bits) {
     REAL real;
     UNSIGNED bits;
 };
+
+/* |x|, and x with the sign of y: for -0 and NaN, too */
+INLINE REAL FN(size_of)(REAL x) {
+    union FN(bits) u = {.real = x};
+    u.bits &= ~(UNSIGNED)0 >> 1;
+    return u.real;
+}
+INLINE REAL FN(with_sign_of)(REAL y, REAL x) {
+    union FN(bits) u = {.real = x}, v = {.real = y};
+    u.bits |= v.bits & ~(~(UNSIGNED)0 >> 1);
+    return u.real;
+}
 
 /* 2^n for -BIAS < n <= BIAS */
 INLINE REAL FN(power_of_2)(BITS n) {
@@ -109,14 +125,18 @@ INLINE REAL FN(artanh_series)(REAL s2) {
     return FMA1(q, s2, (REAL)(2.0 / 3.0));
 }
 
-/* ln x for normal x > 0: x = 2^n m with m around 1, and ln m = 2 artanh s, s = (m - 1) / (m + 1) */
+/* ln x: x = 2^n m with m around 1, and ln m = 2 artanh s, s = (m - 1) / (m + 1) */
 INLINE REAL FN(log_)(REAL x) {
-    union FN(bits) u = {.real = x}, root_half = {.real = (REAL)0.70710678118654752};
+    const REAL scale = (REAL)((UNSIGNED)1 << (FRACTION_BITS + 1)), normal = x < LEAST_NORMAL ? x * scale : x;
+    union FN(bits) u = {.real = normal}, root_half = {.real = (REAL)0.70710678118654752};
     const BITS n = (BITS)(u.bits - root_half.bits) >> FRACTION_BITS;
     u.bits -= (UNSIGNED)n << FRACTION_BITS;
+    const REAL whole = (REAL)n - (x < LEAST_NORMAL ? (REAL)(FRACTION_BITS + 1) : 0);
     const REAL f = u.real - 1, s = f / (f + 2), s2 = s * s;
     const REAL rest = FN(artanh_series)(s2) * s2; /* 2 artanh s = 2 s + s rest, and 2 s = f - s f */
-    return FMA1((REAL)n, LN2_HIGH, f - FMA1(s, f - rest, -((REAL)n * LN2_LOW)));
+    const REAL ln = FMA1(whole, LN2_HIGH, f - FMA1(s, f - rest, -(whole * LN2_LOW)));
+    const REAL none = x - x, beyond = x > 0 ? x : x == 0 ? -1 / (x * x) : none / none; /* inf; -inf; NaN */
+    return x > 0 && x <= MOST ? ln : beyond;
 }
 
 /* ln(1 + u) for 0 <= u <= 1 */
@@ -125,37 +145,48 @@ INLINE REAL FN(small_log1p)(REAL u) {
     return u - s * (u - FN(artanh_series)(s2) * s2);
 }
 
-/* 1 / (1 + e^-z), from e^-|z|, which does not overflow */
+/* 1 / (1 + e^-z), from e^-|z|, which does not overflow.  What is lost of the sum 1 + e is put right to first order:
+   with e / (1 + e) = σ its reciprocal is 1 - σ, and with 1 / (1 + e) = σ it is σ. */
 INLINE REAL FN(sigmoid_)(REAL z) {
-    const REAL e = FN(exp_)(z > 0 ? -z : z);
-    return (z > 0 ? (REAL)1 : e) / (1 + e);
+    const REAL e = FN(exp_)(-FN(size_of)(z)), sum = 1 + e, lost = e - (sum - 1);
+    const REAL sigma = (z > 0 ? (REAL)1 : e) / sum;
+    return sigma - sigma * (z > 0 ? sigma : 1 - sigma) * lost;
 }
 
-/* tanh z = t / (t + 2) with t = e^{2z} - 1, for |z|: then t >= 0 */
+/* tanh x = t / (t + 2) = 1 - 2 / (t + 2) with t = e^{2x} - 1, for x = |z|: then t >= 0.  In the first form, which is for
+   t <= 2, what is lost of t and of the sum is put right to first order: 1 / (t + 2) = (1 - tanh x) / 2. */
 INLINE REAL FN(tanh_)(REAL z) {
     BITS n;
-    const REAL x = z < 0 ? -z : z, most = REAL_IS_DOUBLE ? 22 : 11; /* from there on it is 1 */
-    const REAL q = FN(small_expm1)(FN(reduce)(x < most ? 2 * x : 2 * most, &n)), power = FN(power_of_2)(n);
-    const REAL t = FMA1(power, q, power - 1), tanh_x = x == x ? t / (t + 2) : x;
-    return z < 0 ? -tanh_x : tanh_x;
+    const REAL x = FN(size_of)(z), most = REAL_IS_DOUBLE ? 22 : 11; /* from there on it is 1 */
+    const REAL q = FN(small_expm1)(FN(reduce)(x > most ? 2 * most : 2 * x, &n)), power = FN(power_of_2)(n);
+    const REAL t = FMA1(power, q, power - 1), of_t = power * q - (t - (power - 1));
+    const REAL sum = t + 2, of_sum = t - (sum - 2) + of_t, ratio = (t > 2 ? (REAL)-2 : t) / sum;
+    const REAL right = ratio + (1 - ratio) * (REAL)0.5 * (of_t - ratio * of_sum);
+    return FN(with_sign_of)(z, t > 2 ? 1 + ratio : right);
 }
 
 /* ln(1 + e^z) = max(z, 0) + ln(1 + e^-|z|) */
 INLINE REAL FN(softplus_)(REAL z) {
-    return (z > 0 ? z : z == z ? 0 : z) + FN(small_log1p)(FN(exp_)(z > 0 ? -z : z));
+    return (z < 0 ? 0 : z) + FN(small_log1p)(FN(exp_)(-FN(size_of)(z)));
 }
 
-/* z/2 (1 + tanh u), u = √(2/π) (z + k z³) */
+/* 2 u = 2 √(2/π) (z + k z³), and (2 u)' */
+#define GELU_C 1.5957691216057308
+#define GELU_K 0.044715
+INLINE REAL FN(gelu_2u)(REAL z) { return z * FMA1(z * z, (REAL)(GELU_C * GELU_K), (REAL)GELU_C); }
+INLINE REAL FN(gelu_2u_prime)(REAL z) { return FMA1(z * z, (REAL)(3 * GELU_C * GELU_K), (REAL)GELU_C); }
+
+/* z/2 (1 + tanh u) = z / (1 + e^{-2u}).  Below -32 it is 0. */
 INLINE REAL FN(gelu_)(REAL z) {
-    const REAL c = (REAL)0.79788456080286536, k = (REAL)(0.79788456080286536 * 0.044715);
-    return (REAL)0.5 * z * (1 + FN(tanh_)(z * (z * z * k + c)));
+    const REAL inside = z < -32 ? -32 : z, e = FN(exp_)(-FN(size_of)(FN(gelu_2u)(inside)));
+    return inside * (inside > 0 ? (REAL)1 : e) / (1 + e);
 }
 
-/* Its derivative: (1 + t)/2 + z/2 (1 - t²) u' with t = tanh u */
+/* Its derivative: σ + z σ' (2 u)' with σ = 1 / (1 + e^{-2u}) and σ' = σ (1 - σ).  Below -32 it is 0, above 32 it is 1. */
 INLINE REAL FN(gelu_prime_)(REAL z) {
-    const REAL c = (REAL)0.79788456080286536, k = (REAL)(0.79788456080286536 * 0.044715);
-    const REAL t = FN(tanh_)(z * (z * z * k + c));
-    return (REAL)0.5 * (1 + t) + (REAL)0.5 * z * (1 - t * t) * (z * z * (3 * k) + c);
+    const REAL inside = z < -32 ? -32 : z > 32 ? 32 : z, e = FN(exp_)(-FN(size_of)(FN(gelu_2u)(inside)));
+    const REAL ratio = 1 / (1 + e), small = e * ratio; /* σ and 1 - σ, or the other way round */
+    return FMA1(inside * ratio * small, FN(gelu_2u_prime)(inside), inside > 0 ? ratio : small);
 }
 
 #undef FN
@@ -169,4 +200,8 @@ INLINE REAL FN(gelu_prime_)(REAL z) {
 #undef LN2_LOW
 #undef EXP_LEAST
 #undef EXP_MOST
+#undef LEAST_NORMAL
+#undef MOST
+#undef GELU_C
+#undef GELU_K
 #undef FMA1

@@ -1,0 +1,109 @@
+"""What Python and C must agree on, and that compilers have nothing to say about the C code."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from native_build import NATIVE, SECONDS, builder, compile_c, compilers
+
+from distbp.engine.native import plan
+from distbp.mathematics.clipping import BLOCK
+
+HEADER = (NATIVE / "plan.h").read_text(encoding="utf-8")
+STRUCTURES = {
+    "layer": plan.LayerPlan,
+    "columns": plan.ColumnsPlan,
+    "net": plan.NetPlan,
+    "slice": plan.SlicePlan,
+    "run": plan.RunPlan,
+}
+
+
+def fields_of(structure: str) -> list[str]:
+    """The names of the fields of a structure of plan.h, in their order."""
+    found = re.search(rf"struct {structure} \{{(.*?)\n\}};", HEADER, re.DOTALL)
+    assert found
+    text = re.sub(r"/\*.*?\*/", "", found[1], flags=re.DOTALL)
+    declared = [name for line in text.split(";") for name in line.split(",")]
+    return [re.findall(r"\w+", re.sub(r"\[.*?\]", "", name))[-1] for name in declared if name.strip()]
+
+
+def test_all_structures_of_the_header_are_known() -> None:
+    assert set(re.findall(r"struct (\w+) \{", HEADER)) == set(STRUCTURES)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_the_fields_have_the_same_names(structure: str) -> None:
+    assert fields_of(structure) == [name for name, _ in STRUCTURES[structure]._fields_]
+
+
+def test_the_fields_lie_in_the_same_places(tmp_path: Path) -> None:
+    """As the compiler says."""
+    places = "".join(
+        f'printf("{name}.{field} %zu %zu\\n", offsetof(struct {name}, {field}), sizeof(((struct {name} *)0)->{field}));'
+        for name in STRUCTURES
+        for field in fields_of(name)
+    )
+    sizes = "".join(f'printf("{name} 0 %zu\\n", sizeof(struct {name}));' for name in STRUCTURES)
+    source = tmp_path / "places.c"
+    source.write_text(
+        f'#include <stddef.h>\n#include <stdio.h>\n#include "plan.h"\nint main(void) {{ {places}{sizes} return 0; }}\n'
+    )
+    program = compile_c(tmp_path / "places", source)
+    said = subprocess.run([program], capture_output=True, text=True, check=True, timeout=60).stdout.split("\n")
+    expected = []
+    for name, structure in STRUCTURES.items():
+        for field, _ in structure._fields_:
+            where = getattr(structure, field)
+            expected.append(f"{name}.{field} {where.offset} {where.size}")
+    assert said[:-1] == [*expected, *(f"{name} 0 {ctypes.sizeof(one)}" for name, one in STRUCTURES.items())]
+
+
+def in_order(enum: str) -> list[str]:
+    """The names of an enum of plan.h, in small letters."""
+    found = re.search(rf"enum {enum} \{{(.*?)\}};", HEADER)
+    assert found
+    return [name.strip().lower() for name in found[1].split(",")]
+
+
+def test_names_have_the_same_numbers() -> None:
+    assert tuple(in_order("sigma")) == plan.SIGMAS
+    assert tuple(in_order("loss")) == plan.LOSSES
+    assert tuple(in_order("rule")) == plan.RULES
+    assert tuple(in_order("phase")) == (*plan.PHASES, "phases")
+    assert in_order("metric") == [one.name.lower() for one in plan.Metric]
+    assert in_order("answer") == [one.name.lower() for one in plan.Answer]
+    for name, number in (("TAIL", plan.TAIL), ("SUMS", plan.SUMS), ("BLOCK", BLOCK)):
+        assert re.search(rf"#define {name} (\d+)", HEADER)[1] == str(number)  # type: ignore[index]
+    bits = [(f"{'f' if name[0] == 'f' else name[0]}{8 * int(name[1])}") for name in plan.TYPES]
+    assert in_order("type") == bits
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS)
+@pytest.mark.parametrize("compiler", compilers() or [None], ids=lambda one: one[0] if one else "none")
+def test_compilers_warn_of_nothing(compiler: list[str] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each kind of CPU; what they can see without much optimization."""
+    if not compiler:
+        pytest.skip("no C compiler")
+    monkeypatch.setenv("CC", " ".join(compiler))
+    assert builder().build(tmp_path / "step.so", ("-Wall", "-Wextra", "-Werror", "-O1")) == ""
+    assert (tmp_path / "step.so").exists()
+
+
+def test_without_a_compiler_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", str(tmp_path / "nothing"))
+    assert builder().build(tmp_path / "step.so") == "no C compiler was found"
+    assert not (tmp_path / "step.so").exists()
+
+
+def test_a_compiler_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cc = tmp_path / "cc"
+    cc.write_text("#!/bin/sh\necho no room left >&2\nexit 1\n")
+    cc.chmod(0o755)
+    monkeypatch.setenv("CC", str(cc))
+    assert builder().build(tmp_path / "step.so") == "the compiler failed: no room left\n"
