@@ -16,7 +16,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,14 +72,17 @@ def build_again() -> str:
     with _alone():
         if LIBRARY.exists() and STAMP.read_text() == stamp:
             return ""
-        why = build(LIBRARY, compiler)
+        why = build(LIBRARY, compiler, linker=["-s"])
         if not why:
             STAMP.write_text(stamp)
         return why
 
 
-def build(target: Path, compiler: list[str], more: tuple[str, ...] = ()) -> str:
-    """Compiles the sources beside this file into `target`, with `more` flags; why that failed, or ""."""
+def build(target: Path, compiler: list[str], more: Sequence[str] = (), linker: Sequence[str] = ()) -> str:
+    """Compiles the sources beside this file into `target`, with `more` flags, and some for the linker alone.
+
+    Returns why that failed, or "".
+    """
     kinds = KINDS if platform.machine() in ("x86_64", "AMD64") else {"baseline": []}
     with tempfile.TemporaryDirectory() as directory:
         objects = {f"{kind}.o": ["engine.c", f"-DISA={kind}", *flags] for kind, flags in kinds.items()}
@@ -103,8 +106,8 @@ def build(target: Path, compiler: list[str], more: tuple[str, ...] = ()) -> str:
         if {"kinds.o", "baseline.o"} & {*failed}:  # an old compiler may not know the others
             return f"the compiler failed: {said[failed[-1]][:500]}"
         parts = [f"{directory}/{name}" for name in running if name not in failed]
-        linker = [*compiler, *more, "-shared", "-pthread", "-s", "-o", f"{directory}/step.so", *parts]
-        linked = subprocess.run(linker, capture_output=True, text=True, timeout=SECONDS)
+        command = [*compiler, *more, *linker, "-shared", "-pthread", "-o", f"{directory}/step.so", *parts]
+        linked = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
         if linked.returncode:
             return f"the linker failed: {linked.stderr[:500]}"
         fresh = target.with_suffix(f".new{os.getpid()}")
