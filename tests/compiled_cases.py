@@ -143,22 +143,29 @@ def found(
     def on_rank(comm: Communicator) -> Found:
         work = case.work(comm, max(len(batch.rows) for batch in batches), **others)
         engine = engine_of(work, lib)
-        engine.fill(lambda: case.begin(engine))
-        engine.gradient(batches[0], Requests())
-        mine = [(where, g.copy()) for where, g in zip(engine.slices, engine.g, strict=True)]
-        gradient = np.full(len(engine.w), np.nan)
-        for where, g in (part for parts in comm.allgather(mine) for part in parts):
-            gradient[where] = g
-        steps = engine.step(batches, rates or [0.05] * len(batches), 0, nothing)
-        assert not any(stepped.wrong for stepped in steps)
-        sums = [sums_of(comm, stepped).values for stepped in steps]
-        engine.close()
-        comm.allgather(None)
-        return Found(engine.w.copy(), {k: one.copy() for k, one in engine.vectors.items()}, gradient, sums)
+        try:
+            return steps_of(engine, comm, case, batches, rates or [0.05] * len(batches))
+        finally:
+            engine.close()
 
     everywhere = run_threads(ranks, on_rank, nodes_of(ranks, nodes))
     assert all(one.bits == everywhere[0].bits for one in everywhere)
     return everywhere[0]
+
+
+def steps_of(engine: NumpyEngine, comm: Communicator, case: Case, batches: list[Batch], rates: list[float]) -> Found:
+    """What `found` gives, on one rank."""
+    engine.fill(lambda: case.begin(engine))
+    engine.gradient(batches[0], Requests())
+    mine = [(where, g.copy()) for where, g in zip(engine.slices, engine.g, strict=True)]
+    gradient = np.full(len(engine.w), np.nan)
+    for where, g in (part for parts in comm.allgather(mine) for part in parts):
+        gradient[where] = g
+    steps = engine.step(batches, rates, 0, nothing)
+    assert not any(stepped.wrong for stepped in steps)
+    sums = [sums_of(comm, stepped).values for stepped in steps]
+    comm.allgather(None)
+    return Found(engine.w.copy(), {name: one.copy() for name, one in engine.vectors.items()}, gradient, sums)
 
 
 def check_near(one: Found, truth: Found, dtype: str, ulp: float = 400) -> None:

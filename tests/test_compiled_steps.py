@@ -65,6 +65,33 @@ def test_every_function_has_the_gradient_of_the_text(activation: str, dtype: str
         assert stepped.part.values[0] / 5 == pytest.approx(L_T, rel=20 * eps)
 
 
+@kind
+@dtypes
+@pytest.mark.parametrize(("loss", "output", "labels"), HEADS)
+def test_sums_and_gradient_of_scaled_samples_are_those_of_numpy(
+    loss: str, output: str, labels: int, dtype: str, kind: str
+) -> None:
+    """Loss and metric: rmse in the units of the targets, and both kinds of accuracy."""
+    n_F = 1 if labels and loss == "binary_cross_entropy" else 3
+    case = Case((3, 4, 5, n_F), loss, output, "relu", dtype, labels=labels and (2 if n_F == 1 else 3))
+    scaled = LOSSES[loss].scales_targets and not labels
+    y = Scaling(np.array([1.0, -2.0, 0.5]), np.array([0.5, 2.0, 3.0])) if scaled else Scaling.none(n_F)
+    x = Scaling(np.array([0.1, -2.0, 0.5]), np.array([0.7, 2.0, 3.0]))
+    both = []
+    for one, lib in ((case, kinds()[kind]), (replace(case, dtype="float64"), None)):
+        work = one.work(OneProcess(), 40)
+        problem = replace(work.problem, input=x, target=y)
+        engine = engine_of(replace(work, problem=problem), lib)
+        one.begin(engine)
+        stepped = engine.gradient(rows(*range(40)), Requests())
+        both.append((stepped.part.values, engine.g[0].copy()))
+        engine.close()
+    (sums, g), (true_sums, true_g) = both
+    eps = float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(sums, true_sums, rtol=50 * eps)
+    assert abs(g - true_g).max() <= 100 * eps * abs(true_g).max()
+
+
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd": {},
     "momentum": {"momentum": 0.9},
@@ -223,14 +250,14 @@ def test_any_ranks_make_the_steps_of_one(
 
 
 @kind
-@pytest.mark.parametrize("nodes", [1, 2])
+@pytest.mark.parametrize(("ranks", "nodes"), [(1, 1), (2, 1), (2, 2)])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_rows_and_classes_out_of_range_are_refused(threads: int, nodes: int, kind: str) -> None:
-    """Nothing is read there."""
+def test_rows_and_classes_out_of_range_are_refused(threads: int, ranks: int, nodes: int, kind: str) -> None:
+    """Nothing is read there; a rank that waits for the one that has refused does not wait for ever."""
     case = Case(labels=3)
     for row in (-1, 40, 2**62, -(2**63)):
         with pytest.raises(AssertionError, match="out of range"):
-            found(case, kinds()[kind], [rows(*range(30), row)], ranks=nodes, nodes=nodes, threads=threads)
+            found(case, kinds()[kind], [rows(*range(30), row)], ranks=ranks, nodes=nodes, threads=threads)
     for label in (-1, 3, 2**31 - 1, -(2**31)):
         x, y = case.samples()
         y[8] = label
@@ -242,17 +269,33 @@ def test_rows_and_classes_out_of_range_are_refused(threads: int, nodes: int, kin
 
 
 @kind
-def test_a_loss_that_is_not_finite_is_not_finite_in_the_sums(kind: str) -> None:
-    """Of one sample: its x is NaN, or so large that z is infinite."""
-    for value in (np.nan, np.inf, 1e30):
-        case = Case((5, 3), dtype="float32")
+@dtypes
+@pytest.mark.parametrize("j", [0, 1, 2])
+def test_where_one_output_is_nan_the_loss_is_not_finite(j: int, dtype: str, kind: str) -> None:
+    """z_j = inf - inf of one sample, whose class is j or another one; all others are finite."""
+    for label in (0, 1, 2):
+        case = Case((5, 3), dtype=dtype)
         x, y = case.samples()
-        x[8, 2] = value
+        x[8], y[8] = [1e30, 1e30, 1, 2, 3], label
         work = replace(case.work(OneProcess(), 20), training=split_of(x, y, (0, 1, 2)))
         engine = engine_of(work, kinds()[kind])
-        case.begin(engine)
-        engine.w *= np.float32(1e20 if value == 1e30 else 1)
+        engine.parameters.W[2][:, 2:] = 1
+        engine.parameters.W[2][j, :2] = [1e20, -1e20] if dtype == "float32" else [1e300, -1e300]
         (stepped,) = engine.step([rows(*range(20))], [0.1], 0, nothing)
         engine.close()
         assert not np.isfinite(stepped.part.values[0])
         assert stepped.wrong.startswith("the loss is ")
+
+
+@kind
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_where_an_input_is_not_finite_the_loss_is_not(value: float, kind: str) -> None:
+    case = Case((5, 3), dtype="float32")
+    x, y = case.samples()
+    x[8, 2] = value
+    work = replace(case.work(OneProcess(), 20), training=split_of(x, y, (0, 1, 2)))
+    engine = engine_of(work, kinds()[kind])
+    case.begin(engine)
+    (stepped,) = engine.step([rows(*range(20))], [0.1], 0, nothing)
+    engine.close()
+    assert stepped.wrong.startswith("the loss is ")

@@ -178,7 +178,7 @@ EXPORT int64_t NAMED(panel)(int64_t is_double, int64_t m) {
     return found;
 }
 
-/* Numbers of `net.packed` for each thread. */
+/* Numbers of `net.arranged` for each thread. */
 EXPORT int64_t NAMED(arranged)(void) { return ARRANGED; }
 
 /* A team of T threads, or NULL where there are none to be had. */
