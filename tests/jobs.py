@@ -24,7 +24,7 @@ class Job:
     """What is to be run, and what came of it."""
 
     def __init__(self, runner: Runner, *commands: Sequence[object]) -> None:
-        self.place = Path(tempfile.mkdtemp(prefix=".job-", dir=runner.directory))
+        self.place = Path(tempfile.mkdtemp(prefix="job-", dir=runner.directory.parent))
         self._count = len(commands)
         self._result: Any = None
         lines = [json.dumps(list(map(str, command))) for command in commands]

@@ -37,15 +37,17 @@ from distbp.training.train import train
 
 BIN = Path(sys.executable).parent
 LIMIT = float(os.environ.get("DISTBP_TEST_LIMIT", "60"))  # seconds for a subprocess
-# Open MPI's wheel: allow root, skip a slow network layer, be silent about a missing one
+# Open MPI's wheel: allow root, skip a slow network layer, be silent about a missing one; a rank that waits lets others
+# have its core
 OPEN_MPI = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "OMPI_MCA_btl": "^ofi",
     "OMPI_MCA_mtl": "^ofi",
     "OMPI_MCA_osc": "^ucx",
+    "OMPI_MCA_mpi_yield_when_idle": "1",
 }
-# MPICH: a rank that waits lets others have its core, of which there are fewer than ranks
+# MPICH: the same
 MPICH = {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1", "MPIR_CVAR_POLLS_BEFORE_YIELD": "100"}
 
 
