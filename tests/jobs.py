@@ -20,7 +20,7 @@ from runs import LIMIT, Runner
 PROGRAM = Path(__file__).parent / "in_turn.py"
 
 
-class Job:
+class Commands:
     """What is to be run, and what came of it."""
 
     def __init__(self, runner: Runner, *commands: Sequence[object]) -> None:
@@ -62,5 +62,5 @@ def in_one_job(
     runner: Runner, ranks: int, *commands: Sequence[object], limit: float = LIMIT, **extra: str
 ) -> list[subprocess.CompletedProcess[str]]:
     """Runs the commands to their ends, on so many ranks; 0: in one process, without mpirun."""
-    job = Job(runner, *commands)
+    job = Commands(runner, *commands)
     return job.results(runner.run(*job.command, ranks=ranks, limit=limit, **extra))

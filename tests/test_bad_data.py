@@ -19,7 +19,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from jobs import Job, in_one_job
+from jobs import Commands, in_one_job
 from runs import BIN, Runner, check_error, mpirun_command, write_data
 
 from distbp.training import checkpoint
@@ -232,7 +232,7 @@ def happened(place: Runner) -> dict[str, Any]:
         (place.directory / f"of {name}").mkdir()
         disks[name] = Disk(place.directory / f"of {name}" / "d.h5", large)
     commands = [("train", disk.path, *LONG, "--out", f"run of {name}") for name, disk in disks.items()]
-    job = Job(place, *commands)
+    job = Commands(place, *commands)
     process = place.start(*job.command, ranks=2)
     for name, (_, happens) in HAPPENS.items():
         metrics = place.directory / f"run of {name}" / "metrics.csv"

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from jobs import Job
+from jobs import Commands
 from runs import BIN, LIMIT, OPEN_MPI, Runner, mpirun_command, train_on, write_data
 
 from distbp.config import merge
@@ -94,7 +94,7 @@ def apart(data: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple
         runner = Runner(tmp_path_factory.mktemp("apart"), Path(scratch))
         for ranks in (1, 2):
             ways = {name: options for name, (count, options) in WAYS.items() if count == ranks}
-            job = Job(runner, *(("train", data, *NETWORK, *how, "--out", name) for name, how in ways.items()))
+            job = Commands(runner, *(("train", data, *NETWORK, *how, "--out", name) for name, how in ways.items()))
             results = job.results(on_hosts(runner, ranks, *job.command))
             said.update(zip(ways, results, strict=True))
         yield runner.directory, said

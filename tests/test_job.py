@@ -11,14 +11,17 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from runs import Runner, check_error, configuration, resumed, train_on, write_data
+from jobs import in_one_job
+from runs import LIMIT, Runner, check_error, configuration, resumed, train_on, write_data
 
 from distbp.counted import counted
 from distbp.errors import RunError, Stopped, UsageError
 from distbp.ranks.job import Job, asked_end, job_of
 from distbp.training import deadline
+from distbp.training.comparison import digest
 from distbp.training.deadline import Deadline, End, ends_of, time_of_the_first
 from distbp.training.report import Console
 from distbp.training.starts import parse
@@ -261,27 +264,29 @@ def test_one_slow_step_is_forgotten(clocks: Clocks) -> None:
     assert stop() == "350 s before the end of the job"
 
 
-def digest(said: str) -> str:
-    return next(line for line in said.splitlines() if line.startswith("digest"))
-
-
 @pytest.mark.one_mpi
 def test_a_time_limit(tmp_path: Path, runner: Runner) -> None:
     """It stops without a signal, and comes to the result of a run that was not stopped."""
     data = write_data(tmp_path / "d.h5")
-    options = ("--reproducible", "--hidden", "6", "--grain", "4", "--out")
-    stopped = runner.distbp("train", data, *options, "run", "--epochs", "1000000", "--time-limit", "0.1", ranks=2)
+    limit = f"{0.05 * LIMIT / 60:g}"  # minutes
+    options: dict[str, Any] = {"dtype": "float32", "reproducible": True, "grain": 4, "batch_size": 256}
+    words = ("--reproducible", "--hidden", "6", "--grain", "4", "--batch-size", "256", "--out")
+    stopped = runner.distbp("train", data, *words, "run", "--epochs", "1000000", "--time-limit", limit, ranks=2)
     assert stopped.returncode == 75, stopped.stderr
-    assert stopped.stderr.count("before the end of --time-limit 0.1") == 1
+    assert stopped.stderr.count(f"before the end of --time-limit {limit}") == 1
     assert "continue with --resume" in stopped.stderr
     assert "\njob       by mpi" in stopped.stdout
     assert "; until 20" in stopped.stdout
-    epochs = len((tmp_path / "run" / "metrics.csv").read_text().splitlines())
-    whole = runner.distbp("train", data, *options, "whole", "--epochs", f"{epochs + 1}")
-    again = runner.distbp("train", "--resume", "--out", "run", "--epochs", f"{epochs + 1}", ranks=3)
+    epochs = len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) + 1
+    whole = train_on(1, configuration(data, tmp_path / "whole", **options, epochs=epochs))
+    again, late = in_one_job(
+        runner,
+        3,
+        ("train", "--resume", "--out", "run", "--epochs", epochs),
+        ("train", "--resume", "--out", "run", "--epochs", "1000000", "--time-limit", "0.0001"),
+    )
     assert again.returncode == 0, again.stderr
-    assert digest(again.stdout) == digest(whole.stdout)
-    late = runner.distbp("train", "--resume", "--out", "run", "--epochs", "1000000", "--time-limit", "0.0001")
+    assert f"digest    {digest(whole.state.parameters)}" in again.stdout
     check = (late.returncode, late.stderr.count("s before the end of --time-limit 0.0001 while "))
     assert check == (75, 1), late.stderr
 
