@@ -90,6 +90,11 @@ class Slurm:
         """Such as RUNNING; of an array, those of all its tasks (of one: "JOB_TASK")."""
         return " ".join(self.command("squeue", "-h", "-r", "-j", job, "-t", "all", "-o", "%T").split())
 
+    def states(self) -> dict[str, str]:
+        """Of all jobs that have not been forgotten."""
+        lines = self.command("squeue", "-h", "-t", "all", "-o", "%i %T").splitlines()
+        return {job: state for job, state in map(str.split, lines)}
+
     def wait(self, job: str, *states: str, limit: float = LIMIT) -> str:
         """Until its state, or that of every task of an array, is one of these; fails when it has ended in another."""
         end = time.monotonic() + limit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -33,6 +34,7 @@ from distbp.training.listener import Listener
 from distbp.training.prepare import Start, Voice, prepare
 from distbp.training.run import Run
 from distbp.training.run_directory import RunDirectory
+from distbp.training.run_lock import NAME as LOCK
 from distbp.training.train import train
 
 BIN = Path(sys.executable).parent
@@ -261,6 +263,16 @@ def wait_for(path: Path, seconds: float = 20.0) -> None:
     while not path.exists():
         assert time.monotonic() < end, f"{path} did not come"
         time.sleep(0.02)
+
+
+def wait_for_its_end(run: Path) -> None:
+    """A launcher may be gone a moment before rank 0, which has the lock."""
+    end = time.monotonic() + 10
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        status = Path("/proc") / str(json.loads((run / LOCK).read_text())["pid"]) / "stat"
+        while status.read_text().rpartition(")")[2].split()[0] != "Z":
+            assert time.monotonic() < end, f"rank 0 is alive: {status}"
+            time.sleep(0.01)
 
 
 def ranks_of(launcher: int) -> list[int]:

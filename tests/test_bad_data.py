@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -192,12 +193,17 @@ class Disk:
         with h5py.File(path) as file:
             self.chunk = file[f"{large}/x"].id.get_chunk_info(43).byte_offset
 
+    def copy(self, path: Path) -> Disk:
+        other = copy(self)
+        other.path = Path(shutil.copy(self.path, path))
+        return other
+
     def damage(self) -> None:
         """A defect of the disk, which leaves size and time: ranks read the old file, and look at those of a copy."""
-        old, copy = self.path.with_name("old.h5"), self.path.with_name("copy.h5")
+        old, new = self.path.with_name("old.h5"), self.path.with_name("copy.h5")
         os.link(self.path, old)
-        shutil.copy2(self.path, copy)
-        os.replace(copy, self.path)
+        shutil.copy2(self.path, new)
+        os.replace(new, self.path)
         self._overwrite(old)
 
     def change(self) -> None:
@@ -227,10 +233,11 @@ HAPPENS: dict[str, tuple[str, Callable[[Disk], None]]] = {
 @pytest.fixture(scope="module")
 def happened(place: Runner) -> dict[str, Any]:
     """What two ranks said, one run after the other in one job, when something happened in mid-run to their file."""
+    made = {large: Disk(place.directory / f"{large}.h5", large) for large in ("train", "test")}
     disks: dict[str, Disk] = {}
     for name, (large, _) in HAPPENS.items():
         (place.directory / f"of {name}").mkdir()
-        disks[name] = Disk(place.directory / f"of {name}" / "d.h5", large)
+        disks[name] = made[large].copy(place.directory / f"of {name}" / "d.h5")
     commands = [("train", disk.path, *LONG, "--out", f"run of {name}") for name, disk in disks.items()]
     job = Commands(place, *commands)
     process = place.start(*job.command, ranks=2)

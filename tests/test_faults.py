@@ -5,13 +5,12 @@ The runs go on in this process, on threads; `test_mpirun.py` has real ranks that
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import json
 import os
 import re
 import signal
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,12 @@ from runs import (
     resumed,
     train_on,
     wait_for,
+    wait_for_its_end,
     write_data,
 )
 
 from distbp.config import merge
 from distbp.errors import Stopped, UsageError
-from distbp.training import run_lock
 from distbp.training.checkpoint import read
 from distbp.training.comparison import digest
 from distbp.training.run import Run
@@ -56,16 +55,6 @@ def words_of(options: dict[str, Any]) -> list[str]:
 
 def checkpoints(runner: Runner) -> list[Path]:
     return sorted((runner.directory / "run").glob("checkpoint-*.h5"))
-
-
-def wait_for_its_end(run: Path) -> None:
-    """A launcher may be gone a moment before rank 0, which has the lock."""
-    end = time.monotonic() + 10
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        status = Path("/proc") / str(json.loads((run / run_lock.NAME).read_text())["pid"]) / "stat"
-        while status.read_text().rpartition(")")[2].split()[0] != "Z":
-            assert time.monotonic() < end, f"rank 0 is alive: {status}"
-            time.sleep(0.01)
 
 
 def goes_on(runner: Runner, ranks: int, notes: Notes | None = None, **options: Any) -> Run:
@@ -278,9 +267,12 @@ def test_a_rank_that_stops_responding_is_noticed(runner: Runner, undisturbed: tu
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data that take a while to read."""
     path = tmp_path_factory.mktemp("large") / "large.h5"
+    chunk = zlib.compress(np.tile(np.arange(200, dtype="f4"), 1000).tobytes())
     with h5py.File(path, "w") as file:
         x = file.create_dataset("train/x", (400_000, 200), "f4", chunks=(1000, 200), compression="gzip")
-        x[:100_000] = np.arange(200)
+        for row in range(0, 100_000, 1000):
+            x.id.write_direct_chunk((row, 0), chunk)
+        assert x[99_999].tolist() == list(range(200))
         file["train/y"] = np.arange(400_000) % 2
     return path
 

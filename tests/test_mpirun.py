@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 import signal
 import sys
@@ -138,35 +139,37 @@ def digest_of(runner: Runner, file: str) -> str:
     return digest(checkpoint.read(runner.directory / file).parameters)
 
 
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.one_mpi)])
-def test_reproducible_runs_have_the_same_digest(runner: Runner, dtype: str) -> None:
+def test_reproducible_runs_have_the_same_digest(runner: Runner) -> None:
     """On one process, threads, and ranks of this MPI; together with the tests on the other MPI: on both."""
-    data = write_data(runner.directory / "d.h5", train=300, test=100)
-    options = ("--reproducible", "--hidden", "20,10", "--epochs", "2", "--batch-size", "64", "--dtype", dtype)
+    data, dtypes = write_data(runner.directory / "d.h5", train=300, test=100), ("float32", "float64")
+    options = ("--reproducible", "--hidden", "20,10", "--epochs", "2", "--batch-size", "64")
 
-    def train(name: str, *more: str) -> tuple[str, ...]:
-        return ("train", data, *options, *more, "--out", name)
+    def commands(name: str, *more: str) -> list[tuple[str, ...]]:
+        how = [("--dtype", dtype, "--out", f"{name}-{dtype}") for dtype in dtypes]
+        return [("train", data, *options, *more, *words) for words in how]
 
-    evaluate, ranks = ("evaluate", "one"), {"two": 2, "three": 3, "four": 4}
-    said, evaluated = {}, set()
-    said["one"], said["threads"], alone = in_one_job(
-        runner, 0, train("one"), train("threads", "--simulate-ranks", "8"), evaluate
-    )
-    evaluated.add(alone.stdout)
-    for name, count in ranks.items():
-        said[name], together = in_one_job(runner, count, train(name), evaluate)
-        evaluated.add(together.stdout)
-    newest = {name: f"{name}/checkpoint-0000000010.h5" for name in said}
-    digests = {name: digest_of(runner, file) for name, file in newest.items()}
-    for name, trained in said.items():
-        assert trained.returncode == 0, trained.stderr
-        assert f"digest    {digests[name]}" in trained.stdout
-    assert len(set(digests.values())) == 1
-    others = [file for name, file in newest.items() if name != "one"]
-    for compared in in_one_job(runner, 0, *(("inspect", "--diff", newest["one"], other) for other in others)):
+    evaluations = [("evaluate", f"one-{dtype}") for dtype in dtypes]
+    said: dict[str, Any] = {}
+    evaluated: dict[str, set[str]] = {dtype: set() for dtype in dtypes}
+    for names, ranks in ((("one", "threads"), 0), (("two",), 2), (("three",), 3), (("four",), 4)):
+        trained = [commands(name, *(("--simulate-ranks", "8") if name == "threads" else ())) for name in names]
+        results = in_one_job(runner, ranks, *itertools.chain(*trained), *evaluations)
+        runs = [f"{name}-{dtype}" for name in names for dtype in dtypes]
+        said.update(zip(runs, results[: len(runs)], strict=True))
+        for dtype, result in zip(dtypes, results[len(runs) :], strict=True):
+            evaluated[dtype].add(result.stdout)
+    newest = {run: f"{run}/checkpoint-0000000010.h5" for run in said}
+    digests = {run: digest_of(runner, file) for run, file in newest.items()}
+    for run, result in said.items():
+        assert result.returncode == 0, result.stderr
+        assert f"digest    {digests[run]}" in result.stdout
+    for dtype in dtypes:
+        assert len({found for run, found in digests.items() if run.endswith(dtype)}) == 1
+        assert len(evaluated[dtype]) == 1
+        assert evaluated[dtype].pop().startswith("test: 100 samples")
+    pairs = [(newest[f"one-{run.split('-')[1]}"], file) for run, file in newest.items() if not run.startswith("one")]
+    for compared in in_one_job(runner, 0, *(("inspect", "--diff", *pair) for pair in pairs)):
         assert compared.returncode == 0, compared.stdout
-    assert len(evaluated) == 1
-    assert evaluated.pop().startswith("test: 100 samples")
 
 
 @pytest.mark.one_mpi  # most of its time is the start of 64 Pythons on a few cores

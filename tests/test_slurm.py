@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from cluster import Slurm, mpirun, srun
+from cluster import LOOK_SECONDS, Slurm, mpirun, srun
 from runs import BIN, LIMIT, train_on, write_data
 
 from distbp.config import merge
@@ -168,8 +168,10 @@ def test_what_slurm_stops_goes_on(slurm: Slurm) -> None:
     end = time.monotonic() + LIMIT
     while len(epochs) < len(jobs):  # in some seconds each goes on
         assert time.monotonic() < end, {run: slurm.show(job) for run, job in jobs.items() if run not in epochs}
+        time.sleep(LOOK_SECONDS)
+        states = slurm.states()
         for run, job in jobs.items():
-            if run not in epochs and slurm.state(job) == "PENDING":
+            if run not in epochs and states.get(job) == "PENDING":
                 epochs[run] = f"{len(read(slurm.directory / run / 'metrics.csv')) + 2}"
                 (slurm.directory / f"{run}.toml").write_text(f"epochs = {epochs[run]}\n")
     wholes = {run: digest_of_one_process(slurm, f"{run}-whole", int(epochs[run])) for run in jobs}
