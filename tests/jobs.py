@@ -26,7 +26,6 @@ class Commands:
     def __init__(self, runner: Runner, *commands: Sequence[object]) -> None:
         self.place = Path(tempfile.mkdtemp(prefix="job-", dir=runner.directory.parent))
         self._count = len(commands)
-        self._result: Any = None
         lines = [json.dumps(list(map(str, command))) for command in commands]
         (self.place / "commands").write_text("".join(f"{line}\n" for line in lines))
 

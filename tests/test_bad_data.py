@@ -313,21 +313,23 @@ def test_a_file_that_one_rank_may_not_read(runner: Runner, data_file: str) -> No
     check_refused(runner, result, "error: rank 1 (", "data.h5: permission denied; every rank needs to read it")
 
 
-@pytest.mark.parametrize("locked", ["the file", "its directory"])
-def test_what_nobody_may_read(runner: Runner, locked: str) -> None:
+def test_what_nobody_may_read(runner: Runner) -> None:
+    """A file, and the directory of another one."""
     if os.getuid() == 0 and not shutil.which("setpriv"):
         pytest.skip("root may read everything")
     rights = WITHOUT_ROOTS_RIGHTS if os.getuid() == 0 else ()
     here = runner.directory / "here"
     here.mkdir()
-    path = write_data(here / "d.h5")
-    closed = here if locked == "its directory" else path
+    closed, inside = write_data(runner.directory / "closed.h5"), write_data(here / "inside.h5")
+    job = Commands(runner, ("train", closed), ("train", inside))
     os.chmod(closed, 0)
+    os.chmod(here, 0)
     try:
-        result = runner.run(*rights, *mpirun_command(), "-n", "2", DISTBP, "train", path, limit=SECONDS)
+        ended = runner.run(*rights, *mpirun_command(), "-n", "2", *job.command, limit=SECONDS)
     finally:
-        os.chmod(closed, 0o700)
-    check_refused(runner, result, "error: ", "d.h5: permission denied; every rank needs to read it")
+        os.chmod(here, 0o700)
+    for name, result in zip(("closed.h5", "inside.h5"), job.results(ended), strict=True):
+        check_refused(runner, result, "error: ", f"{name}: permission denied; every rank needs to read it")
 
 
 WRITER = """

@@ -6,7 +6,6 @@ import calendar
 import csv
 import math
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs import in_one_job
+from jobs import Commands, in_one_job
 from runs import LIMIT, Runner, check_error, configuration, resumed, train_on, write_data
 
 from distbp.counted import counted
@@ -392,7 +391,7 @@ def test_resume_auto_on_the_command_line(tmp_path: Path, runner: Runner) -> None
 
 
 WATCHED = """
-import atexit, sys
+import atexit, runpy, sys
 opened = []
 sys.addaudithook(lambda event, values: event == "open" and opened.append(str(values[0])))
 
@@ -404,8 +403,8 @@ def tell():
         file.write(text)
 
 atexit.register(tell)
-from distbp.__main__ import main
-main()
+sys.argv[:1] = []
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
@@ -414,15 +413,17 @@ def test_what_the_ranks_open(tmp_path: Path, runner: Runner) -> None:
     """All but rank 0 leave the run directory alone, and nobody imports what he has no use for."""
     data = write_data(tmp_path / "d.h5")
     (tmp_path / "watched.py").write_text(WATCHED)
-    for arguments in (("train", data, "--epochs", "2"), ("train", "--resume", "--epochs", "3")):
-        done = runner.run(sys.executable, "watched.py", *arguments, "--out", str(tmp_path / "run"), ranks=3)
+    out = ("--out", tmp_path / "run")
+    job = Commands(runner, ("train", data, "--epochs", "2", *out), ("train", "--resume", "--epochs", "3", *out))
+    python, *program = job.command
+    for done in job.results(runner.run(python, "watched.py", *program, ranks=3)):
         assert done.returncode == 0, done.stderr
-        for rank in range(3):
-            opened, modules = (tmp_path / f"rank-{rank}").read_text().split("\n\n")
-            of_run = [name for name in opened.splitlines() if str(tmp_path / "run") in name]
-            assert bool(of_run) == (rank == 0), of_run
-            packages = {name.partition(".")[0] for name in modules.splitlines()}
-            assert packages & {"tqdm", "matplotlib", "difflib", "email", "asyncio", "unittest"} == set()
-            assert ("distbp.training.report" in modules) == (rank == 0)
-            assert "distbp.doctor.doctor" not in modules
-            assert "distbp.bench.bench" not in modules
+    for rank in range(3):
+        opened, modules = (tmp_path / f"rank-{rank}").read_text().split("\n\n")
+        of_run = [name for name in opened.splitlines() if str(tmp_path / "run") in name]
+        assert bool(of_run) == (rank == 0), of_run
+        packages = {name.partition(".")[0] for name in modules.splitlines()}
+        assert packages & {"tqdm", "matplotlib", "difflib", "email", "asyncio", "unittest"} == set()
+        assert ("distbp.training.report" in modules) == (rank == 0)
+        assert "distbp.doctor.doctor" not in modules
+        assert "distbp.bench.bench" not in modules
