@@ -1,6 +1,7 @@
 """fault.py PLACE RANK HOW ARGUMENTS…: runs `distbp ARGUMENTS`, in which one rank comes to harm at a place.
 
-PLACE, and on which call of it: see PLACES; and "MPI_Init", where the others come later.  RANK: its number, or "all".
+PLACE, and on which call of it: see PLACES; to "before MPI" and "MPI_Init" the others come a second later.  RANK: its
+number, or "all".
 HOW: "bug" (an exception nobody expects), "memory" (MemoryError), "hang" (it does not come back, and leaves a file
 `hangs`), "exit0" and "exit1" (it ends without a word), "clock+7200" (its clock jumps by so many seconds, which wants
 the library of jumping_clock.c), or the name of a signal that the rank sends to itself; or two of them, with a comma.
@@ -87,7 +88,7 @@ if __name__ == "__main__":
     sys.argv[1:4] = []
     if rank in ("all", next((os.environ[name] for name in RANKS if name in os.environ), "0")):
         arrange(place, how)
-    elif place == "MPI_Init":
+    elif place in ("before MPI", "MPI_Init"):
         arrange(place, "late")
     from distbp.__main__ import main
 

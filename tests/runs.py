@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -33,18 +34,23 @@ from distbp.training.listener import Listener
 from distbp.training.prepare import Start, Voice, prepare
 from distbp.training.run import Run
 from distbp.training.run_directory import RunDirectory
+from distbp.training.run_lock import NAME as LOCK
 from distbp.training.train import train
 
 BIN = Path(sys.executable).parent
 LIMIT = float(os.environ.get("DISTBP_TEST_LIMIT", "60"))  # seconds for a subprocess
-# Open MPI's wheel: allow root, skip a slow network layer, be silent about a missing one
+# Open MPI's wheel: allow root, skip a slow network layer, be silent about a missing one; a rank that waits lets others
+# have its core
 OPEN_MPI = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "OMPI_MCA_btl": "^ofi",
     "OMPI_MCA_mtl": "^ofi",
     "OMPI_MCA_osc": "^ucx",
+    "OMPI_MCA_mpi_yield_when_idle": "1",
 }
+# MPICH: the same
+MPICH = {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1", "MPIR_CVAR_POLLS_BEFORE_YIELD": "100"}
 
 
 def write_data(path: Path, *, train: int = 23, test: int = 11, inputs: int = 4, kind: str = "classes") -> str:
@@ -192,7 +198,7 @@ def environment(**extra: str) -> dict[str, str]:
     """That of a user, without what a launcher may have left."""
     prefixes = ("OMPI_", "PMI", "PRTE_", "SLURM_", "MPI_", "HYD")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
-    return {**kept, **OPEN_MPI, "PYTHONWARNINGS": "default", **extra}
+    return {**kept, **OPEN_MPI, **MPICH, "PYTHONWARNINGS": "default", **extra}
 
 
 class Runner:
@@ -271,6 +277,16 @@ def wait_for(path: Path, seconds: float = 20.0) -> None:
     while not path.exists():
         assert time.monotonic() < end, f"{path} did not come"
         time.sleep(0.02)
+
+
+def wait_for_its_end(run: Path) -> None:
+    """A launcher may be gone a moment before rank 0, which has the lock."""
+    end = time.monotonic() + 10
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        status = Path("/proc") / str(json.loads((run / LOCK).read_text())["pid"]) / "stat"
+        while status.read_text().rpartition(")")[2].split()[0] != "Z":
+            assert time.monotonic() < end, f"rank 0 is alive: {status}"
+            time.sleep(0.01)
 
 
 def ranks_of(launcher: int) -> list[int]:
