@@ -1,31 +1,62 @@
 """Starts `distbp` many times for the price of one: commands in forks of a process that has imported it.
 
-`python forked.py` reads a line of JSON for each command, with its words and the file for its output. It answers with
-the exit code. A command is "distbp" with arguments, or "python" with code. MPI is not
-imported, so all of them are one process.
+`python forked.py` reads a line of JSON for each command, with its words, the files for its output, and what is other
+than for this process. It answers with the number of the process, and then with the exit code. A command is "distbp"
+with arguments, or "python" with code. MPI is not imported, so all of them are one process.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
-IMPORTED = ("distbp.cli", "distbp.training.train", "distbp.prediction.predict", "distbp.inspection.file_inspection")
+IMPORTED = (
+    "distbp.cli",
+    "distbp.bench.bench",
+    "distbp.doctor.doctor",
+    "distbp.inspection.data_inspection",
+    "distbp.inspection.file_inspection",
+    "distbp.mathematics.gradcheck",
+    "distbp.prediction.predict",
+    "distbp.prediction.trained",
+    "distbp.progress",
+    "distbp.tables.import_data",
+    "distbp.training.report",
+    "distbp.training.train",
+)
+# What libraries and Python ask for once, when they are loaded.
+LOADED_WITH = (
+    "PYTHON",
+    "OPENBLAS",
+    "GOTO",
+    "OMP_",
+    "MKL_",
+    "BLIS_",
+    "VECLIB",
+    "NUMEXPR",
+    "NPY_",
+    "HDF5_",
+    "LD_",
+    "MALLOC",
+)
 
 LIMIT = 60  # seconds for a command: a hang is a failure
 
 
 class Forks:
-    """The commands of one directory."""
+    """The commands of one directory, or of any."""
 
     def __init__(self, directory: Path, environment: dict[str, str]) -> None:
-        self._out = directory / "forked-output"
+        self._out, self._environment = directory / "forked-output", environment
         self._server = subprocess.Popen(
             [sys.executable, __file__],
             cwd=directory,
@@ -33,6 +64,7 @@ class Forks:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # an interrupt of the tests is not for it
         )
 
     def __enter__(self) -> Forks:
@@ -41,35 +73,80 @@ class Forks:
     def __exit__(self, *_: object) -> None:
         self._server.communicate(timeout=LIMIT)
 
+    def may_have(self, environment: dict[str, str]) -> bool:
+        """Whether a fork with this environment is as a new process would be."""
+        both = (environment, self._environment)
+        one, other = ({n: v for n, v in each.items() if n.startswith(LOADED_WITH)} for each in both)
+        return one == other
+
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Runs it; both outputs together."""
+        """Runs it in the directory; both outputs together."""
+        self._ask(command, {"out": str(self._out)})
+        return subprocess.CompletedProcess(command, self._code(), self._out.read_text())
+
+    def run_apart(
+        self, command: list[str], directory: Path, environment: dict[str, str], limit: float
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs it elsewhere, in a session of its own.  Raises TimeoutExpired when it and its group have been ended."""
+        with tempfile.TemporaryDirectory() as scratch:
+            out, err = Path(scratch) / "out", Path(scratch) / "err"
+            places = {"out": str(out), "err": str(err), "directory": str(directory)}
+            process = self._ask(command, {**places, "environment": environment, "limit": 0})
+            over = not select.select([self._server.stdout], [], [], limit)[0]
+            if over:
+                os.killpg(process, signal.SIGKILL)
+            code = self._code()
+            if over:
+                raise subprocess.TimeoutExpired(command, limit, out.read_text(), err.read_text())
+            return subprocess.CompletedProcess(command, code, out.read_text(), err.read_text())
+
+    def _ask(self, command: Any, words: dict[str, Any]) -> int:
+        """Starts it; its process."""
         assert self._server.stdin
-        assert self._server.stdout
-        self._server.stdin.write(json.dumps([command, str(self._out)]) + "\n")
+        self._server.stdin.write(json.dumps({"command": command, **words}) + "\n")
         self._server.stdin.flush()
-        code = int(self._server.stdout.readline())
-        return subprocess.CompletedProcess(command, code, self._out.read_text())
+        return self._code()
+
+    def _code(self) -> int:
+        assert self._server.stdout
+        return int(self._server.stdout.readline())
 
 
 def serve() -> None:
     """One command after the other, until there are no more lines."""
     for name in IMPORTED:
         importlib.import_module(name)
-    for line in sys.stdin:
+    gc.collect()
+    gc.freeze()  # what is there now is not looked at again: it stays in the memory that all share
+    for line in iter(sys.stdin.readline, ""):
         child = os.fork()
         if child == 0:
-            run(*json.loads(line))
+            run(**json.loads(line))
+        print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
-def run(command: list[str], out: str) -> Any:
+def run(
+    command: list[str],
+    out: str,
+    err: str | None = None,
+    directory: str | None = None,
+    environment: dict[str, str] | None = None,
+    limit: int = LIMIT,
+) -> Any:
     """In the child: as the console script does it, or Python."""
     from distbp.__main__ import main
 
+    os.setsid()
     for descriptor, name, how in ((0, os.devnull, os.O_RDONLY), (1, out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)):
         os.dup2(os.open(name, how, 0o666), descriptor)
-    os.dup2(1, 2)
-    signal.alarm(LIMIT)
+    os.dup2(os.open(err, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666) if err else 1, 2)
+    if directory:
+        os.chdir(directory)
+    if environment is not None:
+        os.environ.clear()
+        os.environ.update(environment)
+    signal.alarm(limit)
     if command[0] == "python":
         exec(compile(command[1], "page", "exec"), {"__name__": "__main__"})
         sys.exit()

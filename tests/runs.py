@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -18,6 +20,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from forked import Forks
 
 from distbp.config import Config, merge
 from distbp.data.layout import Column, Layout, Part
@@ -181,6 +184,14 @@ def environment(**extra: str) -> dict[str, str]:
     return {**kept, **OPEN_MPI, "PYTHONWARNINGS": "default", **extra}
 
 
+@cache
+def forks() -> Forks:
+    """For commands in one process, which do not have to be imported again each time."""
+    started = Forks(Path(tempfile.gettempdir()), environment())
+    atexit.register(started.__exit__)
+    return started
+
+
 class Runner:
     """Starts commands in `directory`, each with a time limit: a hang is a failure.
 
@@ -238,7 +249,17 @@ class Runner:
         return self.finish(self.start_faulty(place, rank, how, *arguments, ranks=ranks), limit)
 
     def distbp(self, *arguments: str, ranks: int = 0, **extra: str) -> Any:
-        """Runs `distbp ARGUMENTS`."""
+        """Runs `distbp ARGUMENTS`: without ranks in a fork of a process that has imported it, see `forked`."""
+        environs = environment(**{"TMPDIR": str(self.scratch), **extra})
+        if ranks or not forks().may_have(environs):
+            return self.afresh(*arguments, ranks=ranks, **extra)
+        try:
+            return forks().run_apart([str(BIN / "distbp"), *map(str, arguments)], self.directory, environs, LIMIT)
+        except subprocess.TimeoutExpired as over:
+            pytest.fail(f"still running after {LIMIT} s: {over.cmd}\n{over.output}\n{over.stderr}", pytrace=False)
+
+    def afresh(self, *arguments: str, ranks: int = 0, **extra: str) -> Any:
+        """Runs `distbp ARGUMENTS` as a user starts it."""
         return self.run(str(BIN / "distbp"), *map(str, arguments), ranks=ranks, **extra)
 
 

@@ -298,7 +298,7 @@ def test_a_part_of_the_threads_knows_its_nodes() -> None:
 
 
 def test_the_command(runner: Runner, data_file: str) -> None:
-    result = runner.distbp("bench", data_file, *QUICK, "--link-latency", "2", "--link-bandwidth", "9")
+    result = runner.afresh("bench", data_file, *QUICK, "--link-latency", "2", "--link-bandwidth", "9")
     assert result.returncode == 0, result.stderr
     for words in ("4-6-3", "GFLOP/s", "deviation", "2 µs and 9 Gbit/s, which was not measured", "advice    1 x 1"):
         assert words in result.stdout

@@ -417,7 +417,7 @@ def test_files_that_lie_about_themselves(tmp_path: Path, content: bytes, packed:
 
 def test_the_command(runner: Runner, tmp_path: Path) -> None:
     source = clouds(tmp_path / "c.csv", 100)
-    done = runner.distbp("import", source, "--y", "kind", "--test-fraction", "0.1", "--out", "c.h5")
+    done = runner.afresh("import", source, "--y", "kind", "--test-fraction", "0.1", "--out", "c.h5")
     assert done.returncode == 0, done.stderr
     assert "rows in train" in done.stdout
     assert "4 inputs (float32), 3 classes of kind" in done.stdout
