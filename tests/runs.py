@@ -50,15 +50,24 @@ OPEN_MPI = {
 }
 
 
-def write_data(path: Path, *, train: int = 23, test: int = 11, inputs: int = 4, kind: str = "classes") -> str:
-    """A data set of seeded random numbers; kind "classes" (3 of them), "binary" or "targets" (2 real ones)."""
-    rng = np.random.default_rng(7)
+def samples(
+    *, train: int = 23, test: int = 11, inputs: int = 4, kind: str = "classes"
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """x and y of each split, of seeded random numbers; kind "classes" (3 of them), "binary" or "targets" (2 reals)."""
+    rng, splits = np.random.default_rng(7), {}
+    for split, count in (("train", train), ("test", test)):
+        x = rng.standard_normal((count, inputs)) * 3 + 1
+        score = np.stack([np.sin(x[:, 0]), x[:, 1] * x[:, 2] / 9, np.cos(x[:, 3])], axis=1)
+        y = {"classes": score.argmax(axis=1), "binary": (score[:, 0] > 0).astype(int), "targets": score[:, :2] * 50}
+        splits[split] = x, y[kind]
+    return splits
+
+
+def write_data(path: Path, **words: Any) -> str:
+    """A data set of such samples."""
     with h5py.File(path, "w") as file:
-        for split, count in (("train", train), ("test", test)):
-            x = rng.standard_normal((count, inputs)) * 3 + 1
-            score = np.stack([np.sin(x[:, 0]), x[:, 1] * x[:, 2] / 9, np.cos(x[:, 3])], axis=1)
-            y = {"classes": score.argmax(axis=1), "binary": (score[:, 0] > 0).astype(int), "targets": score[:, :2] * 50}
-            file[f"{split}/x"], file[f"{split}/y"] = x, y[kind]
+        for split, (x, y) in samples(**words).items():
+            file[f"{split}/x"], file[f"{split}/y"] = x, y
     return str(path)
 
 

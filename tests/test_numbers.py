@@ -108,6 +108,7 @@ def test_a_gradient_above_1e154_is_finite(tmp_path: Path, ranks: int, nodes: int
         train_on(ranks, configuration(data, tmp_path / "adam alone", **{**options, "optimizer": "adam"}), nodes)
 
 
+@pytest.mark.heavy
 def test_clipping_is_that_of_pytorch() -> None:
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
