@@ -20,7 +20,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from runs import BIN, LIMIT, NoWaits, Runner, check_error, configuration, environment, train_on
+from runs import BIN, LIMIT, NoWaits, Runner, check_error, configuration, environment, train_on, write_data
 
 from distbp.config import Config
 from distbp.errors import RunError
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 WITHOUT_ROOTS_RIGHTS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 EVERY = int(os.environ.get("DISTBP_TEST_EVERY", "11"))  # so many writes of HDF5 are left out between two kills
 KILLER = """
-import os, signal, sys
+import gc, os, signal, sys
 from dataclasses import replace
 from pathlib import Path
 import h5py
@@ -44,6 +44,7 @@ from distbp.training.comparison import digest
 from distbp.ranks.communicator import OneProcess
 from distbp.config import merge
 from distbp.errors import RunError
+from distbp.training.listener import Listener
 from distbp.training.prepare import Start
 from distbp.training.train import train
 
@@ -90,9 +91,16 @@ sys.addaudithook(audit)
 watched(os, "fsync")
 watched(os, "pwrite")
 
+class Begin(Listener):
+    def begin(self, run):
+        self.written = len(done)
+
 done.clear()
-train(OneProcess(), config("whole"))
+begin = Begin()
+train(OneProcess(), config("whole"), listeners=[begin])
 points, expected = list(done), state("whole")
+first = begin.written if saves == "auto" else 0  # up to there they write the same
+gc.freeze()  # what is there is shared with all forks
 
 def forked(action):
     child = os.fork()
@@ -120,7 +128,8 @@ def going_on(name, k):
         train(OneProcess(), config(name))
 
 writes = [k for k in range(1, len(points) + 1) if points[k - 1] == "pwrite"]
-for k in sorted({*range(1, len(points) + 1)} - {*writes} | {*writes[::every]})[part::parts]:
+kills = {*range(1, len(points) + 1)} - {*writes} | {*writes[::every]}
+for k in sorted(k for k in kills if k > first)[part::parts]:
     killed = forked(lambda: training(f"at-{k}", k))
     assert killed == signal.SIGKILL, (k, killed)
     if k % 4 == 0:  # and the resume too
@@ -166,11 +175,18 @@ def check_goes_on(whole: Path, run: Path) -> None:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 3 epochs, on what is in `data_file`."""
+    here = tmp_path_factory.mktemp("undisturbed")
+    train_on(1, often(write_data(here / "data.h5"), here / "run"))
+    return here / "run"
+
+
 @pytest.fixture
-def whole(data_file: str, tmp_path: Path) -> Path:
-    """An undisturbed run of 3 epochs."""
-    train_on(1, often(data_file, tmp_path / "whole"))
-    return tmp_path / "whole"
+def whole(undisturbed: Path, tmp_path: Path) -> Path:
+    """The same, which a test may change."""
+    return Path(shutil.copytree(undisturbed, tmp_path / "whole"))
 
 
 @pytest.mark.parametrize(
