@@ -142,9 +142,10 @@ def test_the_bits_of_the_command(
     x = np.abs(rows(N)).astype(dtype)
     with h5py.File(tmp_path / "d.h5", "w") as file:
         file["test/x"] = x
-    used = load(OneProcess(), str(runs[name]), Use([str(tmp_path / "d.h5")], "test", targets=False))
+    best = runs[name] / "best.h5"
+    used = load(OneProcess(), str(best), Use([str(tmp_path / "d.h5")], "test", targets=False))
     predict(OneProcess(), used.state, used.data, tmp_path / "p.h5")
-    model = distbp.load(runs[name])
+    model = distbp.load(best)
     for _ in range(2):  # the second time in memory that is there
         with h5py.File(tmp_path / "p.h5") as file:
             if "y" in file:
