@@ -165,6 +165,7 @@ def quick(comm: Communicator, seconds: float = 0.05, pulse: Any = lambda phase: 
     return bench(comm, config, Wanted(4, seconds, 5, 3), lambda text: None, pulse)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"reproducible": True, "grain": 2}, {"loss": "mse", "optimizer": "sgd"}])
 @pytest.mark.parametrize(("ranks", "nodes"), [(1, 1), (2, 1), (5, 2), (3, 3)])
 def test_ranks_on_nodes(ranks: int, nodes: int, options: dict[str, Any]) -> None:
@@ -183,6 +184,7 @@ def test_ranks_on_nodes(ranks: int, nodes: int, options: dict[str, Any]) -> None
         assert passes == sorted(passes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"wire": "bfloat16"}, {"wire": "float16", "overlap": False}])
 def test_what_is_exchanged_under_the_backward_pass(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The last of the buckets is never hidden, the first is there after a part of the products."""

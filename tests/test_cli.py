@@ -23,6 +23,7 @@ from runs import LIMIT, Runner, check_error, write_data
 from distbp import __version__
 from distbp.training import checkpoint
 
+OTHERS = ("TQDM_NCOLS=x", "TQDM_ASCII=x", "TQDM_BAR_FORMAT={no}")
 SMALL = ("--hidden", "6", "--epochs", "2", "--batch-size", "7")
 
 
@@ -236,6 +237,7 @@ def test_a_closed_pipe_is_no_error(runner: Runner, data_file: str) -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_odd_requests_get_one_message(runner: Runner, data_file: str) -> None:
     runner.distbp("train", data_file, *SMALL)
     check_error(runner.distbp("predict", "run/best.h5", "--out", "run/best.h5", "--overwrite"), 1, "is read by this")
@@ -281,7 +283,9 @@ def test_a_progress_bar_on_a_terminal(runner: Runner, data_file: str) -> None:
     assert "epoch 30/30" in shown
 
 
-@pytest.mark.parametrize("variable", ["TQDM_MININTERVAL=abc", "TQDM_NCOLS=x", "TQDM_ASCII=x", "TQDM_BAR_FORMAT={no}"])
+@pytest.mark.parametrize(
+    "variable", ["TQDM_MININTERVAL=abc", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
+)
 def test_a_bar_that_cannot_be_drawn_is_left_out(runner: Runner, data_file: str, variable: str) -> None:
     name, _, value = variable.partition("=")
     shown = on_a_terminal(runner, "train", data_file, "--epochs", "3", **{name: value})
@@ -290,6 +294,7 @@ def test_a_bar_that_cannot_be_drawn_is_left_out(runner: Runner, data_file: str, 
     assert "Exception ignored" not in shown
 
 
+@pytest.mark.slow
 def test_bars_of_other_commands_that_cannot_be_drawn(runner: Runner) -> None:
     (runner.directory / "t.csv").write_text("a,b,label\n" + "1,2,0\n3,4,1\n" * 50)
     for command in (("import", "t.csv", "--out", "t.h5", "--test-fraction", "0.2"), ("inspect", "t.h5")):

@@ -30,8 +30,6 @@ from distbp.training.comparison import digest
 from distbp.training.history import History
 from distbp.training.run_directory import RunDirectory
 
-pytestmark = pytest.mark.slow
-
 WITHOUT_ROOTS_RIGHTS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 EVERY = int(os.environ.get("DISTBP_TEST_EVERY", "11"))  # so many writes of HDF5 are left out between two kills
 KILLER = """
@@ -140,6 +138,7 @@ print(len(points), *sorted(set(points)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(LIMIT * 9)
 @pytest.mark.parametrize(("part", "parts", "saves"), [(0, 2, "1"), (1, 2, "1"), (0, 2, "auto"), (1, 2, "auto")])
 def test_killed_at_any_point_of_writing(data_file: str, tmp_path: Path, part: int, parts: int, saves: str) -> None:
@@ -189,6 +188,7 @@ def whole(undisturbed: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(undisturbed, tmp_path / "whole"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "words"),
     [
@@ -239,6 +239,7 @@ def test_a_file_system_without_fsync(
     assert read(tmp_path / "run" / "checkpoint-0000000004.h5").progress.epoch == 1
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files(runner: Runner, data_file: str) -> None:
     """The system itself refuses to write, in the midst of an HDF5 file; everybody may set this limit."""
     command = ("prlimit", "--fsize={}", str(BIN / "distbp"), "train", data_file, "--epochs", "2", "--hidden", "64")
@@ -267,6 +268,7 @@ cp -r {disk}/run {copy}
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk(runner: Runner, data_file: str) -> None:
     disk, copy = runner.directory / "disk", runner.directory / "run"
     disk.mkdir()
@@ -285,6 +287,7 @@ def test_a_full_disk(runner: Runner, data_file: str) -> None:
         assert runner.distbp("train", "--resume").returncode == 0, size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=pytest.mark.one_mpi)])
 @pytest.mark.parametrize("what", ["removed", "read-only"])
 def test_a_directory_that_is_taken_away_in_mid_run(runner: Runner, data_file: str, ranks: int, what: str) -> None:
@@ -311,6 +314,7 @@ def test_a_directory_that_is_taken_away_in_mid_run(runner: Runner, data_file: st
         assert [int(row["epoch"]) for row in csv.DictReader(file)] == list(range(1, before + 3))
 
 
+@pytest.mark.slow
 def test_a_directory_that_may_not_be_written(runner: Runner, data_file: str) -> None:
     rights = WITHOUT_ROOTS_RIGHTS if os.getuid() == 0 else ()
     if rights and not shutil.which("setpriv"):
@@ -431,6 +435,7 @@ def test_no_good_checkpoint_at_all(whole: Path, runner: Runner) -> None:
     assert not (whole / "run.lock").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["damaged", "gone", "a directory"])
 def test_a_best_that_cannot_be_read_is_replaced_at_a_resume(
     data_file: str, whole: Path, runner: Runner, harm: str

@@ -86,6 +86,7 @@ def test_steps_end_with_the_same_parameters_on_any_number_of_ranks(ranks: int, c
     assert several.samples == 3 * 23
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ranks", "case"), [(RANKS[i % len(RANKS)], case) for i, case in enumerate(CASES)])
 def test_a_run_ends_with_the_same_parameters_on_any_number_of_ranks(
     data_file: str, tmp_path: Path, ranks: int, case: str

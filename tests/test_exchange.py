@@ -152,6 +152,7 @@ def test_memory_is_as_foreseen() -> None:
                 assert (full, small) == (counted.bytes, of_small.bytes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlap", [True, False])
 @pytest.mark.parametrize("wire", BITS)
 def test_training_goes_as_without(wire: str, overlap: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

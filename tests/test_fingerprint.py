@@ -50,7 +50,7 @@ def grow(config: Config, factor: int) -> None:
             file[f"train/{name}"] = values
 
 
-@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("ranks", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("place", ["training data: x", "training data: y", "validation data: x", "validation data: y"])
 @pytest.mark.parametrize("kind", ["classes", "targets"])
 def test_other_values(tmp_path: Path, place: str, kind: str, ranks: int) -> None:
@@ -71,7 +71,7 @@ def test_other_values(tmp_path: Path, place: str, kind: str, ranks: int) -> None
     assert resumed(ranks, config, epochs=3).state.progress.epoch == 3
 
 
-@pytest.mark.parametrize("factor", [2, 3, 10])
+@pytest.mark.parametrize("factor", [2, *(pytest.param(factor, marks=pytest.mark.slow) for factor in (3, 10))])
 @pytest.mark.parametrize("known", [True, False])
 def test_a_file_that_has_grown(begun: Config, factor: int, known: bool) -> None:
     """To another multiple of the batch: also where the checkpoint has no fingerprint."""

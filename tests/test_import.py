@@ -480,6 +480,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
             imported(tmp_path / name, source, overwrite=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_and_a_termination_leave_nothing(runner: Runner) -> None:
     np.savez(runner.directory / "d.npz", x=RNG.normal(size=(100_000, 8)), y=np.arange(100_000) % 2)
     command = f"{BIN}/distbp import d.npz --out out.h5"

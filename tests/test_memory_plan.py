@@ -343,6 +343,7 @@ def trained(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return {name: str(here / name / "checkpoint-0000000000.h5") for name in ("wide", "small", "outputs")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ranks", "name", "checkpoint", "split", "memory"),
     [
@@ -381,6 +382,7 @@ def test_an_outline_is_that_of_the_checkpoint(trained: dict[str, str], tmp_path:
         outline(tmp_path / "c.h5")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 3])
 @pytest.mark.parametrize("checkpoint", ["small", "outputs"])
 def test_what_predictions_and_an_evaluation_take(trained: dict[str, str], checkpoint: str, ranks: int) -> None:

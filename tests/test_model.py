@@ -28,6 +28,7 @@ from distbp.prediction.trained import Use, load
 from distbp.ranks.communicator import OneProcess
 from distbp.training.checkpoint import Checkpoint
 
+SLOW = pytest.mark.slow
 NAMES = ("mass", "speed", "width, dry", "größe")
 
 
@@ -133,7 +134,7 @@ def test_the_formula(runs: dict[str, Path], name: str) -> None:
 
 @pytest.mark.parametrize("name", ["classes", "binary", "targets", "unscaled", "mse"])
 @pytest.mark.parametrize("N", [1, 2, 37, 64, 230])
-@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+@pytest.mark.parametrize("dtype", ["float32", *(pytest.param(name, marks=SLOW) for name in ("float64", "uint8"))])
 def test_the_bits_of_the_command(
     runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, N: int, dtype: str
 ) -> None:

@@ -36,8 +36,6 @@ from distbp.training.phases import columns
 from distbp.training.run import Run
 from distbp.training.train import train
 
-pytestmark = pytest.mark.slow
-
 RANKS = ((1, 2, 4, 7), (1, 3, 5, 8))  # for one case, and for the next
 CLOCKS = ("samples_per_second", "seconds", *columns())
 OPTIMIZERS: dict[str, dict[str, Any]] = {
@@ -87,6 +85,7 @@ def test_steps_on_any_number_of_ranks(
         assert found[ranks] == found[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("optimizer", "loss", "dtype", "batches", "all_ranks"), CASES[::5])
 def test_runs_on_any_number_of_ranks(
     tmp_path: Path, optimizer: str, loss: str, dtype: str, batches: str, all_ranks: tuple[int, ...]
@@ -102,6 +101,7 @@ def test_runs_on_any_number_of_ranks(
         assert runs[ranks] == runs[1]
 
 
+@pytest.mark.slow
 @given(
     ranks=st.integers(2, 12),
     n=st.integers(1, 60),
@@ -121,6 +121,7 @@ def test_any_network_and_batch(ranks: int, kind: str, samples: int, n: int, **op
     assert many.bits == one.bits
 
 
+@pytest.mark.slow
 def test_64_ranks_and_grains_that_go_through_products_together() -> None:
     options = dict(hidden=[64, 32], batch_size=256, grain=16, reproducible=True, dtype="float32", epochs=2)
     config = configuration("d.h5", "run", **options)
@@ -128,6 +129,7 @@ def test_64_ranks_and_grains_that_go_through_products_together() -> None:
     assert all(one == found[0] for one in found)
 
 
+@pytest.mark.slow
 def test_a_run_on_16_ranks(tmp_path: Path) -> None:
     data = write_data(tmp_path / "d.h5", train=300, test=60)
     options = dict(hidden=[64, 32], batch_size=256, grain=16, reproducible=True, dtype="float32", epochs=1)
@@ -167,6 +169,7 @@ def test_small_memory_changes_nothing(
     assert seen == together
 
 
+@pytest.mark.slow
 def test_any_number_of_ranks_with_small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Products go to parts of a matrix on one rank, and beside it on another."""
     monkeypatch.setattr(reproducible, "TILE", (4, 3))
@@ -366,6 +369,7 @@ def true_gradient(network: Network, x: np.ndarray, y: np.ndarray, grain: int, dt
     return gradient
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [0, 12], ids=["alike", "samples of very different size"])
 @pytest.mark.parametrize(("grain", "noise"), [(64, 1.0), (128, 1.0), (256, 1.02)])
 def test_at_least_as_accurate_as_the_plain_mode(grain: int, noise: float, spread: int) -> None:

@@ -22,8 +22,6 @@ from distbp.ranks.communicator import Communicator, OneProcess, run_threads
 from distbp.training.comparison import digest
 from distbp.training.run import Run
 
-pytestmark = pytest.mark.slow
-
 WIDE = Network.of([90, 100, 50], "tanh", "identity", "mse")  # 14,150 parameters: four blocks, the last one short
 SHAPES = [(2, 1), (3, 1), (8, 1), (2, 2), (5, 2), (6, 3), (8, 3), (5, 5)]
 RUNS = [(3, 1), (5, 2), (2, 2)]
@@ -172,6 +170,7 @@ def test_plain_steps_on_any_nodes(ranks: int, nodes: int, overlap: bool) -> None
         np.testing.assert_allclose(several.w, alone.w, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ranks", "nodes"), RUNS)
 def test_reproducible_runs_on_any_nodes(data: str, tmp_path: Path, ranks: int, nodes: int) -> None:
     """Also with a limit on the norm of the gradient, of which each node knows its slices only."""
@@ -185,6 +184,7 @@ def test_reproducible_runs_on_any_nodes(data: str, tmp_path: Path, ranks: int, n
     assert digest(free.state.parameters) != digest(alone.state.parameters)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ranks", "nodes"), RUNS)
 def test_plain_runs_on_any_nodes(data: str, tmp_path: Path, ranks: int, nodes: int, overlap: bool) -> None:
     """Every node ends with the same parameters (--drift-steps compares them), up to rounding those of one process."""

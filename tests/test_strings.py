@@ -171,6 +171,7 @@ def check_refused(path: Path, *words: str, by_all: bool = False) -> None:
             assert word in done.stderr, (command, done.stderr)
 
 
+@pytest.mark.slow
 def test_a_damaged_heap(tmp_path: Path) -> None:
     """Every command names file, data set and row.  All that is refused is in `test_string_heap`."""
     file = Damaged(tmp_path / "d.h5")
@@ -179,6 +180,7 @@ def test_a_damaged_heap(tmp_path: Path) -> None:
     check_refused(file.path, *words, by_all=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("libver", ["earliest", "latest"])
 def test_damage_where_hdf5_looks_as_it_opens_a_data_set(tmp_path: Path, libver: str) -> None:
     """What stands where nothing was written is in a heap, too; so is what a virtual data set is made of."""
@@ -190,6 +192,7 @@ def test_damage_where_hdf5_looks_as_it_opens_a_data_set(tmp_path: Path, libver: 
     check_refused(path, "d.h5: train/y: the heap at byte", "where there is none", by_all=True)
 
 
+@pytest.mark.slow
 def test_a_damaged_virtual_data_set(tmp_path: Path) -> None:
     path, layout = tmp_path / "d.h5", h5py.VirtualLayout((4, 2), "f8")
     layout[:] = h5py.VirtualSource("other.h5", "x", (4, 2))

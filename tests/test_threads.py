@@ -266,6 +266,7 @@ def test_another_number_of_cores_leaves_the_bits(runner: Runner) -> None:
     assert len(set(digests)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "words"),
     [

@@ -237,6 +237,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> str:
     return to_preload("failing_calls", tmp_path_factory.mktemp("library"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=pytest.mark.mpi)])
 @pytest.mark.parametrize(
     ("call", "name", "code"),

@@ -44,6 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return here
 
 
+@pytest.mark.slow
 def test_each_call_is_refused(library: str, made: Path, tmp_path: Path) -> None:
     """Once, and for good: a second try writes what the first would have, or one message says what the system said."""
     program = Path(__file__).parent / "refused_writes.py"
@@ -63,6 +64,7 @@ def test_each_call_is_refused(library: str, made: Path, tmp_path: Path) -> None:
         assert one["notes"] > 0  # how many depends on which calls of two threads follow each other
 
 
+@pytest.mark.slow
 def test_a_chart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     from distbp.bench.chart import draw

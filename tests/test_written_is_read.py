@@ -103,6 +103,7 @@ def no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_disk")
 def test_whatever_is_written_is_read_and_goes_on(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """More of them with `pytest --configurations 2000`."""
@@ -151,6 +152,7 @@ MODES = [{}, {"reproducible": True, "grain": 2}, {"memory": 3.3e-6, "shuffle_win
 OUTLIER = {"scale": "none", "dtype": "float32", "hidden": [8], "batch_size": 10, "on_nan": "skip"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_disk")
 @pytest.mark.parametrize(("ranks", "nodes"), [(1, 1), (2, 1), (3, 1), (3, 2), (3, 3)])
 @pytest.mark.parametrize("mode", MODES, ids=["plain", "reproducible", "streamed", "clipped"])
