@@ -82,7 +82,7 @@ def test_full_width_is_the_sum(peers: int, length: int, chunk: int, monkeypatch:
 
 @pytest.mark.parametrize("chunk", [2**20, 100])
 @pytest.mark.parametrize("length", [1, 7, 1000])
-@pytest.mark.parametrize("peers", [2, 5])
+@pytest.mark.parametrize("peers", [pytest.param(2, marks=pytest.mark.slow), 5])
 @pytest.mark.parametrize("name", BITS)
 def test_nothing_is_lost_over_the_steps(
     name: str, peers: int, length: int, chunk: int, monkeypatch: pytest.MonkeyPatch

@@ -26,6 +26,7 @@ def shell(runner: Runner, command: str) -> Any:
     return runner.run("bash", "-c", f"set -o pipefail; {command}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("redirected", "said"),
     [

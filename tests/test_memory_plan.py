@@ -367,6 +367,7 @@ def test_the_estimate_is_near_the_measured_peak_in_use(
     assert 0.9 * peak < estimate < 1.25 * peak + 10 * MIB * max(1, ranks)
 
 
+@pytest.mark.slow
 def test_an_outline_is_that_of_the_checkpoint(trained: dict[str, str], tmp_path: Path) -> None:
     for name, path in trained.items():
         found, whole = outline(Path(path)), read(Path(path))

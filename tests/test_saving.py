@@ -123,6 +123,7 @@ def check_same_best(a: Path, b: Path) -> None:
     assert not one.can_continue
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ranks", "nodes"), [(1, 1), (3, 1), (3, 2)])
 def test_the_best_parameters_are_kept_until_they_are_written(
     data_file: str, tmp_path: Path, ranks: int, nodes: int

@@ -331,6 +331,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> str:
     return to_preload("failing_calls", tmp_path_factory.mktemp("library"))
 
 
+@pytest.mark.slow
 def test_the_command_goes_on_after_a_moment(runner: Runner, run: Config, library: str) -> None:
     def failing(name: str, count: int) -> Any:
         return runner.run(

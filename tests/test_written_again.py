@@ -245,6 +245,7 @@ def test_import_ends(runner: Runner, made: Path, library: str) -> None:
     assert list(runner.directory.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=pytest.mark.mpi)])
 def test_a_trace_and_copies(runner: Runner, made: Path, library: str, ranks: int) -> None:
     """Both fail once: the copy of the data first, then the trace."""

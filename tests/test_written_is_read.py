@@ -182,7 +182,7 @@ def test_a_second_moment_that_would_overflow(
 
 
 @pytest.mark.usefixtures("no_disk")
-@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize(
     ("options", "words"),
     [
