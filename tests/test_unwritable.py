@@ -265,6 +265,7 @@ def digest_of(run: Path) -> str:
     return digest(read(max(run.glob("checkpoint-*.h5"))).parameters)
 
 
+@pytest.mark.slow
 def test_the_command_ends(runner: Runner, made: tuple[Config, str], library: str) -> None:
     result = runner.run(
         *(str(BIN / "distbp"), "train", *made[0].data, "--epochs", "2", "--hidden", "6"),

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runs import BIN, LIMIT, Notes, NoWaits, Runner, check_error, configuration, to_preload, train_on, write_data
+from runs import BIN, HASTY, LIMIT, Notes, NoWaits, Runner, check_error, configuration, to_preload, train_on, write_data
 
 from distbp.errors import DataError, RunError
 from distbp.files import patience
@@ -239,7 +239,7 @@ def test_import_goes_on(runner: Runner, made: Path, library: str) -> None:
 
 def test_import_ends(runner: Runner, made: Path, library: str) -> None:
     """With what the system says, and without what HDF5 says of it."""
-    command = (str(BIN / "distbp"), "import", str(made / "t.csv"), "--y", "y", "--out", "i.h5")
+    command = (sys.executable, "-c", HASTY, "import", str(made / "t.csv"), "--y", "y", "--out", "i.h5")
     result = runner.run(*command, LD_PRELOAD=library, **failing(runner.directory / ".i.h5", "write", count=0))
     check_error(result, 1, "i.h5: cannot be written: the disk or the connection to it fails", "tried again for 10 s")
     assert list(runner.directory.iterdir()) == []
