@@ -7,6 +7,7 @@ with arguments, or "python" with code. MPI is not imported, so all of them are o
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -56,7 +57,7 @@ class Forks:
     """The commands of one directory, or of any."""
 
     def __init__(self, directory: Path, environment: dict[str, str]) -> None:
-        self._out, self._environment = directory / "forked-output", environment
+        self._out, self._environment, self._said = directory / "forked-output", environment, b""
         self._server = subprocess.Popen(
             [sys.executable, __file__],
             cwd=directory,
@@ -92,12 +93,14 @@ class Forks:
             out, err = Path(scratch) / "out", Path(scratch) / "err"
             places = {"out": str(out), "err": str(err), "directory": str(directory)}
             process = self._ask(command, {**places, "environment": environment, "limit": 0})
-            over = not select.select([self._server.stdout], [], [], limit)[0]
-            if over:
-                os.killpg(process, signal.SIGKILL)
-            code = self._code()
-            if over:
-                raise subprocess.TimeoutExpired(command, limit, out.read_text(), err.read_text())
+            try:
+                code = self._code(limit)
+            except BaseException as error:  # also that of a test whose own time is over: the next one is to be served
+                end(process)
+                self._code()
+                if isinstance(error, TimeoutError):
+                    raise subprocess.TimeoutExpired(command, limit, out.read_text(), err.read_text()) from None
+                raise
             return subprocess.CompletedProcess(command, code, out.read_text(), err.read_text())
 
     def _ask(self, command: Any, words: dict[str, Any]) -> int:
@@ -107,9 +110,27 @@ class Forks:
         self._server.stdin.flush()
         return self._code()
 
-    def _code(self) -> int:
+    def _code(self, limit: float | None = None) -> int:
+        """The next number that the server says.  Raises TimeoutError where it does not come in so many seconds."""
         assert self._server.stdout
-        return int(self._server.stdout.readline())
+        while (
+            b"\n" not in self._said
+        ):  # by hand: a reader with a buffer of its own would hide from select what is in it
+            if limit is not None and not select.select([self._server.stdout], [], [], limit)[0]:
+                raise TimeoutError
+            said = os.read(self._server.stdout.fileno(), 4096)
+            if not said:
+                raise RuntimeError(f"the server of forks has ended, with exit code {self._server.wait(LIMIT)}")
+            self._said += said
+        number, _, self._said = self._said.partition(b"\n")
+        return int(number)
+
+
+def end(process: int) -> None:
+    """It and its group, of which it is the first, or will be in a moment."""
+    for send in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError):
+            send(process, signal.SIGKILL)
 
 
 def serve() -> None:

@@ -55,6 +55,17 @@ def test_one_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
     assert forks().run_apart(["python", "print(1)"], tmp_path, {}, 20).stdout == "1\n"  # and the next one is served
 
 
+def test_one_whose_test_is_ended_is_ended_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("forked.select.select", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        forks().run_apart(["python", HANGS], tmp_path, environment(), 60)
+    monkeypatch.undo()
+    assert forks().run_apart(["python", "print(1)"], tmp_path, {}, 20).stdout == "1\n"
+
+
 def test_what_is_asked_for_when_libraries_are_loaded_needs_a_new_process() -> None:
     assert forks().may_have(environment(COLUMNS="40", HOME="/x", SLURM_JOB_ID="3"))
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PYTHONPROFILEIMPORTTIME", "LD_PRELOAD", "HDF5_DEBUG"):
