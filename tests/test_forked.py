@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from forked import Forks
 from runs import BIN, Runner, environment, forks
 
 KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
@@ -64,6 +67,17 @@ def test_one_whose_test_is_ended_is_ended_too(tmp_path: Path, monkeypatch: pytes
         forks().run_apart(["python", HANGS], tmp_path, environment(), 60)
     monkeypatch.undo()
     assert forks().run_apart(["python", "print(1)"], tmp_path, {}, 20).stdout == "1\n"
+
+
+def test_both_numbers_may_come_at_once() -> None:
+    """That of a process that has ended before anybody has read its number."""
+    server, (reader, writer) = object.__new__(Forks), os.pipe()
+    with open(reader, encoding="ascii") as stdout, open(writer, "wb", buffering=0) as said:
+        server._server, server._said = SimpleNamespace(stdout=stdout), b""  # type: ignore[assignment]
+        said.write(b"12\n0\n")
+        assert (server._code(), server._code(limit=5)) == (12, 0)
+        with pytest.raises(TimeoutError):
+            server._code(limit=0)
 
 
 def test_what_is_asked_for_when_libraries_are_loaded_needs_a_new_process() -> None:
