@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 import tomllib
 from pathlib import Path
 
@@ -220,6 +221,7 @@ def test_a_signal_stops_with_a_checkpoint_and_resume_ends_alike(runner: Runner, 
     process = runner.start(distbp, "train", data_file, *options, "--out", "stopped")
     while not list((runner.directory / "stopped").glob("metrics.csv")):
         assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
     process.send_signal(signal.SIGINT)
     result = runner.finish(process)
     assert result.returncode in (75, 0), result.stderr

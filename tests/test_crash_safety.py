@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -299,6 +300,7 @@ def test_a_directory_that_is_taken_away_in_mid_run(runner: Runner, data_file: st
     run = runner.directory / "run"
     while not (run / "metrics.csv").exists() or len((run / "metrics.csv").read_text().splitlines()) < 3:
         assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
     if what == "removed":
         run.rename(runner.directory / "elsewhere")
     else:
