@@ -35,6 +35,14 @@ IMPORTED = (
     "distbp.tables.import_data",
     "distbp.training.report",
     "distbp.training.train",
+    "distbp.bench.table",
+    "distbp.inspection.ranking",
+    "distbp.prediction.finite_scores",
+    "distbp.ranks.watch",
+    "distbp.ranks.watchdog",
+    "distbp.tables.text_table",
+    "numpy.random",
+    "threadpoolctl",
 )
 # What libraries and Python ask for once, when they are loaded.
 LOADED_WITH = (

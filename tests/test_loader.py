@@ -131,8 +131,8 @@ STREAMED: dict[str, Any] = dict(
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.slow
 def test_memory_changes_no_bit(tmp_path: Path, kind: str, dtype: str) -> None:
-    options, memory = {**STREAMED, "dtype": dtype}, MEMORY * 0.4
-    data = several_files(tmp_path, kind=kind, rows=(160, 3, 237))
+    options, memory = {**STREAMED, "dtype": dtype, "shuffle_window": 24}, MEMORY * 0.68
+    data = several_files(tmp_path, kind=kind, rows=(240, 3, 357))
     whole = train_on(1, configuration(data, tmp_path / "whole", **options))
     assert whole.training.in_memory
     for ranks in (1, 2, 5):
