@@ -2,7 +2,7 @@
 
 `python forked.py` reads a line of JSON for each command, with its words, the files for its output, and what is other
 than for this process. It answers with the number of the process, and then with the exit code. A command is "distbp"
-with arguments, or "python" with code. MPI is not imported, so all of them are one process.
+with arguments, or "python" with code and arguments. MPI is not imported, so all of them are one process.
 """
 
 from __future__ import annotations
@@ -180,6 +180,7 @@ def run(
     signal.alarm(limit)
     try:
         if command[0] == "python":
+            sys.argv = ["-c", *command[2:]]
             exec(compile(command[1], "page", "exec"), {"__name__": "__main__"})
             sys.exit()
         sys.argv = command

@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from runs import BIN, LIMIT, environment
+from runs import BIN, LIMIT, environment, forks
 
 from distbp.data.locate import find
 from distbp.data.reader import Reader
@@ -162,8 +162,8 @@ def commands(path: Path) -> list[list[Any]]:
 
 def check_refused(path: Path, *words: str, by_all: bool = False) -> None:
     """Soon, and in words."""
-    for command in commands(path) if by_all else [[sys.executable, "-c", READ, path]]:
-        done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=LIMIT)
+    for command in commands(path) if by_all else [["python", READ, path]]:
+        done = forks().run_apart([*map(str, command)], path.parent, environment(), LIMIT)
         assert done.returncode == 1, (command, done)
         assert "Traceback" not in done.stderr
         assert "internal error" not in done.stderr
