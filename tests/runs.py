@@ -40,14 +40,6 @@ from distbp.training.train import train
 
 BIN = Path(sys.executable).parent
 LIMIT = float(os.environ.get("DISTBP_TEST_LIMIT", "60"))  # seconds for a subprocess
-# Starts `distbp`; what fails is tried again as often as else, in a tenth of the time.
-HASTY = """
-import time
-from distbp.__main__ import main
-from distbp.files import patience
-patience.schedule = patience.Schedule(now=lambda: 10 * time.monotonic(), sleep=lambda seconds: time.sleep(seconds / 10))
-main()
-"""
 # Open MPI's wheel: allow root, skip a slow network layer, be silent about a missing one
 OPEN_MPI = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
@@ -199,6 +191,16 @@ def environment(**extra: str) -> dict[str, str]:
     prefixes = ("OMPI_", "PMI", "PRTE_", "SLURM_", "MPI_", "HYD")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
     return {**kept, **OPEN_MPI, "PYTHONWARNINGS": "default", **extra}
+
+
+# Starts `distbp`; what fails is tried again as often as else, in a tenth of the time.
+HASTY = """
+import time
+from distbp.__main__ import main
+from distbp.files import patience
+patience.schedule = patience.Schedule(now=lambda: 10 * time.monotonic(), sleep=lambda seconds: time.sleep(seconds / 10))
+main()
+"""
 
 
 @cache
