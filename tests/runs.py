@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -19,6 +21,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from forked import Forks
 
 from distbp.config import Config, merge
 from distbp.data.layout import Column, Layout, Part
@@ -53,15 +56,24 @@ OPEN_MPI = {
 MPICH = {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1", "MPIR_CVAR_POLLS_BEFORE_YIELD": "100"}
 
 
-def write_data(path: Path, *, train: int = 23, test: int = 11, inputs: int = 4, kind: str = "classes") -> str:
-    """A data set of seeded random numbers; kind "classes" (3 of them), "binary" or "targets" (2 real ones)."""
-    rng = np.random.default_rng(7)
+def samples(
+    *, train: int = 23, test: int = 11, inputs: int = 4, kind: str = "classes"
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """x and y of each split, of seeded random numbers; kind "classes" (3 of them), "binary" or "targets" (2 reals)."""
+    rng, splits = np.random.default_rng(7), {}
+    for split, count in (("train", train), ("test", test)):
+        x = rng.standard_normal((count, inputs)) * 3 + 1
+        score = np.stack([np.sin(x[:, 0]), x[:, 1] * x[:, 2] / 9, np.cos(x[:, 3])], axis=1)
+        y = {"classes": score.argmax(axis=1), "binary": (score[:, 0] > 0).astype(int), "targets": score[:, :2] * 50}
+        splits[split] = x, y[kind]
+    return splits
+
+
+def write_data(path: Path, **words: Any) -> str:
+    """A data set of such samples."""
     with h5py.File(path, "w") as file:
-        for split, count in (("train", train), ("test", test)):
-            x = rng.standard_normal((count, inputs)) * 3 + 1
-            score = np.stack([np.sin(x[:, 0]), x[:, 1] * x[:, 2] / 9, np.cos(x[:, 3])], axis=1)
-            y = {"classes": score.argmax(axis=1), "binary": (score[:, 0] > 0).astype(int), "targets": score[:, :2] * 50}
-            file[f"{split}/x"], file[f"{split}/y"] = x, y[kind]
+        for split, (x, y) in samples(**words).items():
+            file[f"{split}/x"], file[f"{split}/y"] = x, y
     return str(path)
 
 
@@ -201,6 +213,24 @@ def environment(**extra: str) -> dict[str, str]:
     return {**kept, **OPEN_MPI, **MPICH, "PYTHONWARNINGS": "default", **extra}
 
 
+# Starts `distbp`; what fails is tried again as often as else, in a tenth of the time.
+HASTY = """
+import time
+from distbp.__main__ import main
+from distbp.files import patience
+patience.schedule = patience.Schedule(now=lambda: 10 * time.monotonic(), sleep=lambda seconds: time.sleep(seconds / 10))
+main()
+"""
+
+
+@cache
+def forks() -> Forks:
+    """For commands in one process, which do not have to be imported again each time."""
+    started = Forks(Path(tempfile.gettempdir()), environment())
+    atexit.register(started.__exit__)
+    return started
+
+
 class Runner:
     """Starts commands in `directory`, each with a time limit: a hang is a failure.
 
@@ -258,7 +288,17 @@ class Runner:
         return self.finish(self.start_faulty(place, rank, how, *arguments, ranks=ranks), limit)
 
     def distbp(self, *arguments: str, ranks: int = 0, **extra: str) -> Any:
-        """Runs `distbp ARGUMENTS`."""
+        """Runs `distbp ARGUMENTS`: without ranks in a fork of a process that has imported it, see `forked`."""
+        environs = environment(**{"TMPDIR": str(self.scratch), **extra})
+        if ranks or not forks().may_have(environs):
+            return self.afresh(*arguments, ranks=ranks, **extra)
+        try:
+            return forks().run_apart([str(BIN / "distbp"), *map(str, arguments)], self.directory, environs, LIMIT)
+        except subprocess.TimeoutExpired as over:
+            pytest.fail(f"still running after {LIMIT} s: {over.cmd}\n{over.output}\n{over.stderr}", pytrace=False)
+
+    def afresh(self, *arguments: str, ranks: int = 0, **extra: str) -> Any:
+        """Runs `distbp ARGUMENTS` as a user starts it."""
         return self.run(str(BIN / "distbp"), *map(str, arguments), ranks=ranks, **extra)
 
 

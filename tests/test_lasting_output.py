@@ -27,6 +27,7 @@ def shell(runner: Runner, command: str) -> Any:
     return runner.run("bash", "-c", f"set -o pipefail; {command}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("redirected", "said"),
     [
@@ -46,6 +47,7 @@ def test_a_run_goes_on_without_its_log(runner: Runner, redirected: str, said: st
     assert not (runner.directory / "run" / "run.lock").exists()
 
 
+@pytest.mark.slow
 def test_a_result_that_is_lost_is_an_error(runner: Runner) -> None:
     """A command that has written its file is done all the same."""
     write_data(runner.directory / "d.h5")

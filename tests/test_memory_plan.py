@@ -350,6 +350,7 @@ def trained(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return {name: str(here / name / "checkpoint-0000000000.h5") for name in ("wide", "small", "outputs")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ranks", "name", "checkpoint", "split", "memory"),
     [
@@ -373,6 +374,7 @@ def test_the_estimate_is_near_the_measured_peak_in_use(
     assert 0.9 * peak < estimate < 1.25 * peak + 10 * MIB * max(1, ranks)
 
 
+@pytest.mark.slow
 def test_an_outline_is_that_of_the_checkpoint(trained: dict[str, str], tmp_path: Path) -> None:
     for name, path in trained.items():
         found, whole = outline(Path(path)), read(Path(path))
@@ -388,6 +390,7 @@ def test_an_outline_is_that_of_the_checkpoint(trained: dict[str, str], tmp_path:
         outline(tmp_path / "c.h5")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 3])
 @pytest.mark.parametrize("checkpoint", ["small", "outputs"])
 def test_what_predictions_and_an_evaluation_take(trained: dict[str, str], checkpoint: str, ranks: int) -> None:

@@ -323,6 +323,7 @@ def test_a_lost_answer_of_nfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert taken(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stale", [False, True])
 def test_of_many_takers_one_gets_it(tmp_path: Path, stale: bool) -> None:
     for _ in range(4):

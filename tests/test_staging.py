@@ -152,6 +152,7 @@ def test_what_killed_runs_have_left_is_removed(parent: Path, files: list[str]) -
     assert sorted(parent.iterdir()) == sorted([alive, elsewhere, mine])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_training_from_copies(tmp_path: Path, parent: Path, ranks: int) -> None:
     """The run knows its files under their own names; where they were copied to is not of the run."""

@@ -258,6 +258,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(len(binding.cores_of(0)) < 2, reason="needs two cores")
 def test_another_number_of_cores_leaves_the_bits(runner: Runner) -> None:
     """With a variable of another BLAS the bits were those of the cores of the node."""
@@ -272,6 +273,7 @@ def test_another_number_of_cores_leaves_the_bits(runner: Runner) -> None:
     assert len(set(digests)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
