@@ -28,6 +28,7 @@ PLACES = {  # module, class, function, the call that goes wrong
     "loading": ("distbp.data.split", None, "_read_checked", 1),
     "measuring": ("distbp.data.scaling", "Extremes", "add", 1),
     "step": ("distbp.engine.shard_gradient", "ShardGradient", "__call__", 15),
+    "call": ("distbp.engine.compiled_engine", "CompiledEngine", "_advance", 4),  # of C, which takes several steps
     "exchange": ("distbp.engine.exchange", "Exchange", "__call__", 15),
     "prefetch": ("distbp.data.row_loader", "RowLoader", "_read", 2),
     "validation": ("distbp.engine.evaluate", "Evaluation", "_sums", 2),

@@ -47,7 +47,7 @@ def train(runner: Runner, library: str) -> Any:
 
     def run(jump: int, *options: str, ranks: int = 0, then: str = "", **extra: str) -> Any:
         fault = (str(Path(__file__).parent / "fault.py"), "update", "all", f"clock{jump:+}{then}")
-        words = ("train", data, "--hidden", "5", "--batch-size", "20", "--out", "run", *options)
+        words = ("train", data, "--hidden", "5", "--batch-size", "20", "--engine", "numpy", "--out", "run", *options)
         return runner.run(sys.executable, *fault, *words, ranks=ranks, LD_PRELOAD=library, **extra)
 
     return run

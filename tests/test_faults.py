@@ -32,12 +32,14 @@ from runs import (
 )
 
 from distbp.config import merge
+from distbp.engine.native.library import library
 from distbp.errors import Stopped, UsageError
 from distbp.training.checkpoint import read
 from distbp.training.comparison import digest
 from distbp.training.run import Run
 
 PLAIN: dict[str, Any] = {"hidden": [5], "batch_size": 200, "epochs": 4, "drift_steps": 5}
+NUMPY = {**PLAIN, "engine": "numpy"}
 SMALL = {**PLAIN, "reproducible": True, "grain": 64, "checkpoint_every": 1}
 STREAMED = {**SMALL, "memory": 0.0007}  # GiB: half of the data
 
@@ -79,9 +81,11 @@ def digest_of(run: Run) -> str:
 FAULTS = [
     ("reading", 1, 2, "bug", "ZeroDivisionError: a bug", SMALL),
     ("measuring", 1, 2, "memory", "not enough memory on rank 1", SMALL),
-    ("step", 0, 2, "bug", "internal error on rank 0 of 2", PLAIN),
-    ("step", 2, 3, "memory", "not enough memory on rank 2", PLAIN),
-    ("step", 1, 2, "SIGKILL", "", PLAIN),
+    ("step", 0, 2, "bug", "internal error on rank 0 of 2", NUMPY),
+    ("step", 1, 2, "SIGKILL", "", NUMPY),
+    ("call", 0, 2, "bug", "internal error on rank 0 of 2", PLAIN),
+    ("call", 2, 3, "memory", "not enough memory on rank 2", PLAIN),
+    ("call", 1, 2, "SIGKILL", "", PLAIN),
     ("update", 1, 2, "SIGKILL", "", SMALL),
     ("update", 0, 3, "SIGSEGV", "", SMALL),
     ("update", 0, 1, "SIGKILL", "", SMALL),
@@ -116,6 +120,8 @@ def test_one_rank_comes_to_harm(
     options: dict[str, Any],
 ) -> None:
     data, expected = undisturbed
+    if place == "call" and isinstance(library(), str):
+        pytest.skip(f"no compiled step: {library()}")
     result = runner.faulty(place, rank, how, "train", str(data), *words_of(options), "--out", "run", ranks=ranks)
     assert result.returncode != 0
     assert result.returncode != 75
@@ -126,7 +132,7 @@ def test_one_rank_comes_to_harm(
     is_begun = bool(checkpoints(runner))
     again = goes_on(runner, others) if is_begun else begins(data, runner.directory / "run", others, options)
     assert again.state.progress.epoch == 4
-    if options is not PLAIN:
+    if "reproducible" in options:
         assert digest_of(again) == expected
     assert sorted(path.suffix for path in (runner.directory / "run").iterdir() if path.suffix == ".tmp") == []
 

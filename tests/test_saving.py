@@ -14,11 +14,12 @@ import pytest
 from runs import StopAt, configuration, resumed, train_on, write_data
 
 from distbp.config import Config
-from distbp.engine.numpy_engine import NumpyEngine
+from distbp.engine.sums import Requests
 from distbp.errors import DivergedError, RunError, Stopped
 from distbp.training import saving
 from distbp.training.checkpoint import Checkpoint, read, write
 from distbp.training.history import History
+from distbp.training.loop import Loop
 from distbp.training.run_directory import RunDirectory
 from distbp.training.saving import SHARE, Saving
 
@@ -157,14 +158,14 @@ def test_the_best_is_written_before_an_orderly_end(
     if how != "stop":
         error = {"divergence": DivergedError("diverged"), "an agreed error": RunError("said by all")}[how]
         error.agreed = True
-        step = NumpyEngine._step
+        ask = Loop._ask
 
-        def fails(self: Any, batch: Any, rate: float, t: int, *more: Any) -> Any:
-            if t == 14:
+        def fails(self: Loop, step: int) -> Requests:
+            if step > 12:
                 raise error
-            return step(self, batch, rate, t, *more)
+            return ask(self, step)
 
-        monkeypatch.setattr(NumpyEngine, "_step", fails)
+        monkeypatch.setattr(Loop, "_ask", fails)
     with pytest.raises((Stopped, DivergedError, RunError)):
         train_on(ranks, config, **stop)
     check_same_best(tmp_path / "run", tmp_path / "whole")
