@@ -16,6 +16,7 @@ from runs import BIN, LIMIT, environment, mpirun_command
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "slurm"
 NEEDED = ("slurmctld", "slurmd", "munged", "srun", "ip", "tc", "nsenter", "unshare")
+LOOK_SECONDS = 0.2  # between two looks, each of which starts some processes
 ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "TIMEOUT"}
 
 
@@ -89,6 +90,11 @@ class Slurm:
         """Such as RUNNING; of an array, those of all its tasks (of one: "JOB_TASK")."""
         return " ".join(self.command("squeue", "-h", "-r", "-j", job, "-t", "all", "-o", "%T").split())
 
+    def states(self) -> dict[str, str]:
+        """Of all jobs that have not been forgotten."""
+        lines = self.command("squeue", "-h", "-t", "all", "-o", "%i %T").splitlines()
+        return {job: state for job, state in map(str.split, lines)}
+
     def wait(self, job: str, *states: str, limit: float = LIMIT) -> str:
         """Until its state, or that of every task of an array, is one of these; fails when it has ended in another."""
         end = time.monotonic() + limit
@@ -96,7 +102,7 @@ class Slurm:
             if now & ENDED - set(states) or time.monotonic() > end:
                 is_now = {name: self.show(job)[name] for name in ("JobState", "Reason", "ExitCode", "NodeList")}
                 pytest.fail(f"job {job}, not {' or '.join(states)}: {is_now}\n{self.output(job)}", pytrace=False)
-            time.sleep(0.1)
+            time.sleep(LOOK_SECONDS)
         return " ".join(now)
 
     def show(self, job: str) -> dict[str, str]:
@@ -127,7 +133,7 @@ class Slurm:
         end = time.monotonic() + LIMIT
         while self.command("squeue", "-h") or self._idle() < len(self.nodes):
             assert time.monotonic() < end, self.command("squeue") + self.command("sinfo")
-            time.sleep(0.1)
+            time.sleep(LOOK_SECONDS)
 
     def _idle(self) -> int:
         return self.command("sinfo", "-h", "-p", "low", "-N", "-o", "%T").split().count("idle")

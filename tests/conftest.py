@@ -11,6 +11,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import hypothesis
@@ -19,8 +20,10 @@ from runs import Runner, write_data
 
 from distbp.ranks.communicator import Communicator
 from distbp.ranks.launch import Launch
+from distbp.ranks.node_memory import taken_bytes
 
 LAUNCH = Launch(os.environ)
+TAKEN = cache(taken_bytes)
 
 if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # under nohup: what the tests start is not to ignore it, too
     signal.signal(signal.SIGHUP, lambda number, frame: None)
@@ -59,6 +62,19 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 def pytest_itemcollected(item: pytest.Item) -> None:
     if item.get_closest_marker("one_mpi"):
         item.add_marker(pytest.mark.mpi)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def taken_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What this process has taken is asked once: with many libraries the kernel needs milliseconds to count it."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.stem != "test_memory_plan":
+            patch.setattr("distbp.ranks.memory_plan.taken_bytes", TAKEN)
+        yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("heavy") is not None)
 
 
 @pytest.hookimpl(wrapper=True)

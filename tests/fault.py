@@ -1,6 +1,7 @@
 """fault.py PLACE RANK HOW ARGUMENTS…: runs `distbp ARGUMENTS`, in which one rank comes to harm at a place.
 
-PLACE, and on which call of it: see PLACES; and "MPI_Init", where the others come later.  RANK: its number, or "all".
+PLACE, and on which call of it: see PLACES; to "before MPI" and "MPI_Init" the others come a second later.  RANK: its
+number, or "all".
 HOW: "bug" (an exception nobody expects), "memory" (MemoryError), "hang" (it does not come back, and leaves a file
 `hangs`), "exit0" and "exit1" (it ends without a word), "clock+7200" (its clock jumps by so many seconds, which wants
 the library of jumping_clock.c), or the name of a signal that the rank sends to itself; or two of them, with a comma.
@@ -27,6 +28,7 @@ PLACES = {  # module, class, function, the call that goes wrong
     "loading": ("distbp.data.split", None, "_read_checked", 1),
     "measuring": ("distbp.data.scaling", "Extremes", "add", 1),
     "step": ("distbp.engine.shard_gradient", "ShardGradient", "__call__", 15),
+    "call": ("distbp.engine.compiled_engine", "CompiledEngine", "_advance", 4),  # of C, which takes several steps
     "exchange": ("distbp.engine.exchange", "Exchange", "__call__", 15),
     "prefetch": ("distbp.data.row_loader", "RowLoader", "_read", 2),
     "validation": ("distbp.engine.evaluate", "Evaluation", "_sums", 2),
@@ -87,7 +89,7 @@ if __name__ == "__main__":
     sys.argv[1:4] = []
     if rank in ("all", next((os.environ[name] for name in RANKS if name in os.environ), "0")):
         arrange(place, how)
-    elif place == "MPI_Init":
+    elif place in ("before MPI", "MPI_Init"):
         arrange(place, "late")
     from distbp.__main__ import main
 

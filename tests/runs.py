@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -18,6 +21,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from forked import Forks
 
 from distbp.config import Config, merge
 from distbp.data.layout import Column, Layout, Part
@@ -33,29 +37,43 @@ from distbp.training.listener import Listener
 from distbp.training.prepare import Start, Voice, prepare
 from distbp.training.run import Run
 from distbp.training.run_directory import RunDirectory
+from distbp.training.run_lock import NAME as LOCK
 from distbp.training.train import train
 
 BIN = Path(sys.executable).parent
 LIMIT = float(os.environ.get("DISTBP_TEST_LIMIT", "60"))  # seconds for a subprocess
-# Open MPI's wheel: allow root, skip a slow network layer, be silent about a missing one
+# Open MPI's wheel: allow root, skip a slow network layer, be silent about a missing one; a rank that waits lets others
+# have its core
 OPEN_MPI = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "OMPI_MCA_btl": "^ofi",
     "OMPI_MCA_mtl": "^ofi",
     "OMPI_MCA_osc": "^ucx",
+    "OMPI_MCA_mpi_yield_when_idle": "1",
 }
+# MPICH: the same
+MPICH = {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1", "MPIR_CVAR_POLLS_BEFORE_YIELD": "100"}
 
 
-def write_data(path: Path, *, train: int = 23, test: int = 11, inputs: int = 4, kind: str = "classes") -> str:
-    """A data set of seeded random numbers; kind "classes" (3 of them), "binary" or "targets" (2 real ones)."""
-    rng = np.random.default_rng(7)
+def samples(
+    *, train: int = 23, test: int = 11, inputs: int = 4, kind: str = "classes"
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """x and y of each split, of seeded random numbers; kind "classes" (3 of them), "binary" or "targets" (2 reals)."""
+    rng, splits = np.random.default_rng(7), {}
+    for split, count in (("train", train), ("test", test)):
+        x = rng.standard_normal((count, inputs)) * 3 + 1
+        score = np.stack([np.sin(x[:, 0]), x[:, 1] * x[:, 2] / 9, np.cos(x[:, 3])], axis=1)
+        y = {"classes": score.argmax(axis=1), "binary": (score[:, 0] > 0).astype(int), "targets": score[:, :2] * 50}
+        splits[split] = x, y[kind]
+    return splits
+
+
+def write_data(path: Path, **words: Any) -> str:
+    """A data set of such samples."""
     with h5py.File(path, "w") as file:
-        for split, count in (("train", train), ("test", test)):
-            x = rng.standard_normal((count, inputs)) * 3 + 1
-            score = np.stack([np.sin(x[:, 0]), x[:, 1] * x[:, 2] / 9, np.cos(x[:, 3])], axis=1)
-            y = {"classes": score.argmax(axis=1), "binary": (score[:, 0] > 0).astype(int), "targets": score[:, :2] * 50}
-            file[f"{split}/x"], file[f"{split}/y"] = x, y[kind]
+        for split, (x, y) in samples(**words).items():
+            file[f"{split}/x"], file[f"{split}/y"] = x, y
     return str(path)
 
 
@@ -192,7 +210,25 @@ def environment(**extra: str) -> dict[str, str]:
     """That of a user, without what a launcher may have left."""
     prefixes = ("OMPI_", "PMI", "PRTE_", "SLURM_", "MPI_", "HYD")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
-    return {**kept, **OPEN_MPI, "PYTHONWARNINGS": "default", **extra}
+    return {**kept, **OPEN_MPI, **MPICH, "PYTHONWARNINGS": "default", **extra}
+
+
+# Starts `distbp`; what fails is tried again as often as else, in a tenth of the time.
+HASTY = """
+import time
+from distbp.__main__ import main
+from distbp.files import patience
+patience.schedule = patience.Schedule(now=lambda: 10 * time.monotonic(), sleep=lambda seconds: time.sleep(seconds / 10))
+main()
+"""
+
+
+@cache
+def forks() -> Forks:
+    """For commands in one process, which do not have to be imported again each time."""
+    started = Forks(Path(tempfile.gettempdir()), environment())
+    atexit.register(started.__exit__)
+    return started
 
 
 class Runner:
@@ -252,7 +288,17 @@ class Runner:
         return self.finish(self.start_faulty(place, rank, how, *arguments, ranks=ranks), limit)
 
     def distbp(self, *arguments: str, ranks: int = 0, **extra: str) -> Any:
-        """Runs `distbp ARGUMENTS`."""
+        """Runs `distbp ARGUMENTS`: without ranks in a fork of a process that has imported it, see `forked`."""
+        environs = environment(**{"TMPDIR": str(self.scratch), **extra})
+        if ranks or not forks().may_have(environs):
+            return self.afresh(*arguments, ranks=ranks, **extra)
+        try:
+            return forks().run_apart([str(BIN / "distbp"), *map(str, arguments)], self.directory, environs, LIMIT)
+        except subprocess.TimeoutExpired as over:
+            pytest.fail(f"still running after {LIMIT} s: {over.cmd}\n{over.output}\n{over.stderr}", pytrace=False)
+
+    def afresh(self, *arguments: str, ranks: int = 0, **extra: str) -> Any:
+        """Runs `distbp ARGUMENTS` as a user starts it."""
         return self.run(str(BIN / "distbp"), *map(str, arguments), ranks=ranks, **extra)
 
 
@@ -271,6 +317,16 @@ def wait_for(path: Path, seconds: float = 20.0) -> None:
     while not path.exists():
         assert time.monotonic() < end, f"{path} did not come"
         time.sleep(0.02)
+
+
+def wait_for_its_end(run: Path) -> None:
+    """A launcher may be gone a moment before rank 0, which has the lock."""
+    end = time.monotonic() + 10
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        status = Path("/proc") / str(json.loads((run / LOCK).read_text())["pid"]) / "stat"
+        while status.read_text().rpartition(")")[2].split()[0] != "Z":
+            assert time.monotonic() < end, f"rank 0 is alive: {status}"
+            time.sleep(0.01)
 
 
 def ranks_of(launcher: int) -> list[int]:

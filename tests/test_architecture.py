@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,7 @@ import pytest
 import distbp
 
 ROOT = Path(distbp.__file__).parent
-MODULES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts): ast.parse(path.read_text(encoding="utf-8"))
-    for path in ROOT.rglob("*.py")
-}
+MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in ROOT.rglob("*.py")}
 USERS = {
     "mpi4py": {"ranks.mpi"},
     "h5py": {
@@ -80,17 +78,17 @@ ORDER = [
 GROUND = {"errors", "config", "counted", "progress"}  # for all
 
 
-def imports(name: str) -> set[str]:
+@cache
+def imports(name: str) -> frozenset[str]:
     """The modules that a module imports, anywhere in it, "distbp." left off; "" for what is in distbp/__init__.py."""
     found: set[str] = set()
-    tree = MODULES[name]
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             found |= {_meant(str(node.module), alias.name) for alias in node.names}
     own = {module.removeprefix("distbp.") for module in found if module.startswith("distbp.")}
-    return own | {module.split(".")[0] for module in found if not module.startswith("distbp.")} - {"distbp"}
+    return frozenset(own | {module.split(".")[0] for module in found if not module.startswith("distbp.")} - {"distbp"})
 
 
 def _meant(module: str, name: str) -> str:

@@ -313,6 +313,7 @@ def torch_sums(p, hidden, loss, output):
     return p.n * mean.item(), p.n * np.concatenate([leaf.grad.numpy().ravel() for leaf in leaves])
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("hidden", SIGMAS)
 @pytest.mark.parametrize(("loss", "output"), HEADS)
 def test_loss_and_gradient_equal_pytorch(hidden, loss, output):

@@ -1,4 +1,8 @@
-"""Data that cannot be trained on, under the real mpirun: one message that says where and how to mend it, soon."""
+"""Data that cannot be trained on, under the real mpirun: one message that says where and how to mend it, soon.
+
+Ranks are started once for all files that are bad from the beginning (`refused`), and once for those to which something
+happens in mid-run (`happened`).
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,17 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+from jobs import Commands, in_one_job
 from runs import BIN, Runner, check_error, mpirun_command, write_data
 
 from distbp.training import checkpoint
@@ -25,8 +32,8 @@ QUICK = ("--hidden", "4", "--epochs", "2", "--validation-split", "")
 WITHOUT_ROOTS_RIGHTS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")  # to read what nobody may read
 
 
-def train(runner: Runner, *arguments: str, ranks: int = 2) -> Any:
-    return runner.run(DISTBP, "train", *arguments, ranks=ranks, limit=SECONDS)
+def train(runner: Runner, *arguments: str, ranks: int = 2, **extra: str) -> Any:
+    return runner.run(DISTBP, "train", *arguments, ranks=ranks, limit=SECONDS, **extra)
 
 
 def train_apart(runner: Runner, first: list[str], second: list[str]) -> Any:
@@ -34,11 +41,11 @@ def train_apart(runner: Runner, first: list[str], second: list[str]) -> Any:
     return runner.run(*mpirun_command(), "-n", "1", *first, ":", "-n", "1", *second, limit=SECONDS)
 
 
-def check_refused(runner: Runner, result: Any, *words: str) -> None:
+def check_refused(runner: Runner, result: Any, *words: str, out: str = "run") -> None:
     """As an error, and before anything was written."""
     check_error(result, 1, *words)
     assert "internal error" not in result.stderr
-    assert not [file for file in (runner.directory / "run").rglob("*") if file.is_file()]
+    assert not [file for file in (runner.directory / out).rglob("*") if file.is_file()]
 
 
 def write(path: Path, x: Any, y: Any, split: str = "train", **how: Any) -> str:
@@ -50,6 +57,7 @@ def write(path: Path, x: Any, y: Any, split: str = "train", **how: Any) -> str:
 
 def write_parts(here: Path, *, last_x: float = 0.0, last_y: float = 0.0) -> str:
     """Three files of 20 rows; what is given is in the last row of the last one."""
+    here.mkdir()
     rng = np.random.default_rng(0)
     for number in range(3):
         x, y = rng.standard_normal((20, 4)), rng.standard_normal((20, 2))
@@ -59,25 +67,115 @@ def write_parts(here: Path, *, last_x: float = 0.0, last_y: float = 0.0) -> str:
     return str(here / "part-*.h5")
 
 
-def test_a_truncated_file(runner: Runner) -> None:
-    path = write(runner.directory / "cut.h5", np.ones((5000, 4)), np.arange(5000) % 3)
+def truncated(here: Path) -> str:
+    path = write(here / "cut.h5", np.ones((5000, 4)), np.arange(5000) % 3)
     with h5py.File(path) as file:
         middle = file["train/x"].id.get_offset() + 5000 * 16
     os.truncate(path, middle)
-    result = train(runner, path, *QUICK)
-    check_refused(runner, result, "cut.h5: is truncated", "write or copy it again")
+    return path
 
 
-def test_a_damaged_chunk_that_one_rank_reads(runner: Runner) -> None:
+def with_a_damaged_chunk(here: Path) -> str:
     x = np.random.default_rng(0).standard_normal((300, 4))
-    path = write(runner.directory / "d.h5", x, np.arange(300) % 3, chunks=(10, 4), compression="gzip", fletcher32=True)
+    path = write(here / "chunk.h5", x, np.arange(300) % 3, chunks=(10, 4), compression="gzip", fletcher32=True)
     with h5py.File(path) as file:
         where = file["train/x"].id.get_chunk_info(29).byte_offset
     with open(path, "rb+") as raw:
         raw.seek(where)
         raw.write(b"\xff" * 40)
-    result = train(runner, path, *QUICK, ranks=3)
-    check_refused(runner, result, "error: rank 2 (", "d.h5: train/x, row 200 to 299: cannot be read")
+    return path
+
+
+def no_file(here: Path) -> str:
+    (here / "directory.h5").mkdir()
+    return str(here / "directory.h5")
+
+
+def empty(here: Path) -> str:
+    (here / "empty.h5").touch()
+    return str(here / "empty.h5")
+
+
+def without_samples(here: Path) -> str:
+    return write(here / "none.h5", np.zeros((0, 4)), np.zeros(0, int))
+
+
+def few(here: Path, name: str, y: list[float]) -> str:
+    return write(here / name, np.random.default_rng(0).standard_normal((len(y), 4)), y)
+
+
+def of_two_types(here: Path) -> str:
+    pattern = write_parts(here / "parts of two types")
+    write(here / "parts of two types" / "part-9.h5", np.zeros((5, 4), np.float32), np.zeros((5, 2)))
+    return pattern
+
+
+FILES: dict[str, Callable[[Path], str]] = {
+    "truncated": truncated,
+    "damaged chunk": with_a_damaged_chunk,
+    "directory": no_file,
+    "empty": empty,
+    "no samples": without_samples,
+    "two samples": lambda here: few(here, "two.h5", [3, 1]),
+    "one sample, with a target": lambda here: few(here, "one.h5", [0.5]),
+    "one sample, of a class": lambda here: write(here / "class.h5", np.zeros((1, 4)), [3]),
+    "nan": lambda here: write_parts(here / "parts with nan", last_x=np.nan),
+    "infinite target": lambda here: write_parts(here / "parts with inf", last_y=np.inf),
+    "two types": of_two_types,
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+    """Where the jobs run that several tests look at."""
+    with tempfile.TemporaryDirectory(prefix="distbp-", ignore_cleanup_errors=True) as scratch:
+        place = Runner(tmp_path_factory.mktemp("bad"), Path(scratch))
+        yield place
+        place.close()
+
+
+@pytest.fixture(scope="module")
+def refused(place: Runner) -> dict[str, Any]:
+    """What three ranks said of each file, in one job; each has a run directory of its name."""
+    paths = {name: make(place.directory) for name, make in FILES.items()}
+    how = (*QUICK, "--batch-size", "512", "--out")
+    results = in_one_job(place, 3, *(("train", path, *how, name) for name, path in paths.items()))
+    return dict(zip(paths, results, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("truncated", ["cut.h5: is truncated", "write or copy it again"]),
+        ("damaged chunk", ["error: rank 2 (", "chunk.h5: train/x, row 200 to 299: cannot be read"]),
+        ("directory", ["directory.h5: is a directory; name the files in it"]),
+        ("empty", ["empty.h5: not an HDF5 file, or damaged; a data set is an HDF5"]),
+        ("no samples", ["none.h5: train/x is empty; a split needs at least one sample"]),
+        ("one sample, of a class", ["class.h5: train/y", "needs two classes or more"]),
+        ("nan", ["error: rank 2 (", "part-2.h5: train/x, row 19: nan in the data", "remove or replace such rows"]),
+        (
+            "infinite target",
+            ["error: rank 2 (", "part-2.h5: train/y, row 19: inf in the data", "remove or replace such rows"],
+        ),
+        # of what kind the differences are that are found, is in `test_data`
+        (
+            "two types",
+            [
+                "part-9.h5: train/x has rows of shape (4,) and type float32, but ",
+                "part-0.h5 has (4,) and float64",
+            ],
+        ),
+    ],
+)
+def test_a_file_that_is_refused(place: Runner, refused: dict[str, Any], name: str, words: list[str]) -> None:
+    check_refused(place, refused[name], *words, out=name)
+
+
+@pytest.mark.parametrize(("name", "count"), [("two samples", 2), ("one sample, with a target", 1)])
+def test_fewer_samples_than_ranks_and_than_a_batch(refused: dict[str, Any], name: str, count: int) -> None:
+    """n is then N."""
+    assert refused[name].returncode == 0, refused[name].stderr
+    assert f"batches of n = {count}, 2 epochs of 1 step" in refused[name].stdout
 
 
 LONG = ("--hidden", "4", "--epochs", "1000000", "--batch-size", "1024", "--memory", "0.03", "--shuffle-window", "1024")
@@ -95,12 +193,17 @@ class Disk:
         with h5py.File(path) as file:
             self.chunk = file[f"{large}/x"].id.get_chunk_info(43).byte_offset
 
+    def copy(self, path: Path) -> Disk:
+        other = copy(self)
+        other.path = Path(shutil.copy(self.path, path))
+        return other
+
     def damage(self) -> None:
         """A defect of the disk, which leaves size and time: ranks read the old file, and look at those of a copy."""
-        old, copy = self.path.with_name("old.h5"), self.path.with_name("copy.h5")
+        old, new = self.path.with_name("old.h5"), self.path.with_name("copy.h5")
         os.link(self.path, old)
-        shutil.copy2(self.path, copy)
-        os.replace(copy, self.path)
+        shutil.copy2(self.path, new)
+        os.replace(new, self.path)
         self._overwrite(old)
 
     def change(self) -> None:
@@ -118,29 +221,51 @@ class Disk:
         self.path.unlink()
 
 
+HAPPENS: dict[str, tuple[str, Callable[[Disk], None]]] = {
+    "damage": ("train", Disk.damage),
+    "damage in validation": ("test", Disk.damage),
+    "change": ("train", Disk.change),
+    "cut in validation": ("test", Disk.cut),
+    "removal": ("train", Disk.remove),
+}
+
+
+@pytest.fixture(scope="module")
+def happened(place: Runner) -> dict[str, Any]:
+    """What two ranks said, one run after the other in one job, when something happened in mid-run to their file."""
+    made = {large: Disk(place.directory / f"{large}.h5", large) for large in ("train", "test")}
+    disks: dict[str, Disk] = {}
+    for name, (large, _) in HAPPENS.items():
+        (place.directory / f"of {name}").mkdir()
+        disks[name] = made[large].copy(place.directory / f"of {name}" / "d.h5")
+    commands = [("train", disk.path, *LONG, "--out", f"run of {name}") for name, disk in disks.items()]
+    job = Commands(place, *commands)
+    process = place.start(*job.command, ranks=2)
+    for name, (_, happens) in HAPPENS.items():
+        metrics = place.directory / f"run of {name}" / "metrics.csv"
+        while not metrics.exists() or len(metrics.read_text().splitlines()) < 2:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        happens(disks[name])
+    return dict(zip(disks, job.results(place.finish(process, SECONDS)), strict=True))
+
+
 @pytest.mark.parametrize(
-    ("large", "happens", "words"),
+    ("name", "words"),
     [
-        ("train", Disk.damage, ("error: rank ", "d.h5: train/x, row ", "cannot be read", "write or copy it again")),
-        ("test", Disk.damage, ("error: rank ", "d.h5: test/x, row ", "cannot be read", "write or copy it again")),
-        ("train", Disk.change, ("d.h5: has changed since the run began",)),
-        ("test", Disk.cut, ("d.h5: has changed since the run began",)),
-        ("train", Disk.remove, ("d.h5: no such file", "rank 0 could open it when the run began")),
+        ("damage", ("error: rank ", "d.h5: train/x, row ", "cannot be read", "write or copy it again")),
+        ("damage in validation", ("error: rank ", "d.h5: test/x, row ", "cannot be read", "write or copy it again")),
+        ("change", ("d.h5: has changed since the run began",)),
+        ("cut in validation", ("d.h5: has changed since the run began",)),
+        ("removal", ("d.h5: no such file", "rank 0 could open it when the run began")),
     ],
-    ids=["damage", "damage in validation", "change", "cut in validation", "removal"],
 )
 def test_what_happens_to_a_file_that_is_being_read(
-    runner: Runner, large: str, happens: Callable[[Disk], None], words: tuple[str, ...]
+    place: Runner, happened: dict[str, Any], name: str, words: tuple[str, ...]
 ) -> None:
     """In the midst of an epoch, or of a validation; what was saved before is whole."""
-    disk, run = Disk(runner.directory / "d.h5", large), runner.directory / "run"
-    process = runner.start(DISTBP, "train", str(disk.path), *LONG, ranks=2)
-    metrics = run / "metrics.csv"
-    while not metrics.exists() or len(metrics.read_text().splitlines()) < 2:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    happens(disk)
-    check_error(runner.finish(process, SECONDS), 1, *words)
+    check_error(happened[name], 1, *words)
+    run = place.directory / f"run of {name}"
     assert not list(run.glob(".*"))
     assert [checkpoint.read(path).progress.epoch > 0 for path in run.glob("*.h5")]
 
@@ -188,31 +313,23 @@ def test_a_file_that_one_rank_may_not_read(runner: Runner, data_file: str) -> No
     check_refused(runner, result, "error: rank 1 (", "data.h5: permission denied; every rank needs to read it")
 
 
-@pytest.mark.parametrize("locked", ["the file", "its directory"])
-def test_what_nobody_may_read(runner: Runner, locked: str) -> None:
+def test_what_nobody_may_read(runner: Runner) -> None:
+    """A file, and the directory of another one."""
     if os.getuid() == 0 and not shutil.which("setpriv"):
         pytest.skip("root may read everything")
     rights = WITHOUT_ROOTS_RIGHTS if os.getuid() == 0 else ()
     here = runner.directory / "here"
     here.mkdir()
-    path = write_data(here / "d.h5")
-    closed = here if locked == "its directory" else path
+    closed, inside = write_data(runner.directory / "closed.h5"), write_data(here / "inside.h5")
+    job = Commands(runner, ("train", closed), ("train", inside))
     os.chmod(closed, 0)
+    os.chmod(here, 0)
     try:
-        result = runner.run(*rights, *mpirun_command(), "-n", "2", DISTBP, "train", path, limit=SECONDS)
+        ended = runner.run(*rights, *mpirun_command(), "-n", "2", *job.command, limit=SECONDS)
     finally:
-        os.chmod(closed, 0o700)
-    check_refused(runner, result, "error: ", "d.h5: permission denied; every rank needs to read it")
-
-
-def test_a_directory_and_an_empty_file(runner: Runner) -> None:
-    here = runner.directory
-    (here / "d.h5").mkdir()
-    check_refused(runner, train(runner, str(here / "d.h5")), "d.h5: is a directory; name the files in it")
-    (here / "e.h5").touch()
-    check_refused(
-        runner, train(runner, str(here / "e.h5")), "e.h5: not an HDF5 file, or damaged; a data set is an HDF5"
-    )
+        os.chmod(here, 0o700)
+    for name, result in zip(("closed.h5", "inside.h5"), job.results(ended), strict=True):
+        check_refused(runner, result, "error: ", f"{name}: permission denied; every rank needs to read it")
 
 
 WRITER = """
@@ -232,44 +349,10 @@ def test_a_file_that_another_program_has_open_for_writing(runner: Runner, data_f
         assert writer.stdout.readline() == "open\n"
         result = train(runner, data_file, *QUICK, ranks=3)
         check_refused(runner, result, "data.h5: cannot be locked", "open for writing", "HDF5_USE_FILE_LOCKING=FALSE")
-        read = runner.distbp("train", data_file, *QUICK, ranks=2, HDF5_USE_FILE_LOCKING="FALSE")
+        read = train(runner, data_file, *QUICK, HDF5_USE_FILE_LOCKING="FALSE")
         assert read.returncode == 0, read.stderr
     finally:
         writer.communicate(timeout=SECONDS)
-
-
-def test_no_samples(runner: Runner) -> None:
-    path = write(runner.directory / "none.h5", np.zeros((0, 4)), np.zeros(0, int))
-    check_refused(runner, train(runner, path, *QUICK), "none.h5: train/x is empty; a split needs at least one sample")
-
-
-@pytest.mark.parametrize("y", [[3, 1], [0.5]], ids=["two, of two classes", "one, with a target"])
-def test_fewer_samples_than_ranks_and_than_a_batch(runner: Runner, y: list[float]) -> None:
-    """n is then N."""
-    x = np.random.default_rng(0).standard_normal((len(y), 4))
-    path = write(runner.directory / "few.h5", x, y)
-    result = train(runner, path, *QUICK, "--batch-size", "512", ranks=3)
-    assert result.returncode == 0, result.stderr
-    assert f"batches of n = {len(y)}, 2 epochs of 1 step" in result.stdout
-
-
-def test_one_sample_is_of_one_class(runner: Runner) -> None:
-    path = write(runner.directory / "one.h5", np.zeros((1, 4)), [3])
-    check_refused(runner, train(runner, path, *QUICK), "one.h5: train/y", "needs two classes or more")
-
-
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        ({"last_x": np.nan}, "train/x, row 19: nan in the data"),
-        ({"last_y": np.inf}, "train/y, row 19: inf in the data"),
-    ],
-    ids=["nan", "infinite target"],
-)
-def test_numbers_that_are_none(runner: Runner, bad: dict[str, float], message: str) -> None:
-    pattern = write_parts(runner.directory, **bad)
-    result = train(runner, pattern, *QUICK, ranks=3)
-    check_refused(runner, result, "error: rank 2 (", f"part-2.h5: {message}", "remove or replace such rows")
 
 
 def test_names_of_classes(runner: Runner) -> None:
@@ -285,23 +368,23 @@ def test_names_of_classes(runner: Runner) -> None:
             )  # of fixed length, or not
             write(here / f"part-{number}.h5", which[:, None] + rng.uniform(-0.1, 0.1, (count, 2)), stored, split)
             expected += labels.tolist() if split == "test" else []
-    pattern, options = str(here / "part-*.h5"), ("--epochs", "20", "--learning-rate", "0.05", "--hidden", "16")
-    trained = train(runner, pattern, *options, ranks=3)
+    with_nimbus = here / "unknown"
+    with_nimbus.mkdir()
+    for number in (1, 2):
+        shutil.copy(here / f"part-{number}.h5", with_nimbus)
+    with h5py.File(with_nimbus / "part-2.h5", "a") as file:
+        file["test/y"][7] = "nimbus"
+    options = ("--epochs", "20", "--learning-rate", "0.05", "--hidden", "16")
+    trained, predicted, unknown = in_one_job(
+        runner,
+        3,
+        ("train", here / "part-*.h5", *options),
+        ("predict", "run", "--out", "p.h5"),
+        ("train", with_nimbus / "part-*.h5", *options, "--out", "again"),
+    )
     assert trained.returncode == 0, trained.stderr
-    assert runner.distbp("predict", "run", "--out", "p.h5", ranks=3).returncode == 0
+    assert predicted.returncode == 0, predicted.stderr
     with h5py.File(here / "p.h5") as file:
         assert file["class"].asstr()[()].tolist() == expected
-
-    with h5py.File(here / "part-2.h5", "a") as file:
-        file["test/y"][7] = "nimbus"
-    unknown = train(runner, pattern, *options, "--out", "again", ranks=3)
     check_error(unknown, 1, "part-2.h5: test/y, row 7: label 'nimbus'", "'Föhn', 'cirrus', 'cumulus'")
     assert not [file for file in (here / "again").iterdir() if file.is_file()]
-
-
-def test_files_that_do_not_go_together(runner: Runner) -> None:
-    """Of what kind the differences are that are found, is in `test_data`."""
-    pattern = write_parts(runner.directory)
-    write(runner.directory / "part-9.h5", np.zeros((5, 4), np.float32), np.zeros((5, 2)))
-    message = "part-9.h5: train/x has rows of shape (4,) and type float32, but "
-    check_refused(runner, train(runner, pattern, *QUICK), message, "part-0.h5 has (4,) and float64")

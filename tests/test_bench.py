@@ -165,6 +165,7 @@ def quick(comm: Communicator, seconds: float = 0.05, pulse: Any = lambda phase: 
     return bench(comm, config, Wanted(4, seconds, 5, 3), lambda text: None, pulse)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"reproducible": True, "grain": 2}, {"loss": "mse", "optimizer": "sgd"}])
 @pytest.mark.parametrize(("ranks", "nodes"), [(1, 1), (2, 1), (5, 2), (3, 3)])
 def test_ranks_on_nodes(ranks: int, nodes: int, options: dict[str, Any]) -> None:
@@ -183,6 +184,7 @@ def test_ranks_on_nodes(ranks: int, nodes: int, options: dict[str, Any]) -> None
         assert passes == sorted(passes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"wire": "bfloat16"}, {"wire": "float16", "overlap": False}])
 def test_what_is_exchanged_under_the_backward_pass(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The last of the buckets is never hidden, the first is there after a part of the products."""
@@ -298,7 +300,7 @@ def test_a_part_of_the_threads_knows_its_nodes() -> None:
 
 
 def test_the_command(runner: Runner, data_file: str) -> None:
-    result = runner.distbp("bench", data_file, *QUICK, "--link-latency", "2", "--link-bandwidth", "9")
+    result = runner.afresh("bench", data_file, *QUICK, "--link-latency", "2", "--link-bandwidth", "9")
     assert result.returncode == 0, result.stderr
     for words in ("4-6-3", "GFLOP/s", "deviation", "2 µs and 9 Gbit/s, which was not measured", "advice    1 x 1"):
         assert words in result.stdout

@@ -55,11 +55,12 @@ def test_a_calm_is_calm(
     if calm is None:
         return
     rng = np.random.default_rng(seed)
-    for update in range(min(calm.updates, 2000)):
-        of_rate = rng.choice([0.0, 1e-3, 0.5, 1.0], p=[0.1, 0.1, 0.1, 0.7])
-        largest = optimizer.reach(
-            largest, calm.g * rng.choice([0.0, 1.0], p=[0.1, 0.9]), calm.learning_rate * of_rate, t + update
-        )
+    updates = min(calm.updates, 2000)
+    of_rates = rng.choice([0.0, 1e-3, 0.5, 1.0], updates, p=[0.1, 0.1, 0.1, 0.7]).tolist()
+    of_g = rng.choice([0.0, 1.0], updates, p=[0.1, 0.9]).tolist()
+    for update in range(updates):
+        rate_then, g_then = calm.learning_rate * of_rates[update], calm.g * of_g[update]
+        largest = optimizer.reach(largest, g_then, rate_then, t + update)
         assert is_far(largest, most), (update, largest, calm)
 
 

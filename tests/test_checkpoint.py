@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,10 +20,17 @@ from distbp.training.history import record
 from distbp.training.invariants import history_columns
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    here = tmp_path_factory.mktemp("made")
+    train_on(1, configuration(write_data(here / "d.h5"), here / "run", epochs=2))
+    return here / "run"
+
+
 @pytest.fixture
-def path(data_file: str, tmp_path: Path) -> Path:
-    train_on(1, configuration(data_file, tmp_path / "run", epochs=2))
-    return tmp_path / "run" / "checkpoint-0000000008.h5"
+def path(run: Path, tmp_path: Path) -> Path:
+    """The newest checkpoint of a copy."""
+    return Path(shutil.copytree(run, tmp_path / "run")) / "checkpoint-0000000008.h5"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 import tomllib
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from runs import LIMIT, Runner, check_error, write_data
 from distbp import __version__
 from distbp.training import checkpoint
 
+OTHERS = ("TQDM_NCOLS=x", "TQDM_ASCII=x", "TQDM_BAR_FORMAT={no}")
 SMALL = ("--hidden", "6", "--epochs", "2", "--batch-size", "7")
 
 
@@ -41,18 +43,19 @@ def test_help_and_version_start_neither_mpi_nor_numpy(runner: Runner) -> None:
 
 @pytest.mark.slow
 def test_train_evaluate_predict_inspect(runner: Runner, data_file: str) -> None:
-    trained = runner.distbp("train", data_file, *SMALL)
+    """Each command once as a user starts it; `distbp` starts it for less."""
+    trained = runner.afresh("train", data_file, *SMALL)
     assert trained.returncode == 0, trained.stderr
     for words in ("1 process", "23 samples to train on", "4-6-3", "51 parameters", "epoch 2/2", "run/best.h5"):
         assert words in trained.stdout
-    evaluated = runner.distbp("evaluate", "run/best.h5", data_file).stdout
+    evaluated = runner.afresh("evaluate", "run/best.h5", data_file).stdout
     assert evaluated.startswith("test: 11 samples, cross_entropy loss ")
     assert runner.distbp("evaluate", "run").stdout == evaluated  # the run's best.h5, on the run's data
     with open(runner.directory / "run" / "metrics.csv") as file:
         losses = [float(row["validation_loss"]) for row in csv.DictReader(file)]
     assert float(evaluated.split("loss ")[1].split(",")[0]) == pytest.approx(min(losses), rel=1e-6)
 
-    predicted = runner.distbp("predict", "run", "--out", "p.h5")
+    predicted = runner.afresh("predict", "run", "--out", "p.h5")
     assert "predictions for 11 samples" in predicted.stdout
     with h5py.File(runner.directory / "p.h5") as file, h5py.File(data_file) as data:
         probability, labels = file["probability"][()], file["class"][()]
@@ -63,10 +66,10 @@ def test_train_evaluate_predict_inspect(runner: Runner, data_file: str) -> None:
     check_error(runner.distbp("predict", "run", "--out", "p.h5"), 1, "p.h5: exists already", "--overwrite")
     assert runner.distbp("predict", "run", "--out", "p.h5", "--overwrite").returncode == 0
 
-    described = runner.distbp("inspect", "run").stdout
+    described = runner.afresh("inspect", "run").stdout
     for words in ("checksum good", "4-6-3", "epoch 2", "classes    0 … 2", "learning_rate = 0.001"):
         assert words in described
-    described = runner.distbp("inspect", data_file).stdout
+    described = runner.afresh("inspect", data_file).stdout
     assert runner.distbp("inspect", data_file[:-1] + "?").stdout == described
     assert "train/x  (23, 4) float64, contiguous" in described
     assert "train/y  (23,) int64, contiguous\n    3 labels, samples of each: 0: " in described
@@ -173,7 +176,8 @@ def test_mistakes_get_one_message(
     runner: Runner, data_file: str, arguments: list[str], code: int, words: list[str]
 ) -> None:
     data = [] if "nothing.h5" in arguments else [data_file]
-    check_error(runner.distbp("train", *data, *arguments), code, *words)
+    start = runner.afresh if arguments[0] in ("--no-such", "nothing.h5") else runner.distbp
+    check_error(start("train", *data, *arguments), code, *words)
 
 
 def test_mistakes_with_checkpoints(runner: Runner, data_file: str) -> None:
@@ -205,7 +209,7 @@ def test_evaluate_and_predict_from_files(runner: Runner, data_file: str) -> None
 
 
 def test_gradcheck(runner: Runner) -> None:
-    result = runner.distbp("gradcheck")
+    result = runner.afresh("gradcheck")
     assert result.returncode == 0
     assert "networks agree with finite differences to 1e-07" in result.stdout
 
@@ -217,6 +221,7 @@ def test_a_signal_stops_with_a_checkpoint_and_resume_ends_alike(runner: Runner, 
     process = runner.start(distbp, "train", data_file, *options, "--out", "stopped")
     while not list((runner.directory / "stopped").glob("metrics.csv")):
         assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
     process.send_signal(signal.SIGINT)
     result = runner.finish(process)
     assert result.returncode in (75, 0), result.stderr
@@ -234,6 +239,7 @@ def test_a_closed_pipe_is_no_error(runner: Runner, data_file: str) -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_odd_requests_get_one_message(runner: Runner, data_file: str) -> None:
     runner.distbp("train", data_file, *SMALL)
     check_error(runner.distbp("predict", "run/best.h5", "--out", "run/best.h5", "--overwrite"), 1, "is read by this")
@@ -279,7 +285,9 @@ def test_a_progress_bar_on_a_terminal(runner: Runner, data_file: str) -> None:
     assert "epoch 30/30" in shown
 
 
-@pytest.mark.parametrize("variable", ["TQDM_MININTERVAL=abc", "TQDM_NCOLS=x", "TQDM_ASCII=x", "TQDM_BAR_FORMAT={no}"])
+@pytest.mark.parametrize(
+    "variable", ["TQDM_MININTERVAL=abc", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
+)
 def test_a_bar_that_cannot_be_drawn_is_left_out(runner: Runner, data_file: str, variable: str) -> None:
     name, _, value = variable.partition("=")
     shown = on_a_terminal(runner, "train", data_file, "--epochs", "3", **{name: value})
@@ -288,6 +296,7 @@ def test_a_bar_that_cannot_be_drawn_is_left_out(runner: Runner, data_file: str, 
     assert "Exception ignored" not in shown
 
 
+@pytest.mark.slow
 def test_bars_of_other_commands_that_cannot_be_drawn(runner: Runner) -> None:
     (runner.directory / "t.csv").write_text("a,b,label\n" + "1,2,0\n3,4,1\n" * 50)
     for command in (("import", "t.csv", "--out", "t.h5", "--test-fraction", "0.2"), ("inspect", "t.h5")):

@@ -47,7 +47,7 @@ def train(runner: Runner, library: str) -> Any:
 
     def run(jump: int, *options: str, ranks: int = 0, then: str = "", **extra: str) -> Any:
         fault = (str(Path(__file__).parent / "fault.py"), "update", "all", f"clock{jump:+}{then}")
-        words = ("train", data, "--hidden", "5", "--batch-size", "20", "--out", "run", *options)
+        words = ("train", data, "--hidden", "5", "--batch-size", "20", "--engine", "numpy", "--out", "run", *options)
         return runner.run(sys.executable, *fault, *words, ranks=ranks, LD_PRELOAD=library, **extra)
 
     return run
@@ -69,6 +69,7 @@ def test_a_run_to_its_end(train: Any, runner: Runner, jump: int, ranks: int) -> 
     assert all(0 <= seconds < 1800 for seconds in seconds_of(runner.directory / "run"))
 
 
+@pytest.mark.slow
 def test_limits_that_are_reached(train: Any, runner: Runner) -> None:
     """Though by the time of the day nothing has begun yet."""
     often = ("--checkpoint-minutes", "0.005", "--checkpoint-every", "1000000", "--keep", "1000")
@@ -90,6 +91,7 @@ def test_the_end_of_a_slurm_job(train: Any, jump: int) -> None:
         assert "before the end of the time of SLURM job 7 at epoch 2, step 1" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_rank_that_hangs(train: Any) -> None:
     result = train(-7200, "--epochs", "3", "--stall-minutes", "0.08", then=",hang")
     check_error(result, 1, "has not come on for 5 s while in epoch 2, step 15")

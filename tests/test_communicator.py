@@ -11,7 +11,7 @@ from communicator_tests import fill_together
 from runs import LIMIT
 
 from distbp.errors import DataError, DistbpError, UsageError
-from distbp.ranks.communicator import Barrier, OneProcess, agree, on_first, run_threads
+from distbp.ranks.communicator import Barrier, OneProcess, _Gate, agree, on_first, run_threads
 
 SIZES = [1, 2, 3, 8]
 
@@ -268,9 +268,16 @@ def test_scopes_of_threads(size):
     assert run_threads(size, on_rank) == [0] * size
 
 
-def test_who_has_met_all_others_is_not_told_that_one_left() -> None:
+def test_who_has_met_all_others_is_not_told_that_one_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last one comes, and fails at once; the others have not gone on yet, and know the result all the same."""
-    barrier, gone = Barrier(2), []
+    barrier, gone, broken = Barrier(2), list[str](), threading.Event()
+
+    class Late(_Gate):
+        def wait(self) -> None:
+            super().wait()
+            broken.wait(LIMIT)
+
+    monkeypatch.setattr("distbp.ranks.communicator._Gate", Late)
 
     def other() -> None:
         barrier.wait()
@@ -281,10 +288,10 @@ def test_who_has_met_all_others_is_not_told_that_one_left() -> None:
 
     thread = threading.Thread(target=other, daemon=True)
     thread.start()
-    while not barrier._here:
+    while not barrier._gates:
         time.sleep(0.001)
-    with barrier._changed:  # nobody goes on in between
-        barrier.wait()
-        barrier.abort()
+    barrier.wait()
+    barrier.abort()
+    broken.set()
     thread.join(LIMIT)
     assert gone == ["met", "left alone"]

@@ -14,13 +14,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from runs import BIN, LIMIT, NoWaits, Runner, check_error, configuration, environment, train_on
+from runs import BIN, LIMIT, NoWaits, Runner, check_error, configuration, environment, train_on, write_data
 
 from distbp.config import Config
 from distbp.errors import RunError
@@ -30,12 +31,10 @@ from distbp.training.comparison import digest
 from distbp.training.history import History
 from distbp.training.run_directory import RunDirectory
 
-pytestmark = pytest.mark.slow
-
 WITHOUT_ROOTS_RIGHTS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 EVERY = int(os.environ.get("DISTBP_TEST_EVERY", "11"))  # so many writes of HDF5 are left out between two kills
 KILLER = """
-import os, signal, sys
+import gc, os, signal, sys
 from dataclasses import replace
 from pathlib import Path
 import h5py
@@ -44,6 +43,7 @@ from distbp.training.comparison import digest
 from distbp.ranks.communicator import OneProcess
 from distbp.config import merge
 from distbp.errors import RunError
+from distbp.training.listener import Listener
 from distbp.training.prepare import Start
 from distbp.training.train import train
 
@@ -90,9 +90,16 @@ sys.addaudithook(audit)
 watched(os, "fsync")
 watched(os, "pwrite")
 
+class Begin(Listener):
+    def begin(self, run):
+        self.written = len(done)
+
 done.clear()
-train(OneProcess(), config("whole"))
+begin = Begin()
+train(OneProcess(), config("whole"), listeners=[begin])
 points, expected = list(done), state("whole")
+first = begin.written if saves == "auto" else 0  # up to there they write the same
+gc.freeze()  # what is there is shared with all forks
 
 def forked(action):
     child = os.fork()
@@ -120,7 +127,8 @@ def going_on(name, k):
         train(OneProcess(), config(name))
 
 writes = [k for k in range(1, len(points) + 1) if points[k - 1] == "pwrite"]
-for k in sorted({*range(1, len(points) + 1)} - {*writes} | {*writes[::every]})[part::parts]:
+kills = {*range(1, len(points) + 1)} - {*writes} | {*writes[::every]}
+for k in sorted(k for k in kills if k > first)[part::parts]:
     killed = forked(lambda: training(f"at-{k}", k))
     assert killed == signal.SIGKILL, (k, killed)
     if k % 4 == 0:  # and the resume too
@@ -131,6 +139,7 @@ print(len(points), *sorted(set(points)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(LIMIT * 9)
 @pytest.mark.parametrize(("part", "parts", "saves"), [(0, 2, "1"), (1, 2, "1"), (0, 2, "auto"), (1, 2, "auto")])
 def test_killed_at_any_point_of_writing(data_file: str, tmp_path: Path, part: int, parts: int, saves: str) -> None:
@@ -166,13 +175,21 @@ def check_goes_on(whole: Path, run: Path) -> None:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 3 epochs, on what is in `data_file`."""
+    here = tmp_path_factory.mktemp("undisturbed")
+    train_on(1, often(write_data(here / "data.h5"), here / "run"))
+    return here / "run"
+
+
 @pytest.fixture
-def whole(data_file: str, tmp_path: Path) -> Path:
-    """An undisturbed run of 3 epochs."""
-    train_on(1, often(data_file, tmp_path / "whole"))
-    return tmp_path / "whole"
+def whole(undisturbed: Path, tmp_path: Path) -> Path:
+    """The same, which a test may change."""
+    return Path(shutil.copytree(undisturbed, tmp_path / "whole"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "words"),
     [
@@ -223,6 +240,7 @@ def test_a_file_system_without_fsync(
     assert read(tmp_path / "run" / "checkpoint-0000000004.h5").progress.epoch == 1
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files(runner: Runner, data_file: str) -> None:
     """The system itself refuses to write, in the midst of an HDF5 file; everybody may set this limit."""
     command = ("prlimit", "--fsize={}", str(BIN / "distbp"), "train", data_file, "--epochs", "2", "--hidden", "64")
@@ -251,6 +269,7 @@ cp -r {disk}/run {copy}
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk(runner: Runner, data_file: str) -> None:
     disk, copy = runner.directory / "disk", runner.directory / "run"
     disk.mkdir()
@@ -269,6 +288,7 @@ def test_a_full_disk(runner: Runner, data_file: str) -> None:
         assert runner.distbp("train", "--resume").returncode == 0, size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=pytest.mark.one_mpi)])
 @pytest.mark.parametrize("what", ["removed", "read-only"])
 def test_a_directory_that_is_taken_away_in_mid_run(runner: Runner, data_file: str, ranks: int, what: str) -> None:
@@ -280,6 +300,7 @@ def test_a_directory_that_is_taken_away_in_mid_run(runner: Runner, data_file: st
     run = runner.directory / "run"
     while not (run / "metrics.csv").exists() or len((run / "metrics.csv").read_text().splitlines()) < 3:
         assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
     if what == "removed":
         run.rename(runner.directory / "elsewhere")
     else:
@@ -295,6 +316,7 @@ def test_a_directory_that_is_taken_away_in_mid_run(runner: Runner, data_file: st
         assert [int(row["epoch"]) for row in csv.DictReader(file)] == list(range(1, before + 3))
 
 
+@pytest.mark.slow
 def test_a_directory_that_may_not_be_written(runner: Runner, data_file: str) -> None:
     rights = WITHOUT_ROOTS_RIGHTS if os.getuid() == 0 else ()
     if rights and not shutil.which("setpriv"):
@@ -415,6 +437,7 @@ def test_no_good_checkpoint_at_all(whole: Path, runner: Runner) -> None:
     assert not (whole / "run.lock").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["damaged", "gone", "a directory"])
 def test_a_best_that_cannot_be_read_is_replaced_at_a_resume(
     data_file: str, whole: Path, runner: Runner, harm: str

@@ -15,6 +15,7 @@ from distbp.data.split import digits_path
 DATASETS = Path(__file__).parent.parent / "datasets"
 
 
+@pytest.mark.heavy
 @pytest.mark.slow
 def test_digits_is_what_the_script_makes(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")

@@ -47,7 +47,7 @@ def check_healthy(result: Any, *words: str) -> None:
 
 def test_one_process(runner: Runner) -> None:
     path = f"{BIN}:/usr/bin:/bin"
-    result = runner.distbp("doctor", "--out", "new/run", PATH=path)
+    result = runner.afresh("doctor", "--out", "new/run", PATH=path)
     check_healthy(result, "one process", "in which new/run will be made", "seen on 1 node", "file locks", "write speed")
     assert list(runner.directory.iterdir()) == []  # nothing is left behind
 

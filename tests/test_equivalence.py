@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from runs import configuration, nodes_of, sums_of, train_on, whole_gradient, write_data
+from steps import steps_on
 
 from distbp.data.problem import Problem
 from distbp.data.scaling import Scaling
@@ -75,6 +77,17 @@ CASES = {
 
 @pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("case", CASES)
+def test_steps_end_with_the_same_parameters_on_any_number_of_ranks(ranks: int, case: str) -> None:
+    config = configuration("d.h5", "run", **CASES[case])
+    alone, several = steps_on(1, config), steps_on(ranks, config)
+    np.testing.assert_allclose(several.w, alone.w, rtol=1e-9, atol=1e-11)
+    for column in ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy"):
+        assert several.history[column] == pytest.approx(alone.history[column], rel=1e-9)
+    assert several.samples == 3 * 23
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ranks", "case"), [(RANKS[i % len(RANKS)], case) for i, case in enumerate(CASES)])
 def test_a_run_ends_with_the_same_parameters_on_any_number_of_ranks(
     data_file: str, tmp_path: Path, ranks: int, case: str
 ) -> None:
@@ -84,6 +97,19 @@ def test_a_run_ends_with_the_same_parameters_on_any_number_of_ranks(
     for column in ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy"):
         assert several.state.history[column] == pytest.approx(alone.state.history[column], rel=1e-9)
     assert several.state.progress.samples == 3 * 23
+
+
+@pytest.mark.parametrize("mode", [{}, {"reproducible": True, "grain": 3}], ids=["plain", "reproducible"])
+@pytest.mark.parametrize("kind", ["classes", "targets", "binary"])
+def test_steps_without_a_run_are_those_of_a_run(tmp_path: Path, kind: str, mode: dict[str, Any]) -> None:
+    """To the last bit: what tests find out with `steps_on` is true of runs."""
+    options = {"optimizer": "adamw", "schedule": "cosine", "warmup_epochs": 1.0, "weight_decay": 0.1, **mode}
+    config = configuration(write_data(tmp_path / "d.h5", kind=kind), tmp_path / "run", **options)
+    run, steps = train_on(2, config).state, steps_on(2, config, kind=kind)
+    assert steps.w.tobytes() == run.vector.tobytes()
+    for name, vector in run.optimizer.items():
+        assert steps.vectors[name].tobytes() == vector.tobytes()
+    assert {name: run.history[name].tolist() for name in steps.history} == steps.history
 
 
 @pytest.mark.parametrize("kind", ["targets", "binary"])

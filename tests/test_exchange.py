@@ -82,7 +82,7 @@ def test_full_width_is_the_sum(peers: int, length: int, chunk: int, monkeypatch:
 
 @pytest.mark.parametrize("chunk", [2**20, 100])
 @pytest.mark.parametrize("length", [1, 7, 1000])
-@pytest.mark.parametrize("peers", [2, 5])
+@pytest.mark.parametrize("peers", [pytest.param(2, marks=pytest.mark.slow), 5])
 @pytest.mark.parametrize("name", BITS)
 def test_nothing_is_lost_over_the_steps(
     name: str, peers: int, length: int, chunk: int, monkeypatch: pytest.MonkeyPatch
@@ -152,6 +152,7 @@ def test_memory_is_as_foreseen() -> None:
                 assert (full, small) == (counted.bytes, of_small.bytes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlap", [True, False])
 @pytest.mark.parametrize("wire", BITS)
 def test_training_goes_as_without(wire: str, overlap: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

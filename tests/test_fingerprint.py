@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,32 @@ from distbp.training import checkpoint
 from distbp.training.comparison import digest
 from distbp.training.run_directory import RunDirectory
 
+Begin = Callable[[str], Config]
+
+
+@pytest.fixture(scope="module")
+def begin(tmp_path_factory: pytest.TempPathFactory) -> Begin:
+    """Begins a run of one epoch, of 40 rows in batches of 8, of this kind; it was made once, and is put there again."""
+    made: dict[str, Config] = {}
+    kept, there = tmp_path_factory.mktemp("kept"), tmp_path_factory.mktemp("there")
+
+    def put(kind: str) -> Config:
+        if kind not in made:
+            (there / kind).mkdir()
+            data = write_data(there / kind / "d.h5", train=40, kind=kind)
+            made[kind] = configuration(data, there / kind / "run", epochs=1, batch_size=8)
+            train_on(1, made[kind])
+            shutil.copytree(there / kind, kept / kind)
+        shutil.rmtree(there / kind)
+        shutil.copytree(kept / kind, there / kind)
+        return made[kind]
+
+    return put
+
 
 @pytest.fixture(params=["classes", "targets"])
-def begun(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
-    """A run of one epoch, of 40 rows in batches of 8."""
-    data = write_data(tmp_path / "d.h5", train=40, kind=request.param)
-    config = configuration(data, tmp_path / "run", epochs=1, batch_size=8)
-    train_on(1, config)
-    return config
+def begun(request: pytest.FixtureRequest, begin: Begin) -> Config:
+    return begin(request.param)
 
 
 def change(config: Config, name: str, row: int, value: float | None = None) -> None:
@@ -50,14 +69,12 @@ def grow(config: Config, factor: int) -> None:
             file[f"train/{name}"] = values
 
 
-@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("ranks", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("place", ["training data: x", "training data: y", "validation data: x", "validation data: y"])
 @pytest.mark.parametrize("kind", ["classes", "targets"])
-def test_other_values(tmp_path: Path, place: str, kind: str, ranks: int) -> None:
+def test_other_values(begin: Begin, place: str, kind: str, ranks: int) -> None:
     """Of the same shape: they are refused, and nothing is written; with the option the run goes on, and knows them."""
-    data = write_data(tmp_path / "d.h5", train=40, kind=kind)
-    config = configuration(data, tmp_path / "run", epochs=1, batch_size=8)
-    train_on(1, config)
+    config = begin(kind)
     split = "train" if place.startswith("training") else "test"
     change(config, f"{split}/{place[-1]}", 10, None if place.endswith("y") and kind == "classes" else 77.0)
     before = RunDirectory(config.out).checkpoints()
@@ -71,7 +88,7 @@ def test_other_values(tmp_path: Path, place: str, kind: str, ranks: int) -> None
     assert resumed(ranks, config, epochs=3).state.progress.epoch == 3
 
 
-@pytest.mark.parametrize("factor", [2, 3, 10])
+@pytest.mark.parametrize("factor", [2, *(pytest.param(factor, marks=pytest.mark.slow) for factor in (3, 10))])
 @pytest.mark.parametrize("known", [True, False])
 def test_a_file_that_has_grown(begun: Config, factor: int, known: bool) -> None:
     """To another multiple of the batch: also where the checkpoint has no fingerprint."""

@@ -18,8 +18,6 @@ from distbp.engine.work import optimizer_of
 from distbp.errors import DistbpError, UsageError
 from distbp.training.rates import schedule_of
 
-pytestmark = pytest.mark.slow
-
 FUZZ = Path(__file__).parent.parent / "scripts" / "fuzz"
 
 numbers = st.one_of(st.integers(), st.integers(2**60, 2**5000), st.floats())
@@ -36,6 +34,7 @@ def check_message(error: DistbpError) -> None:
     assert len(str(error).encode()) < 2500
 
 
+@pytest.mark.slow
 def test_mutated_files() -> None:
     done = subprocess.run(
         [sys.executable, FUZZ, "--files", "350"],
@@ -47,6 +46,7 @@ def test_mutated_files() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @given(options)
 @example({"epochs": 2**53, "learning_rate": 5e-324, "step_epochs": 1e-300, "warmup_epochs": 1e300})
 @example({"seed": "\ud800", "x": "\0"})

@@ -21,7 +21,7 @@ DISTBP = [sys.executable, "-m", "distbp"]
 
 
 def test_the_topics_are_the_pages(runner: Runner) -> None:
-    shown = runner.distbp("help").stdout
+    shown = runner.afresh("help").stdout
     for file in (Path(__file__).parent.parent / "docs").glob("*.md"):
         assert f"\n  {file.stem} " in shown
     assert "\n  slurm " in shown

@@ -8,13 +8,19 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from runs import BIN, LIMIT, OPEN_MPI, Runner, mpirun_command, write_data
+from jobs import Commands
+from runs import BIN, LIMIT, OPEN_MPI, Runner, mpirun_command, train_on, write_data
+
+from distbp.config import merge
+from distbp.training.checkpoint import read
+from distbp.training.comparison import digest
 
 HOSTS = Path(__file__).parent.parent / "scripts" / "hosts"
 NETWORK = ("--hidden", "900,900", "--batch-size", "64", "--epochs", "2", "--drift-steps", "1", "--threads", "1")
@@ -51,44 +57,68 @@ def on_hosts(runner: Runner, ranks: int, *command: str) -> Any:
     return runner.run(str(HOSTS), "h1", shlex.join([mpirun_command()[0], *options, "-n", str(2 * ranks), *command]))
 
 
-def train(runner: Runner, ranks: int, *arguments: str) -> Any:
-    return on_hosts(runner, ranks, str(BIN / "distbp"), "train", *arguments)
-
-
 def losses(out: Path) -> list[float]:
     with open(out / "metrics.csv") as file:
         return [float(row["train_loss"]) for row in csv.DictReader(file)]
 
 
-def test_the_same_bits_on_hosts(runner: Runner, data: str) -> None:
-    options = ("--reproducible", "--grain", "8", *NETWORK)
-    alone = runner.distbp("train", data, *options, "--out", "alone")
-    apart = train(runner, 2, data, *options, "--out", "apart")
-    assert apart.returncode == 0, apart.stderr
-    assert "exchange  of 2 nodes, in one part" in apart.stdout
-    digest = next(line for line in alone.stdout.splitlines() if line.startswith("digest"))
-    assert digest in apart.stdout
+def options_of(**more: Any) -> dict[str, Any]:
+    """NETWORK, and more, as a configuration has them."""
+    network = {"hidden": [900, 900], "batch_size": 64, "epochs": 2, "drift_steps": 1, "threads": 1}
+    return {**network, **more}
 
 
-@pytest.mark.parametrize(
-    ("ranks", "how"),
-    [
-        (2, ()),
-        (1, ("--no-overlap",)),
-        (2, ("--wire", "float16")),
-        (1, ("--wire", "bfloat16", "--no-overlap")),
-    ],
-)
-def test_the_same_training_on_hosts(runner: Runner, data: str, ranks: int, how: tuple[str, ...]) -> None:
-    alone = runner.distbp("train", data, *NETWORK, "--out", "alone")
-    assert alone.returncode == 0, alone.stderr
-    apart = train(runner, ranks, data, *NETWORK, *how, "--out", "apart")
-    assert apart.returncode == 0, apart.stderr
+WAYS: dict[str, tuple[int, tuple[str, ...]]] = {  # ranks of each host, and options
+    "reproducible": (2, ("--reproducible", "--grain", "8")),
+    "plain": (2, ()),
+    "no-overlap": (1, ("--no-overlap",)),
+    "float16": (2, ("--wire", "float16")),
+    "bfloat16-no-overlap": (1, ("--wire", "bfloat16", "--no-overlap")),
+}
+
+
+@pytest.fixture(scope="module")
+def alone(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs of one process: "plain", and "reproducible"."""
+    here = tmp_path_factory.mktemp("alone")
+    for name, more in (("plain", {}), ("reproducible", {"reproducible": True, "grain": 8})):
+        train_on(1, merge({"data": [data], "out": str(here / name), **options_of(**more)}, "test"))
+    return here
+
+
+@pytest.fixture(scope="module")
+def apart(data: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The runs on two hosts, which all have a directory of their name; those on as many ranks in one job."""
+    said: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="distbp-", ignore_cleanup_errors=True) as scratch:
+        runner = Runner(tmp_path_factory.mktemp("apart"), Path(scratch))
+        for ranks in (1, 2):
+            ways = {name: options for name, (count, options) in WAYS.items() if count == ranks}
+            job = Commands(runner, *(("train", data, *NETWORK, *how, "--out", name) for name, how in ways.items()))
+            results = job.results(on_hosts(runner, ranks, *job.command))
+            said.update(zip(ways, results, strict=True))
+        yield runner.directory, said
+        runner.close()
+
+
+def test_the_same_bits_on_hosts(alone: Path, apart: tuple[Path, dict[str, Any]]) -> None:
+    said = apart[1]["reproducible"]
+    assert said.returncode == 0, said.stderr
+    assert "exchange  of 2 nodes, in one part" in said.stdout
+    newest = max((alone / "reproducible").glob("checkpoint-*.h5"))
+    assert f"digest    {digest(read(newest).parameters)}" in said.stdout
+
+
+@pytest.mark.parametrize("name", [name for name in WAYS if name != "reproducible"])
+def test_the_same_training_on_hosts(alone: Path, apart: tuple[Path, dict[str, Any]], name: str) -> None:
+    here, said = apart
+    assert said[name].returncode == 0, said[name].stderr
+    how = WAYS[name][1]
     parts = "in one part" if "--no-overlap" in how else "in 2 parts from layer F down"
     wire = f", as {how[1]}" if "--wire" in how else ""
-    assert f"exchange  of 2 nodes, {parts}{wire}\n" in apart.stdout
+    assert f"exchange  of 2 nodes, {parts}{wire}\n" in said[name].stdout
     tolerance = 0.02 if "--wire" in how else 1e-4
-    np.testing.assert_allclose(losses(runner.directory / "apart"), losses(runner.directory / "alone"), rtol=tolerance)
+    np.testing.assert_allclose(losses(here / name), losses(alone / "plain"), rtol=tolerance)
 
 
 @pytest.mark.parametrize(("how", "rank"), [("bug", 1), ("SIGKILL", 0)])
@@ -98,6 +128,7 @@ def test_a_rank_that_fails_in_the_background_ends_the_job(runner: Runner, data: 
     assert failed.returncode != 0
     if how == "bug":
         assert failed.stderr.count("ZeroDivisionError: a bug, put here by a test") == 1
-    resumed = train(runner, 1, "--resume", "--epochs", "4", "--out", "run")
+    command = ("train", "--resume", "--epochs", "4", "--out", "run")
+    resumed = on_hosts(runner, 1, str(BIN / "distbp"), *command)
     assert resumed.returncode == 0, resumed.stderr
     assert len(losses(runner.directory / "run")) == 4

@@ -417,7 +417,7 @@ def test_files_that_lie_about_themselves(tmp_path: Path, content: bytes, packed:
 
 def test_the_command(runner: Runner, tmp_path: Path) -> None:
     source = clouds(tmp_path / "c.csv", 100)
-    done = runner.distbp("import", source, "--y", "kind", "--test-fraction", "0.1", "--out", "c.h5")
+    done = runner.afresh("import", source, "--y", "kind", "--test-fraction", "0.1", "--out", "c.h5")
     assert done.returncode == 0, done.stderr
     assert "rows in train" in done.stdout
     assert "4 inputs (float32), 3 classes of kind" in done.stdout
@@ -480,6 +480,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
             imported(tmp_path / name, source, overwrite=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_and_a_termination_leave_nothing(runner: Runner) -> None:
     np.savez(runner.directory / "d.npz", x=RNG.normal(size=(100_000, 8)), y=np.arange(100_000) % 2)
     command = f"{BIN}/distbp import d.npz --out out.h5"

@@ -6,19 +6,21 @@ import calendar
 import csv
 import math
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from runs import Runner, check_error, configuration, resumed, train_on, write_data
+from jobs import Commands, in_one_job
+from runs import LIMIT, Runner, check_error, configuration, resumed, train_on, write_data
 
 from distbp.counted import counted
 from distbp.errors import RunError, Stopped, UsageError
 from distbp.ranks.job import Job, asked_end, job_of
 from distbp.training import deadline
+from distbp.training.comparison import digest
 from distbp.training.deadline import Deadline, End, ends_of, time_of_the_first
 from distbp.training.report import Console
 from distbp.training.starts import parse
@@ -261,27 +263,29 @@ def test_one_slow_step_is_forgotten(clocks: Clocks) -> None:
     assert stop() == "350 s before the end of the job"
 
 
-def digest(said: str) -> str:
-    return next(line for line in said.splitlines() if line.startswith("digest"))
-
-
 @pytest.mark.one_mpi
 def test_a_time_limit(tmp_path: Path, runner: Runner) -> None:
     """It stops without a signal, and comes to the result of a run that was not stopped."""
     data = write_data(tmp_path / "d.h5")
-    options = ("--reproducible", "--hidden", "6", "--grain", "4", "--out")
-    stopped = runner.distbp("train", data, *options, "run", "--epochs", "1000000", "--time-limit", "0.1", ranks=2)
+    limit = f"{0.05 * LIMIT / 60:g}"  # minutes
+    options: dict[str, Any] = {"dtype": "float32", "reproducible": True, "grain": 4, "batch_size": 256}
+    words = ("--reproducible", "--hidden", "6", "--grain", "4", "--batch-size", "256", "--out")
+    stopped = runner.distbp("train", data, *words, "run", "--epochs", "1000000", "--time-limit", limit, ranks=2)
     assert stopped.returncode == 75, stopped.stderr
-    assert stopped.stderr.count("before the end of --time-limit 0.1") == 1
+    assert stopped.stderr.count(f"before the end of --time-limit {limit}") == 1
     assert "continue with --resume" in stopped.stderr
     assert "\njob       by mpi" in stopped.stdout
     assert "; until 20" in stopped.stdout
-    epochs = len((tmp_path / "run" / "metrics.csv").read_text().splitlines())
-    whole = runner.distbp("train", data, *options, "whole", "--epochs", f"{epochs + 1}")
-    again = runner.distbp("train", "--resume", "--out", "run", "--epochs", f"{epochs + 1}", ranks=3)
+    epochs = len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) + 1
+    whole = train_on(1, configuration(data, tmp_path / "whole", **options, epochs=epochs))
+    again, late = in_one_job(
+        runner,
+        3,
+        ("train", "--resume", "--out", "run", "--epochs", epochs),
+        ("train", "--resume", "--out", "run", "--epochs", "1000000", "--time-limit", "0.0001"),
+    )
     assert again.returncode == 0, again.stderr
-    assert digest(again.stdout) == digest(whole.stdout)
-    late = runner.distbp("train", "--resume", "--out", "run", "--epochs", "1000000", "--time-limit", "0.0001")
+    assert f"digest    {digest(whole.state.parameters)}" in again.stdout
     check = (late.returncode, late.stderr.count("s before the end of --time-limit 0.0001 while "))
     assert check == (75, 1), late.stderr
 
@@ -387,7 +391,7 @@ def test_resume_auto_on_the_command_line(tmp_path: Path, runner: Runner) -> None
 
 
 WATCHED = """
-import atexit, sys
+import atexit, runpy, sys
 opened = []
 sys.addaudithook(lambda event, values: event == "open" and opened.append(str(values[0])))
 
@@ -399,8 +403,8 @@ def tell():
         file.write(text)
 
 atexit.register(tell)
-from distbp.__main__ import main
-main()
+sys.argv[:1] = []
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
@@ -409,15 +413,17 @@ def test_what_the_ranks_open(tmp_path: Path, runner: Runner) -> None:
     """All but rank 0 leave the run directory alone, and nobody imports what he has no use for."""
     data = write_data(tmp_path / "d.h5")
     (tmp_path / "watched.py").write_text(WATCHED)
-    for arguments in (("train", data, "--epochs", "2"), ("train", "--resume", "--epochs", "3")):
-        done = runner.run(sys.executable, "watched.py", *arguments, "--out", str(tmp_path / "run"), ranks=3)
+    out = ("--out", tmp_path / "run")
+    job = Commands(runner, ("train", data, "--epochs", "2", *out), ("train", "--resume", "--epochs", "3", *out))
+    python, *program = job.command
+    for done in job.results(runner.run(python, "watched.py", *program, ranks=3)):
         assert done.returncode == 0, done.stderr
-        for rank in range(3):
-            opened, modules = (tmp_path / f"rank-{rank}").read_text().split("\n\n")
-            of_run = [name for name in opened.splitlines() if str(tmp_path / "run") in name]
-            assert bool(of_run) == (rank == 0), of_run
-            packages = {name.partition(".")[0] for name in modules.splitlines()}
-            assert packages & {"tqdm", "matplotlib", "difflib", "email", "asyncio", "unittest"} == set()
-            assert ("distbp.training.report" in modules) == (rank == 0)
-            assert "distbp.doctor.doctor" not in modules
-            assert "distbp.bench.bench" not in modules
+    for rank in range(3):
+        opened, modules = (tmp_path / f"rank-{rank}").read_text().split("\n\n")
+        of_run = [name for name in opened.splitlines() if str(tmp_path / "run") in name]
+        assert bool(of_run) == (rank == 0), of_run
+        packages = {name.partition(".")[0] for name in modules.splitlines()}
+        assert packages & {"tqdm", "matplotlib", "difflib", "email", "asyncio", "unittest"} == set()
+        assert ("distbp.training.report" in modules) == (rank == 0)
+        assert "distbp.doctor.doctor" not in modules
+        assert "distbp.bench.bench" not in modules

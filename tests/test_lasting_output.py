@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import BIN, Runner, mpirun_command, write_data
+from runs import BIN, Runner, mpirun_command, train_on, wait_for_its_end, write_data
 
+from distbp.config import merge
 from distbp.ranks.lasting_output import LastingOutput
 
 DISTBP = f"{BIN}/distbp"
@@ -26,6 +27,7 @@ def shell(runner: Runner, command: str) -> Any:
     return runner.run("bash", "-c", f"set -o pipefail; {command}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("redirected", "said"),
     [
@@ -45,6 +47,7 @@ def test_a_run_goes_on_without_its_log(runner: Runner, redirected: str, said: st
     assert not (runner.directory / "run" / "run.lock").exists()
 
 
+@pytest.mark.slow
 def test_a_result_that_is_lost_is_an_error(runner: Runner) -> None:
     """A command that has written its file is done all the same."""
     write_data(runner.directory / "d.h5")
@@ -72,8 +75,11 @@ def test_ranks(runner: Runner, redirected: str) -> None:
     command = " ".join((*mpirun_command(), "-n", "2", DISTBP))
     first = shell(runner, f"{command} {TRAIN} {redirected}")
     assert "Traceback" not in first.stdout + first.stderr
-    again = shell(runner, f"{command} train --resume auto d.h5 --hidden 6 --epochs 3 --out run")
-    assert again.returncode == 0, again.stderr
+    run = runner.directory / "run"
+    wait_for_its_end(run)
+    given = {"data": [str(runner.directory / "d.h5")], "hidden": [6], "epochs": 3, "out": str(run)}
+    again = train_on(2, merge(given, "test"), resume_with=given, or_begin=True)
+    assert again.state.progress.epoch == 3
     assert len((runner.directory / "run" / "metrics.csv").read_text().splitlines()) == 1 + 3
 
 

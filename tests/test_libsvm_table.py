@@ -27,6 +27,7 @@ def dense(table: LibSVMTable) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([x for x, _ in blocks]), np.concatenate([y for _, y in blocks])[:, 0]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("first_index", [0, 1])
 @pytest.mark.parametrize("plain", [True, False])
 def test_as_scikit_learn_reads_it(

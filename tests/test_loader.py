@@ -131,12 +131,12 @@ STREAMED: dict[str, Any] = dict(
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.slow
 def test_memory_changes_no_bit(tmp_path: Path, kind: str, dtype: str) -> None:
-    options = {**STREAMED, "dtype": dtype}
-    data = several_files(tmp_path, kind=kind, rows=MANY)
+    options, memory = {**STREAMED, "dtype": dtype, "shuffle_window": 24}, MEMORY * 0.68
+    data = several_files(tmp_path, kind=kind, rows=(240, 3, 357))
     whole = train_on(1, configuration(data, tmp_path / "whole", **options))
     assert whole.training.in_memory
     for ranks in (1, 2, 5):
-        run = train_on(ranks, configuration(data, tmp_path / f"{ranks}", memory=MEMORY, **options))
+        run = train_on(ranks, configuration(data, tmp_path / f"{ranks}", memory=memory, **options))
         assert not run.training.in_memory
         assert run.validation is not None
         assert not run.validation.in_memory

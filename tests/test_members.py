@@ -73,6 +73,7 @@ def test_the_tables_are_read_without_numpy(runner: Runner) -> None:
     assert runner.run(sys.executable, "-c", code).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_new_member_of_each_kind_needs_its_entry_alone(runner: Runner) -> None:
     """It is in the help, it is checked, it trains, it is resumed, and its network is used."""
     program = (sys.executable, str(Path(__file__).parent / "new_members.py"))

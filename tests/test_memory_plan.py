@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jobs import in_one_job
 from runs import Runner, check_error, configuration, nodes_of, prepared, split_of, train_on, write_data
 
 from distbp.data.loader import Batch
@@ -299,19 +300,20 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 WIDE = {"split": "few", "hidden": [1800, 1800], "batch_size": 100, "epochs": 1}
 LONG = {"hidden": [32], "batch_size": 512, "epochs": 1}
 WINDOWS = {**LONG, "memory": 0.12, "shuffle_window": 8000}
+ALONE = pytest.mark.one_mpi  # one process, which has no MPI
 
 
 @pytest.mark.mpi
 @pytest.mark.parametrize(
     ("ranks", "options"),
     [
-        (0, {**WIDE, "optimizer": "adam"}),
-        (0, {**WIDE, "optimizer": "sgd", "reproducible": True, "grain": 8}),
+        pytest.param(0, {**WIDE, "optimizer": "adam"}, marks=ALONE),
+        pytest.param(0, {**WIDE, "optimizer": "sgd", "reproducible": True, "grain": 8}, marks=ALONE),
         (2, {**WIDE, "optimizer": "adam", "reproducible": True}),
         (2, {**WIDE, "optimizer": "sgd"}),
-        (0, {**WIDE, "optimizer": "adam", "epochs": 2}),
+        pytest.param(0, {**WIDE, "optimizer": "adam", "epochs": 2}, marks=ALONE),
         (2, LONG),
-        (0, {**WINDOWS, "memory": 0.07}),
+        pytest.param(0, {**WINDOWS, "memory": 0.07}, marks=ALONE),
         (2, {**WINDOWS, "memory": 0.07}),
     ],
 )
@@ -348,6 +350,7 @@ def trained(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return {name: str(here / name / "checkpoint-0000000000.h5") for name in ("wide", "small", "outputs")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ranks", "name", "checkpoint", "split", "memory"),
     [
@@ -371,6 +374,7 @@ def test_the_estimate_is_near_the_measured_peak_in_use(
     assert 0.9 * peak < estimate < 1.25 * peak + 10 * MIB * max(1, ranks)
 
 
+@pytest.mark.slow
 def test_an_outline_is_that_of_the_checkpoint(trained: dict[str, str], tmp_path: Path) -> None:
     for name, path in trained.items():
         found, whole = outline(Path(path)), read(Path(path))
@@ -386,6 +390,7 @@ def test_an_outline_is_that_of_the_checkpoint(trained: dict[str, str], tmp_path:
         outline(tmp_path / "c.h5")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 3])
 @pytest.mark.parametrize("checkpoint", ["small", "outputs"])
 def test_what_predictions_and_an_evaluation_take(trained: dict[str, str], checkpoint: str, ranks: int) -> None:
@@ -418,20 +423,19 @@ def test_what_predictions_and_an_evaluation_take(trained: dict[str, str], checkp
 def test_data_that_cannot_fit_are_refused_before_they_are_read(
     runner: Runner, trained: dict[str, str], ranks: int
 ) -> None:
-    with h5py.File(runner.directory / "d.h5", "w") as file:  # 12 TiB, of which nothing is written
-        file.create_dataset("test/x", (2**37, 8), np.float32, fillvalue=0)
-        file.create_dataset("test/y", (2**37, 64), np.int8, fillvalue=0)
-    arguments = (trained["outputs"], "d.h5", "--memory", "1e6")
-    result = runner.distbp("predict", *arguments, "--out", "p.h5", ranks=ranks)
+    for name, y in (("d.h5", np.int8), ("e.h5", np.float32)):
+        with h5py.File(runner.directory / name, "w") as file:  # 12 TiB and 36 TiB, of which nothing is written
+            file.create_dataset("test/x", (2**37, 8), np.float32, fillvalue=0)
+            file.create_dataset("test/y", (2**37, 64), y, fillvalue=0)
+    predict = ("predict", trained["outputs"], "d.h5", "--memory", "1e6", "--out", "p.h5")
+    evaluate = ("evaluate", trained["outputs"], "e.h5", "--memory", "1e6")
+    result, other = in_one_job(runner, ranks, predict, evaluate)
     words = ("not enough memory: this run needs", "of memory on", "test data 4 TiB", "less --memory")
     check_error(result, 1, *words)
     assert "--hidden" not in result.stderr
     assert "--dry-run" not in result.stderr
-    with h5py.File(runner.directory / "d.h5", "a") as file:
-        del file["test/y"]
-        file.create_dataset("test/y", (2**37, 64), np.float32, fillvalue=0)
-    check_error(runner.distbp("evaluate", *arguments, ranks=ranks), 1, "not enough memory", "test data 36 TiB")
-    assert [path.name for path in runner.directory.iterdir()] == ["d.h5"]
+    check_error(other, 1, "not enough memory", "test data 36 TiB")
+    assert sorted(path.name for path in runner.directory.iterdir()) == ["d.h5", "e.h5"]
 
 
 @pytest.mark.one_mpi
@@ -445,8 +449,9 @@ def test_a_network_that_cannot_fit_is_refused_at_once(runner: Runner, data_file:
         "--dry-run",
     )
     words += ("fewer ranks on a node",) if ranks else ()
-    for more in ((), ("--reproducible", "--simulate-ranks", "2") if not ranks else ("--reproducible",), ("--dry-run",)):
-        result = runner.distbp("train", data_file, "--hidden", "1000000,1000000", *more, ranks=ranks)
+    ways = ((), ("--reproducible", "--simulate-ranks", "2") if not ranks else ("--reproducible",), ("--dry-run",))
+    commands = [("train", data_file, "--hidden", "1000000,1000000", *more) for more in ways]
+    for more, result in zip(ways, in_one_job(runner, ranks, *commands), strict=True):
         check_error(result, 1, *words[:3])
         assert ("  parameters   " in result.stdout) == (more == ("--dry-run",))
         assert more or all(word in result.stderr for word in words)
@@ -485,18 +490,19 @@ def test_classes_make_a_network_too_large(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.one_mpi
 def test_dry_run_writes_nothing(runner: Runner, data_file: str) -> None:
     before = sorted(runner.directory.iterdir())
+    dry = ("train", data_file, "--dry-run", "--out")
     for ranks in (0, 2):
-        result = runner.distbp("train", data_file, "--dry-run", "--out", "new/run", ranks=ranks)
+        result, other = in_one_job(runner, ranks, (*dry, "new/run"), (*dry, f"{data_file}/run"))
         assert result.returncode == 0, result.stderr
         for words in ("4-128-3", "23 samples", "in all", "training data", "Python, MPI, libraries", "free", "dry run"):
             assert words in result.stdout
         assert result.stdout.count("node      ") == 1
+        check_error(other, 1, "cannot write")
         assert sorted(runner.directory.iterdir()) == before
-    assert runner.distbp("train", data_file, "--epochs", "1", "--hidden", "6").returncode == 0
-    check_error(runner.distbp("train", data_file, "--dry-run"), 1, "run: already holds a run")
-    check_error(runner.distbp("train", data_file, "--dry-run", "--out", f"{data_file}/run"), 1, "cannot write")
+    train_on(1, configuration(data_file, runner.directory / "run", epochs=1))
     files = {path: path.stat().st_mtime_ns for path in (runner.directory / "run").iterdir()}
-    resumed = runner.distbp("train", "--resume", "--epochs", "3", "--dry-run", ranks=2)
+    again, resumed = in_one_job(runner, 2, (*dry, "run"), ("train", "--resume", "--epochs", "3", "--dry-run"))
+    check_error(again, 1, "run: already holds a run")
     assert resumed.returncode == 0, resumed.stderr
     assert "3 epochs" in resumed.stdout
     assert {path: path.stat().st_mtime_ns for path in (runner.directory / "run").iterdir()} == files

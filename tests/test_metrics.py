@@ -25,7 +25,7 @@ ROWS, STILL = (
     2000,
     1e-30,
 )  # a learning rate at which no weight moves: the epoch's figures are those of the first network
-FORMS = [(1, 1), (3, 1), (3, 2)]  # ranks, nodes
+FORMS = [(1, 1), pytest.param(3, 1, marks=pytest.mark.slow), (3, 2)]  # ranks, nodes
 MODES: dict[str, dict[str, Any]] = {
     "plain": {},
     "reproducible": {"reproducible": True, "grain": 16},

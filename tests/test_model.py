@@ -28,6 +28,7 @@ from distbp.prediction.trained import Use, load
 from distbp.ranks.communicator import OneProcess
 from distbp.training.checkpoint import Checkpoint
 
+SLOW = pytest.mark.slow
 NAMES = ("mass", "speed", "width, dry", "größe")
 
 
@@ -133,7 +134,7 @@ def test_the_formula(runs: dict[str, Path], name: str) -> None:
 
 @pytest.mark.parametrize("name", ["classes", "binary", "targets", "unscaled", "mse"])
 @pytest.mark.parametrize("N", [1, 2, 37, 64, 230])
-@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+@pytest.mark.parametrize("dtype", ["float32", *(pytest.param(name, marks=SLOW) for name in ("float64", "uint8"))])
 def test_the_bits_of_the_command(
     runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, N: int, dtype: str
 ) -> None:
@@ -142,9 +143,10 @@ def test_the_bits_of_the_command(
     x = np.abs(rows(N)).astype(dtype)
     with h5py.File(tmp_path / "d.h5", "w") as file:
         file["test/x"] = x
-    used = load(OneProcess(), str(runs[name]), Use([str(tmp_path / "d.h5")], "test", targets=False))
+    best = runs[name] / "best.h5"
+    used = load(OneProcess(), str(best), Use([str(tmp_path / "d.h5")], "test", targets=False))
     predict(OneProcess(), used.state, used.data, tmp_path / "p.h5")
-    model = distbp.load(runs[name])
+    model = distbp.load(best)
     for _ in range(2):  # the second time in memory that is there
         with h5py.File(tmp_path / "p.h5") as file:
             if "y" in file:

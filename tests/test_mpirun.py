@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 import signal
 import sys
@@ -13,9 +14,11 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from jobs import in_one_job
 from runs import BIN, Runner, check_error, write_data
 
 from distbp.training import checkpoint
+from distbp.training.comparison import digest
 
 pytestmark = pytest.mark.mpi
 SMALL = ("--hidden", "6", "--epochs", "3", "--batch-size", "7", "--dtype", "float64")
@@ -45,49 +48,59 @@ def test_train_resume_evaluate_predict(runner: Runner, data_file: str, ranks: in
     assert trained.returncode == 0, trained.stderr
     assert trained.stdout.count(f"{ranks} ranks (") == 1
     assert trained.stdout.count("epoch 2/2") == 1
-    resumed = runner.distbp("train", "--resume", "--epochs", "3", ranks=ranks)
+    whole = ("train", data_file, *SMALL, "--out")
+    uses: list[tuple[str, ...]] = [("evaluate", "run")]
+    uses += [("predict", "run", "--out", f"{{}}.{ending}") for ending in ("h5", "csv")]
+    resumed, _, *many = in_one_job(
+        runner, ranks, ("train", "--resume", "--epochs", "3"), (*whole, "whole"), *with_name("many", uses)
+    )
     assert resumed.returncode == 0, resumed.stderr
-    runner.distbp("train", data_file, *SMALL, "--out", "whole", ranks=ranks)
-    runner.distbp("train", data_file, *SMALL, "--out", "alone")
-    run, whole, alone = (only_checkpoint(runner.directory / name) for name in ("run", "whole", "alone"))
-    assert run.vector.tobytes() == whole.vector.tobytes()
+    _, *one = in_one_job(runner, 0, (*whole, "alone"), *with_name("one", uses))
+    run, without_resume, alone = (only_checkpoint(runner.directory / name) for name in ("run", "whole", "alone"))
+    assert run.vector.tobytes() == without_resume.vector.tobytes()
     np.testing.assert_allclose(run.vector, alone.vector, rtol=1e-9, atol=1e-11)
 
-    evaluated = runner.distbp("evaluate", "run", ranks=ranks)
-    assert evaluated.stdout == runner.distbp("evaluate", "run").stdout
-    for ending in ("h5", "csv"):
-        for name, count in (("many", ranks), ("one", 0)):
-            predicted = runner.distbp("predict", "run", "--out", f"{name}.{ending}", ranks=count)
+    assert many[0].stdout.startswith("test: 11 samples")
+    assert many[0].stdout == one[0].stdout
+    for ending, by_many, by_one in zip(("h5", "csv"), many[1:], one[1:], strict=True):
+        for name, predicted in (("many", by_many), ("one", by_one)):
             assert predicted.stdout == f"{name}.{ending}: predictions for 11 samples of test\n"
-        many, one = (runner.directory / f"{name}.{ending}" for name in ("many", "one"))
-        assert many.read_bytes() == one.read_bytes()
+        assert (runner.directory / f"many.{ending}").read_bytes() == (runner.directory / f"one.{ending}").read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--hidden", "4,x"], ["--hidden: expected whole numbers"]),
-        (["--no-such-option"], ["No such option", "--help"]),
-        (["--loss", "hinge"], ["hinge"]),
-        (["none.h5"], ["none.h5: no such file"]),
-        (["--y", "labels"], ["those in train are: x, y"]),
-        (["--out", "/proc/nothing"], ["cannot write the results here"]),
-    ],
-)
-def test_mistakes_of_all_ranks_are_said_once(
-    runner: Runner, data_file: str, arguments: list[str], words: list[str]
-) -> None:
-    data = [] if "none.h5" in arguments else [data_file]
-    result = runner.distbp("train", *data, *arguments, ranks=3)
-    assert result.returncode != 0
+def with_name(name: str, commands: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    return [tuple(word.format(name) for word in command) for command in commands]
+
+
+def check_mistake(runner: Runner, result: Any, *words: str) -> None:
+    assert result.returncode != 0, result.args
     check_error(result, result.returncode, *words)
     assert "internal error" not in result.stderr
     assert not (runner.directory / "run" / "metrics.csv").exists()
 
 
+def test_a_mistake_is_said_once(runner: Runner, data_file: str) -> None:
+    result = runner.distbp("train", data_file, "--hidden", "4,x", ranks=3)
+    check_mistake(runner, result, "--hidden: expected whole numbers")
+
+
+def test_mistakes_of_all_ranks_are_said_once(runner: Runner, data_file: str) -> None:
+    mistakes = {
+        ("--no-such-option", data_file): ["No such option", "--help"],
+        ("--loss", "hinge", data_file): ["hinge"],
+        ("none.h5",): ["none.h5: no such file"],
+        ("--y", "labels", data_file): ["those in train are: x, y"],
+        ("--out", "/proc/nothing", data_file): ["cannot write the results here"],
+    }
+    results = in_one_job(runner, 3, *(("train", *arguments) for arguments in mistakes))
+    for result, words in zip(results, mistakes.values(), strict=True):
+        check_mistake(runner, result, *words)
+
+
 def test_help_and_inspect_speak_once(runner: Runner, data_file: str) -> None:
-    assert runner.distbp("train", "--help", ranks=2).stdout.count("Usage:") == 1
-    assert runner.distbp("inspect", data_file, ranks=2).stdout.count("data set with the splits") == 1
+    shown, inspected = in_one_job(runner, 2, ("train", "--help"), ("inspect", data_file))
+    assert shown.stdout.count("Usage:") == 1
+    assert inspected.stdout.count("data set with the splits") == 1
 
 
 @pytest.mark.parametrize(
@@ -122,29 +135,41 @@ def test_usr1_to_mpirun_stops_all_ranks_at_the_same_step(runner: Runner, data_fi
     assert only_checkpoint(runner.directory / "run").progress.step > 0
 
 
-def digests(runner: Runner, *runs: str) -> list[str]:
-    lines = runner.distbp("inspect", "--digest", *runs).stdout.splitlines()
-    return [line.split()[0] for line in lines]
+def digest_of(runner: Runner, file: str) -> str:
+    return digest(checkpoint.read(runner.directory / file).parameters)
 
 
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.one_mpi)])
-def test_reproducible_runs_have_the_same_digest(runner: Runner, dtype: str) -> None:
+def test_reproducible_runs_have_the_same_digest(runner: Runner) -> None:
     """On one process, threads, and ranks of this MPI; together with the tests on the other MPI: on both."""
-    data = write_data(runner.directory / "d.h5", train=300, test=100)
-    options = ("--reproducible", "--hidden", "20,10", "--epochs", "2", "--batch-size", "64", "--dtype", dtype)
-    newest = []
-    for name, ranks in {"one": 0, "two": 2, "three": 3, "four": 4, "threads": 0}.items():
-        more = ("--simulate-ranks", "8") if name == "threads" else ()
-        trained = runner.distbp("train", data, *options, *more, "--out", name, ranks=ranks)
-        assert trained.returncode == 0, trained.stderr
-        newest.append(f"{name}/checkpoint-0000000010.h5")
-        assert f"digest    {digests(runner, newest[-1])[0]}" in trained.stdout
-    assert len(set(digests(runner, *newest))) == 1
-    for name in newest[1:]:
-        compared = runner.distbp("inspect", "--diff", newest[0], name)
+    data, dtypes = write_data(runner.directory / "d.h5", train=300, test=100), ("float32", "float64")
+    options = ("--reproducible", "--hidden", "20,10", "--epochs", "2", "--batch-size", "64")
+
+    def commands(name: str, *more: str) -> list[tuple[str, ...]]:
+        how = [("--dtype", dtype, "--out", f"{name}-{dtype}") for dtype in dtypes]
+        return [("train", data, *options, *more, *words) for words in how]
+
+    evaluations = [("evaluate", f"one-{dtype}") for dtype in dtypes]
+    said: dict[str, Any] = {}
+    evaluated: dict[str, set[str]] = {dtype: set() for dtype in dtypes}
+    for names, ranks in ((("one", "threads"), 0), (("two",), 2), (("three",), 3), (("four",), 4)):
+        trained = [commands(name, *(("--simulate-ranks", "8") if name == "threads" else ())) for name in names]
+        results = in_one_job(runner, ranks, *itertools.chain(*trained), *evaluations)
+        runs = [f"{name}-{dtype}" for name in names for dtype in dtypes]
+        said.update(zip(runs, results[: len(runs)], strict=True))
+        for dtype, result in zip(dtypes, results[len(runs) :], strict=True):
+            evaluated[dtype].add(result.stdout)
+    newest = {run: f"{run}/checkpoint-0000000010.h5" for run in said}
+    digests = {run: digest_of(runner, file) for run, file in newest.items()}
+    for run, result in said.items():
+        assert result.returncode == 0, result.stderr
+        assert f"digest    {digests[run]}" in result.stdout
+    for dtype in dtypes:
+        assert len({found for run, found in digests.items() if run.endswith(dtype)}) == 1
+        assert len(evaluated[dtype]) == 1
+        assert evaluated[dtype].pop().startswith("test: 100 samples")
+    pairs = [(newest[f"one-{run.split('-')[1]}"], file) for run, file in newest.items() if not run.startswith("one")]
+    for compared in in_one_job(runner, 0, *(("inspect", "--diff", *pair) for pair in pairs)):
         assert compared.returncode == 0, compared.stdout
-    evaluated = {runner.distbp("evaluate", "one", ranks=ranks).stdout for ranks in (0, 2, 3)}
-    assert len(evaluated) == 1
 
 
 @pytest.mark.one_mpi  # most of its time is the start of 64 Pythons on a few cores
@@ -156,7 +181,9 @@ def test_64_ranks_have_the_same_digest(runner: Runner) -> None:
         trained = runner.run(*command, ranks=ranks, limit=150)
         assert trained.returncode == 0, trained.stderr
         assert "64 grains of 4 samples" in trained.stdout
-    assert len(set(digests(runner, "one", "many"))) == 1
+    newest = {name: only_checkpoint(runner.directory / name) for name in ("one", "many")}
+    assert len({digest(one.parameters) for one in newest.values()}) == 1
+    assert {one.progress.step for one in newest.values()} == {6}
 
 
 def kill_all(directory: Path) -> None:
@@ -194,11 +221,11 @@ def test_killed_five_times_and_resumed_on_other_numbers_of_ranks(runner: Runner)
     finished = runner.distbp("train", "--resume", "--out", "run", ranks=3)
     assert finished.returncode == 0, finished.stderr
 
-    for of in ("best.h5", "checkpoint-0000001500.h5"):
-        one, other = digests(runner, f"whole/{of}", f"run/{of}")
-        assert one == other
-        compared = runner.distbp("inspect", "--diff", f"whole/{of}", f"run/{of}")
+    files = ("best.h5", "checkpoint-0000001500.h5")
+    for compared in in_one_job(runner, 0, *(("inspect", "--diff", f"whole/{of}", f"run/{of}") for of in files)):
         assert compared.returncode == 0, compared.stdout
+    for of in files:
+        assert digest_of(runner, f"whole/{of}") == digest_of(runner, f"run/{of}")
     rows = []
     for name in ("whole", "run"):
         with open(runner.directory / name / "metrics.csv") as file:
@@ -207,21 +234,19 @@ def test_killed_five_times_and_resumed_on_other_numbers_of_ranks(runner: Runner)
     assert [row["epoch"] for row in rows[0]] == [str(epoch) for epoch in range(1, 31)]
 
 
-@pytest.mark.parametrize("damage", ["a chunk", "the end"])
-def test_damage_that_one_rank_meets_ends_the_job(runner: Runner, tmp_path: Path, damage: str) -> None:
-    path = tmp_path / "damaged.h5"
-    rng = np.random.default_rng(0)
-    with h5py.File(path, "w") as file:
-        packed: dict[str, Any] = {"chunks": (10, 4), "compression": "gzip"} if damage == "a chunk" else {}
-        file["train/y"] = np.arange(300) % 3
-        x = file.create_dataset("train/x", data=rng.standard_normal((300, 4)), **packed)
-        where = x.id.get_chunk_info(29).byte_offset if damage == "a chunk" else x.id.get_offset()
-    with open(path, "rb+") as raw:
-        if damage == "a chunk":
-            raw.seek(where)
-            raw.write(b"\xff" * 40)
-        else:
-            raw.truncate(where + 300 * 32 - 100)
-    result = runner.distbp("train", str(path), "--validation-split", "", "--epochs", "1", ranks=3)
-    check_error(result, 1, "damaged.h5: ")
+def test_damage_that_one_rank_meets_ends_the_job(runner: Runner) -> None:
+    x = np.random.default_rng(0).standard_normal((300, 4))
+    places = {}
+    for name, how in (("a chunk", {"chunks": (10, 4), "compression": "gzip"}), ("the end", {})):
+        with h5py.File(runner.directory / f"{name}.h5", "w") as file:
+            file["train/y"] = np.arange(300) % 3
+            stored = file.create_dataset("train/x", data=x, **how).id
+            places[name] = stored.get_chunk_info(29).byte_offset if how else stored.get_offset()
+    with open(runner.directory / "a chunk.h5", "rb+") as raw:
+        raw.seek(places["a chunk"])
+        raw.write(b"\xff" * 40)
+    os.truncate(runner.directory / "the end.h5", places["the end"] + 300 * 32 - 100)
+    commands = [("train", f"{name}.h5", "--validation-split", "", "--epochs", "1") for name in places]
+    for name, result in zip(places, in_one_job(runner, 3, *commands), strict=True):
+        check_error(result, 1, f"{name}.h5: ")
     assert not (runner.directory / "run" / "metrics.csv").exists()

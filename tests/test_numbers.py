@@ -92,7 +92,9 @@ def far(path: Path) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize(("ranks", "nodes"), [(1, 1), (2, 1), (3, 1), (3, 2)])
+@pytest.mark.parametrize(
+    ("ranks", "nodes"), [(1, 1), *(pytest.param(*form, marks=pytest.mark.slow) for form in ((2, 1), (3, 1))), (3, 2)]
+)
 @pytest.mark.parametrize("words", [{}, {"reproducible": True, "grain": 2}])
 def test_a_gradient_above_1e154_is_finite(tmp_path: Path, ranks: int, nodes: int, words: dict[str, Any]) -> None:
     """So it is used: as it is, by a learning rate that fits, or shortened, also by Adam, who squares it."""
@@ -108,6 +110,7 @@ def test_a_gradient_above_1e154_is_finite(tmp_path: Path, ranks: int, nodes: int
         train_on(ranks, configuration(data, tmp_path / "adam alone", **{**options, "optimizer": "adam"}), nodes)
 
 
+@pytest.mark.heavy
 def test_clipping_is_that_of_pytorch() -> None:
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)

@@ -70,6 +70,7 @@ def torch_optimizer(torch, kind, w):
     return kind_of_adam([w], lr=1.0, betas=betas, eps=values["epsilon"], weight_decay=values["weight_decay"])
 
 
+@pytest.mark.heavy
 @every_kind
 def test_20_updates_equal_pytorch(kind):
     torch = pytest.importorskip("torch")
@@ -203,6 +204,7 @@ def test_weight_decay_without_biases(kind, dtype):
             np.testing.assert_array_equal(state[name][chosen], vector)
 
 
+@pytest.mark.heavy
 @every_kind
 def test_weight_decay_without_biases_equals_pytorch(kind):
     torch = pytest.importorskip("torch")

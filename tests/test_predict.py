@@ -211,7 +211,8 @@ def on_small_disk(runner: Runner, options: str, command: str) -> Any:
 @pytest.mark.parametrize(
     ("name", "ranks"),
     [
-        *((name, 0) for name in ("p.csv", "p.csv.gz", "p.jsonl", "p.npy", "p.parquet", "p.h5")),
+        *((name, 0) for name in ("p.csv", "p.h5")),
+        *(pytest.param(name, 0, marks=pytest.mark.slow) for name in ("p.csv.gz", "p.jsonl", "p.npy", "p.parquet")),
         *(pytest.param(name, 2, marks=pytest.mark.one_mpi) for name in ("p.csv", "p.h5")),
     ],
 )

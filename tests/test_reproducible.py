@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import Notes, StopAt, configuration, resumed, split_of, train_on, write_data
+from steps import steps_on
 
 from distbp.config import merge
 from distbp.data.problem import Problem
@@ -34,8 +35,6 @@ from distbp.training.comparison import digest
 from distbp.training.phases import columns
 from distbp.training.run import Run
 from distbp.training.train import train
-
-pytestmark = pytest.mark.slow
 
 RANKS = ((1, 2, 4, 7), (1, 3, 5, 8))  # for one case, and for the next
 CLOCKS = ("samples_per_second", "seconds", *columns())
@@ -75,7 +74,20 @@ CASES = [  # each value of one with each value of another
 
 
 @pytest.mark.parametrize(("optimizer", "loss", "dtype", "batches", "all_ranks"), CASES)
-def test_any_number_of_ranks(
+def test_steps_on_any_number_of_ranks(
+    optimizer: str, loss: str, dtype: str, batches: str, all_ranks: tuple[int, ...]
+) -> None:
+    kind, options = LOSSES[loss]
+    options = {**options, **OPTIMIZERS[optimizer], **BATCHES[batches], "dtype": dtype, "reproducible": True}
+    config = configuration("d.h5", "run", hidden=[6, 5], epochs=2, **options)
+    found = {ranks: steps_on(ranks, config, kind=kind).bits for ranks in all_ranks}
+    for ranks in all_ranks:
+        assert found[ranks] == found[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("optimizer", "loss", "dtype", "batches", "all_ranks"), CASES[::5])
+def test_runs_on_any_number_of_ranks(
     tmp_path: Path, optimizer: str, loss: str, dtype: str, batches: str, all_ranks: tuple[int, ...]
 ) -> None:
     kind, options = LOSSES[loss]
@@ -89,6 +101,7 @@ def test_any_number_of_ranks(
         assert runs[ranks] == runs[1]
 
 
+@pytest.mark.slow
 @given(
     ranks=st.integers(2, 12),
     n=st.integers(1, 60),
@@ -100,42 +113,48 @@ def test_any_number_of_ranks(
     dtype=st.sampled_from(["float32", "float64"]),
     kind=st.sampled_from(["classes", "targets"]),
 )
-@settings(max_examples=40)
-def test_any_network_and_batch(
-    tmp_path_factory: pytest.TempPathFactory, ranks: int, kind: str, samples: int, n: int, **options: Any
-) -> None:
-    here = tmp_path_factory.mktemp("any")
-    data = write_data(here / "d.h5", kind=kind, train=samples + 20)
+@settings(max_examples=80)
+def test_any_network_and_batch(ranks: int, kind: str, samples: int, n: int, **options: Any) -> None:
     options = {**options, "batch_size": n, "epochs": 1, "reproducible": True, "learning_rate": 0.05}
-    one, many = (results(train_on(r, configuration(data, here / str(r), **options))) for r in (1, ranks))
-    assert many == one
+    config = configuration("d.h5", "run", **options)
+    one, many = (steps_on(r, config, kind=kind, train=samples + 20) for r in (1, ranks))
+    assert many.bits == one.bits
 
 
-def test_64_ranks_and_grains_that_go_through_products_together(tmp_path: Path) -> None:
-    data = write_data(tmp_path / "d.h5", train=700, test=300)
+@pytest.mark.slow
+def test_64_ranks_and_grains_that_go_through_products_together() -> None:
     options = dict(hidden=[64, 32], batch_size=256, grain=16, reproducible=True, dtype="float32", epochs=2)
-    runs = [results(train_on(r, configuration(data, tmp_path / str(r), **options))) for r in (1, 5, 16, 64)]
-    assert all(run == runs[0] for run in runs)
+    config = configuration("d.h5", "run", **options)
+    found = [steps_on(r, config, train=700, test=300).bits for r in (1, 5, 16, 64)]
+    assert all(one == found[0] for one in found)
 
 
-def test_chunks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_a_run_on_16_ranks(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "d.h5", train=300, test=60)
+    options = dict(hidden=[64, 32], batch_size=256, grain=16, reproducible=True, dtype="float32", epochs=1)
+    runs = [results(train_on(r, configuration(data, tmp_path / str(r), **options))) for r in (1, 16)]
+    assert runs[0] == runs[1]
+
+
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is exchanged at a time is a matter of speed."""
-    data = write_data(tmp_path / "d.h5", train=90)
     options = dict(hidden=[9, 7], batch_size="all", grain=8, reproducible=True, dtype="float32")
-    whole = results(train_on(3, configuration(data, tmp_path / "whole", **options)))
+    config = configuration("d.h5", "run", **options)
+    whole = steps_on(3, config, train=90).bits
     monkeypatch.setattr(reproducible, "CHUNK", 10)
-    assert results(train_on(2, configuration(data, tmp_path / "chunks", **options))) == whole
+    assert steps_on(2, config, train=90).bits == whole
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("fit", "together"), [(1, {1}), (3, {2}), (4, {4}), (100, {4, 12})])
 def test_small_memory_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, fit: int, together: set[int]
+    monkeypatch: pytest.MonkeyPatch, dtype: str, fit: int, together: set[int]
 ) -> None:
     """How many grains are worked on together is a matter of memory."""
-    data = write_data(tmp_path / "d.h5", train=90)
     options = dict(hidden=[9, 7], batch_size="all", grain=8, reproducible=True, dtype=dtype)
-    whole = results(train_on(5, configuration(data, tmp_path / "whole", **options)))
+    config = configuration("d.h5", "run", **options)
+    whole = steps_on(5, config, train=90).bits
     network, seen = Network.of([4, 9, 7, 3], "relu", "softmax", "cross_entropy"), set()
     monkeypatch.setattr(reproducible, "ROOM_BYTES", fit * sample_bytes(network, dtype) * stride(8, dtype))
 
@@ -146,31 +165,30 @@ def test_small_memory_changes_nothing(
 
     monkeypatch.setattr(reproducible, "Grains", Watched)
     for ranks in (1, 3):  # 12 grains, and 4 of each rank
-        assert results(train_on(ranks, configuration(data, tmp_path / f"{ranks}", **options))) == whole
+        assert steps_on(ranks, config, train=90).bits == whole
     assert seen == together
 
 
-def test_any_number_of_ranks_with_small_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_any_number_of_ranks_with_small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Products go to parts of a matrix on one rank, and beside it on another."""
     monkeypatch.setattr(reproducible, "TILE", (4, 3))
-    data = write_data(tmp_path / "d.h5", train=90)
     for dtype in ("float32", "float64"):
         options = dict(hidden=[9, 7], batch_size=44, grain=4, reproducible=True, dtype=dtype)
-        every = sorted({*RANKS[0], *RANKS[1]})
-        runs = [results(train_on(r, configuration(data, tmp_path / f"{r}-{dtype}", **options))) for r in every]
-        assert all(run == runs[0] for run in runs)
+        config = configuration("d.h5", "run", **options)
+        found = [steps_on(r, config, train=90).bits for r in sorted({*RANKS[0], *RANKS[1]})]
+        assert all(one == found[0] for one in found)
 
 
-def distinct(tmp_path: Path, data: str, name: str, **options: Any) -> int:
+def distinct(**options: Any) -> int:
     """How many different results 1, 2, 3, 5 ranks have."""
-    runs = (train_on(r, configuration(data, tmp_path / f"{name}{r}", **options)) for r in (1, 2, 3, 5))
-    return len({digest(run.state.parameters) for run in runs})
+    config = configuration("d.h5", "run", **options)
+    return len({steps_on(r, config, train=90).w.tobytes() for r in (1, 2, 3, 5)})
 
 
-def test_with_an_allreduce_the_bits_depend_on_the_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = write_data(tmp_path / "d.h5", train=90)
+def test_with_an_allreduce_the_bits_depend_on_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     options = dict(batch_size=45, grain=5, reproducible=True, hidden=[20], activation="tanh")
-    assert distinct(tmp_path, data, "with", **options) == 1
+    assert distinct(**options) == 1
 
     def mean(exchange: Any, owned: Any, count: int, n: int) -> None:
         """Each rank's own sum, and then those of the ranks one after another: as an Allreduce may do it."""
@@ -187,13 +205,12 @@ def test_with_an_allreduce_the_bits_depend_on_the_ranks(tmp_path: Path, monkeypa
         memory.fence()
 
     monkeypatch.setattr(reproducible._Exchange, "mean", mean)
-    assert distinct(tmp_path, data, "without", **options) > 1
+    assert distinct(**options) > 1
 
 
-def test_without_grains_the_bits_depend_on_the_ranks(tmp_path: Path) -> None:
-    data = write_data(tmp_path / "d.h5", train=90)
+def test_without_grains_the_bits_depend_on_the_ranks() -> None:
     options = dict(batch_size=45, hidden=[20], activation="tanh", dtype="float32")
-    assert distinct(tmp_path, data, "plain", **options) > 1
+    assert distinct(**options) > 1
 
 
 @pytest.mark.parametrize("ranks", [(1, 3, 2, 8), (5, 1, 4, 2)])
@@ -352,6 +369,7 @@ def true_gradient(network: Network, x: np.ndarray, y: np.ndarray, grain: int, dt
     return gradient
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [0, 12], ids=["alike", "samples of very different size"])
 @pytest.mark.parametrize(("grain", "noise"), [(64, 1.0), (128, 1.0), (256, 1.02)])
 def test_at_least_as_accurate_as_the_plain_mode(grain: int, noise: float, spread: int) -> None:

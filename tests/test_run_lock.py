@@ -17,6 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from jobs import in_one_job
 from runs import BIN, LIMIT, Runner, StopAt, check_error, configuration, environment, train_on
 
 from distbp.config import Config
@@ -322,6 +323,7 @@ def test_a_lost_answer_of_nfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert taken(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stale", [False, True])
 def test_of_many_takers_one_gets_it(tmp_path: Path, stale: bool) -> None:
     for _ in range(4):
@@ -446,8 +448,8 @@ def test_a_second_run_is_refused_and_a_killed_one_succeeded(runner: Runner, data
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     pid = json.loads((run / run_lock.NAME).read_text())["pid"]
-    for arguments in (["--resume"], [data_file]):
-        second = runner.distbp("train", *arguments, "--epochs", "1", "--out", "run", ranks=ranks)
+    seconds = [("train", *arguments, "--epochs", "1", "--out", "run") for arguments in (["--resume"], [data_file])]
+    for second in in_one_job(runner, ranks, *seconds):
         check_error(second, 1, f"run: process {pid} on ", "works in this directory", f"kill -USR1 {pid}")
     os.killpg(process.pid, signal.SIGKILL)
     if ranks:

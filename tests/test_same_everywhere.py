@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jobs import in_one_job
 from runs import BIN, Runner, check_error, configuration, mpirun_command, train_on, write_data
 
 from distbp.errors import DataError, LaunchError, UsageError
@@ -94,12 +95,14 @@ def test_real_ranks_with_other_options(runner: Runner, data_file: str) -> None:
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("name", ["pipe", "/dev/stdin", "/proc/self/fd/0"])
-def test_a_configuration_that_only_one_rank_could_read(runner: Runner, name: str) -> None:
+def test_a_configuration_that_only_one_rank_could_read(runner: Runner) -> None:
     """A pipe kept the ranks waiting, before MPI; stdin is rank 0's alone."""
     os.mkfifo(runner.directory / "pipe")
-    result = runner.distbp("train", "--config", name, "--out", "run", ranks=2)
-    check_error(result, 2, f"--config {name}: a pipe, a descriptor or a device is not the same for all ranks; write")
+    names = ("pipe", "/dev/stdin", "/proc/self/fd/0")
+    results = in_one_job(runner, 2, *(("train", "--config", name, "--out", "run") for name in names))
+    for name, result in zip(names, results, strict=True):
+        words = f"--config {name}: a pipe, a descriptor or a device is not the same for all ranks; write"
+        check_error(result, 2, words)
     assert not (runner.directory / "run").exists()
 
 
@@ -132,7 +135,7 @@ def test_real_ranks_that_evaluate_with_other_options(
     runner: Runner, data_file: str, options: list[str], others: list[str], words: str
 ) -> None:
     """With other memory they waited for each other for ever, with another split they said nothing."""
-    assert runner.distbp("train", data_file, "--epochs", "1", "--out", "run").returncode == 0
+    train_on(1, configuration(data_file, runner.directory / "run", epochs=1))
     first = [str(BIN / "distbp"), "evaluate", "run"]
     result = runner.run(*mpirun_command(), "-n", "1", *first, *options, ":", "-n", "1", *first, *others)
     check_error(result, 2, "rank 1 (", words)

@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runs import StopAt, configuration, resumed, train_on
+from runs import StopAt, configuration, resumed, train_on, write_data
 
 from distbp.config import Config
-from distbp.engine.numpy_engine import NumpyEngine
+from distbp.engine.sums import Requests
 from distbp.errors import DivergedError, RunError, Stopped
 from distbp.training import saving
 from distbp.training.checkpoint import Checkpoint, read, write
 from distbp.training.history import History
+from distbp.training.loop import Loop
 from distbp.training.run_directory import RunDirectory
 from distbp.training.saving import SHARE, Saving
 
@@ -43,9 +44,17 @@ class Clock:
         return self.cost
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a run of one epoch."""
+    here = tmp_path_factory.mktemp("saved")
+    train_on(1, configuration(write_data(here / "d.h5"), here / "run", epochs=1))
+    return here / "run" / "checkpoint-0000000004.h5"
+
+
 @pytest.fixture
-def state(data_file: str, tmp_path: Path) -> Checkpoint:
-    return train_on(1, configuration(data_file, tmp_path / "run", epochs=1)).state
+def state(saved: Path) -> Checkpoint:
+    return read(saved)
 
 
 @pytest.mark.parametrize("cost", [0.003, 0.1, 4.0])
@@ -123,6 +132,7 @@ def check_same_best(a: Path, b: Path) -> None:
     assert not one.can_continue
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ranks", "nodes"), [(1, 1), (3, 1), (3, 2)])
 def test_the_best_parameters_are_kept_until_they_are_written(
     data_file: str, tmp_path: Path, ranks: int, nodes: int
@@ -148,14 +158,14 @@ def test_the_best_is_written_before_an_orderly_end(
     if how != "stop":
         error = {"divergence": DivergedError("diverged"), "an agreed error": RunError("said by all")}[how]
         error.agreed = True
-        step = NumpyEngine._step
+        ask = Loop._ask
 
-        def fails(self: Any, batch: Any, rate: float, t: int, *more: Any) -> Any:
-            if t == 14:
+        def fails(self: Loop, step: int) -> Requests:
+            if step > 12:
                 raise error
-            return step(self, batch, rate, t, *more)
+            return ask(self, step)
 
-        monkeypatch.setattr(NumpyEngine, "_step", fails)
+        monkeypatch.setattr(Loop, "_ask", fails)
     with pytest.raises((Stopped, DivergedError, RunError)):
         train_on(ranks, config, **stop)
     check_same_best(tmp_path / "run", tmp_path / "whole")

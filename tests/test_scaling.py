@@ -20,6 +20,7 @@ RNG = np.random.default_rng(0)
 DATA = RNG.normal([0, 5, -3, 1e8], [1, 0.1, 200, 1], (1001, 4))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("ranks", [1, 2, 7])
 def test_standardize_is_scikit_learns(ranks: int) -> None:
     preprocessing = pytest.importorskip("sklearn.preprocessing")

@@ -49,6 +49,7 @@ def test_cosine_falls_from_base_to_minimum(warmup):
     assert rate(warmup + 150) == pytest.approx(0.02)  # it does not rise again
 
 
+@pytest.mark.heavy
 def test_cosine_equals_pytorch():
     torch = pytest.importorskip("torch")
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.4)

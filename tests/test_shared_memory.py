@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runs import BIN, Runner, check_error, mpirun_command
+from jobs import in_one_job
+from runs import Runner, check_error, mpirun_command, train_on
 
+from distbp.config import merge
 from distbp.ranks import mpi
 from distbp.ranks.communicator import Communicator, run_threads
 from distbp.ranks.shared_memory import all_see_first, free_shared_bytes, why_no_start
+from distbp.training.checkpoint import read
+from distbp.training.comparison import digest
 
 HYDRA = {"MPI_LOCALNRANKS": "8", "MPI_LOCALRANKID": "0", "PMI_RANK": "16"}
 SRUN = {"SLURM_STEP_ID": "0", "SLURM_STEP_TASKS_PER_NODE": "6(x2),4", "SLURM_LOCALID": "0"}
@@ -191,14 +195,14 @@ def test_doctor_begins_with_it(runner: Runner) -> None:
 @pytest.mark.mpi
 def test_an_mpi_that_shares_no_memory(runner: Runner) -> None:
     """Open MPI without its component for shared windows."""
-    distbp = str(BIN / "distbp")
-    options = ("--epochs", "2", "--hidden", "4", "--reproducible")
-    without = runner.run(distbp, "train", *options, "--out", "a", ranks=2, OMPI_MCA_osc="^sm,ucx")
+    options = {"epochs": 2, "hidden": [4], "reproducible": True}
+    words = ("--epochs", "2", "--hidden", "4", "--reproducible")
+    train = ("train", *words, "--out", "a")
+    without, doctor = in_one_job(runner, 2, train, ("doctor",), OMPI_MCA_osc="^sm,ucx")
     assert without.returncode == 0, without.stderr
-    assert runner.run(distbp, "train", *options, "--out", "b").returncode == 0
-    digests = runner.distbp("inspect", "--digest", "a/best.h5", "b/best.h5").stdout.split()
-    assert digests[0] == digests[2]
-    doctor = runner.run(distbp, "doctor", ranks=2, OMPI_MCA_osc="^sm,ucx")
+    alone = train_on(1, merge({**options, "out": str(runner.directory / "b")}, "test"))
+    best = [read(directory / "best.h5").parameters for directory in (runner.directory / "a", Path(alone.config.out))]
+    assert digest(best[0]) == digest(best[1])
     assert doctor.returncode == 0, doctor.stdout
     if "--oversubscribe" in mpirun_command():
         assert without.stdout.count("gives no memory to share: MPI_ERR_") == 1

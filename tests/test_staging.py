@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jobs import in_one_job
 from runs import Runner, check_error, configuration, nodes_of, resumed, train_on, write_data
 
 from distbp.data import staging
@@ -151,6 +152,7 @@ def test_what_killed_runs_have_left_is_removed(parent: Path, files: list[str]) -
     assert sorted(parent.iterdir()) == sorted([alive, elsewhere, mine])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_training_from_copies(tmp_path: Path, parent: Path, ranks: int) -> None:
     """The run knows its files under their own names; where they were copied to is not of the run."""
@@ -185,13 +187,16 @@ def test_real_ranks(tmp_path: Path, parent: Path, runner: Runner) -> None:
     done = runner.distbp("train", data, "--stage-to", str(parent), "--epochs", "2", "--out", "run", ranks=3)
     assert done.returncode == 0, done.stderr
     assert f"KiB to {parent}\n" in done.stdout
-    again = runner.distbp("train", "--resume", "--stage-to", str(parent), "--epochs", "3", "--out", "run", ranks=2)
-    assert f"KiB to {parent}\n" in again.stdout
-    assert list(parent.iterdir()) == []
-    failed = runner.distbp("train", data, "--x", "none", "--stage-to", str(parent), "--out", "failed", ranks=2)
-    check_error(failed, 1, f"{data}: no data set train/none")
-    assert list(parent.iterdir()) == []
-    check_error(
-        runner.distbp("train", data, "--stage-to", "nowhere", "--out", "other", ranks=2), 1, "--stage-to nowhere"
+    staged = ("--stage-to", str(parent), "--out")
+    again, failed, nowhere = in_one_job(
+        runner,
+        2,
+        ("train", "--resume", *staged, "run", "--epochs", "3"),
+        ("train", data, "--x", "none", *staged, "failed"),
+        ("train", data, "--stage-to", "nowhere", "--out", "other"),
     )
+    assert f"KiB to {parent}\n" in again.stdout
+    check_error(failed, 1, f"{data}: no data set train/none")
+    check_error(nowhere, 1, "--stage-to nowhere")
+    assert list(parent.iterdir()) == []
     check_error(runner.distbp("train", data, "--stage-to", "x", "--trust-links"), 2, "does not go with --trust-links")

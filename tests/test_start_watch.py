@@ -6,9 +6,12 @@ import math
 import os
 import signal
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from runs import BIN, LIMIT, NoWaits, Runner, check_error, mpirun_command
@@ -19,7 +22,7 @@ from distbp.ranks.start_watch import turn, wait_seconds
 from distbp.ranks.stop import StopRequest
 
 TRAIN = (str(BIN / "distbp"), "train", "--epochs", "1", "--hidden", "6", "--out", "run")
-WAIT = f"{LIMIT / 15:g}"  # seconds, in which the MPI library is loaded; more where the machine is busy
+WAIT = f"{LIMIT / 30:g}"  # seconds, in which the MPI library is loaded; more where the machine is busy
 # A rank that waits in C, with Python's lock ("PyDLL") or without ("CDLL").
 WAITING = """
 import ctypes, os
@@ -35,6 +38,9 @@ print("goes on")
 """
 FOR_EVER = "lambda c: [c.pthread_mutex_lock(b) for b in [ctypes.create_string_buffer(64)] * 2]"  # no signal ends it
 A_SECOND = "lambda c: c.sleep(1)"
+OTHERS = ("sleep 30", "true", "false", "/no/such/program")  # in the place of a rank
+
+Started = dict[str, tuple[Runner, Any]]  # runners and processes, by name
 
 
 @pytest.mark.parametrize(("text", "seconds"), [(None, 120.0), ("", 120.0), (" 600 ", 600.0), ("0.5", 0.5), ("0", 0.0)])
@@ -155,14 +161,40 @@ def test_a_wrong_limit(runner: Runner) -> None:
     )
 
 
+def started_together(commands: dict[str, tuple[str, ...]], here: Path, scratch: Path, **extra: str) -> Started:
+    """Jobs that mostly wait, all of them at the same time, each in a directory of its own."""
+    started = {}
+    for number, (name, command) in enumerate(commands.items()):
+        (here / str(number)).mkdir()
+        runner = Runner(here / str(number), scratch)
+        started[name] = (runner, runner.start(*command, **extra))
+    return started
+
+
+@pytest.fixture(scope="module")
+def never_come(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
+    """Jobs in which the second rank is another program.
+
+    Open MPI's mpirun ends the job itself where one has failed, if it comes to an end: that is its own matter.
+    """
+    launcher = mpirun_command()
+    others = OTHERS[:2] if "--oversubscribe" in launcher else OTHERS
+    commands = {other: (*launcher, "-n", "1", *TRAIN, ":", "-n", "1", *other.split()) for other in others}
+    with tempfile.TemporaryDirectory(prefix="distbp-", ignore_cleanup_errors=True) as scratch:
+        here = tmp_path_factory.mktemp("never")
+        started = started_together(commands, here, Path(scratch), DISTBP_WAIT_SECONDS=WAIT)
+        yield started
+        for runner, _ in started.values():
+            runner.close()
+
+
 @pytest.mark.mpi
-@pytest.mark.parametrize("other", ["sleep 30", "true", "false", "/no/such/program"])
-def test_a_rank_that_never_comes_to_mpi(runner: Runner, other: str) -> None:
-    """Open MPI's mpirun ends the job itself where one has failed, if it comes to an end: that is its own matter."""
-    command = (*mpirun_command(), "-n", "1", *TRAIN, ":", "-n", "1", *other.split())
-    if "--oversubscribe" in command and other not in ("sleep 30", "true"):
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_rank_that_never_comes_to_mpi(never_come: Started, other: str) -> None:
+    if other not in never_come:
         pytest.skip("a matter of Open MPI's mpirun alone: its ranks are not asked")
-    result = runner.run(*command, DISTBP_WAIT_SECONDS=WAIT)
+    runner, process = never_come[other]
+    result = runner.finish(process)
     assert result.returncode != 0
     assert not (runner.directory / "run").exists()
     assert "Traceback" not in result.stderr
@@ -170,13 +202,21 @@ def test_a_rank_that_never_comes_to_mpi(runner: Runner, other: str) -> None:
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("name", ["TERM", "INT"])
-def test_a_signal_to_mpirun_while_a_rank_waits(runner: Runner, name: str) -> None:
-    deaf = (sys.executable, "-c", f"import signal, time; signal.signal(signal.SIG{name}, print); time.sleep(40)")
-    process = runner.start(*mpirun_command(), "-n", "1", *TRAIN, ":", "-n", "1", *deaf)
-    time.sleep(2)
-    process.send_signal(signal.Signals[f"SIG{name}"])
-    assert runner.finish(process, 15).returncode != 0
+def test_a_signal_to_mpirun_while_a_rank_waits(runner: Runner) -> None:
+    """The other rank is deaf for it."""
+    deaf = "import signal, time; signal.signal(signal.SIG{name}, print); time.sleep(40)"
+    launch = (*mpirun_command(), "-n", "1", *TRAIN, ":", "-n", "1", sys.executable, "-c")
+    commands = {name: (*launch, deaf.format(name=name)) for name in ("TERM", "INT")}
+    started = started_together(commands, runner.directory, runner.scratch)
+    try:
+        time.sleep(2)
+        for name, (_, process) in started.items():
+            process.send_signal(signal.Signals[f"SIG{name}"])
+        for one, process in started.values():
+            assert one.finish(process, 15).returncode != 0
+    finally:
+        for one, _ in started.values():
+            one.close()
 
 
 @pytest.mark.mpi
@@ -187,7 +227,7 @@ def test_a_signal_to_mpirun_while_a_rank_waits(runner: Runner, name: str) -> Non
         ("before MPI", "SIGKILL", ""),
         ("MPI_Init", "SIGKILL", ""),
         ("before MPI_Finalize", "hang", f"{WAIT} s for ranks that do not come to the end of theirs"),
-        ("before MPI_Finalize", "SIGKILL", ""),
+        ("before MPI_Finalize", "late,SIGKILL", ""),
     ],
 )
 def test_a_rank_ends_at_either_end_of_mpi(runner: Runner, place: str, how: str, words: str) -> None:

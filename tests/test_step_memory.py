@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import configuration, nodes_of, resumed, sums_of, train_on, whole_gradient, write_data
+from steps import steps_on
 
 from distbp.engine.reduction import Reduction
 from distbp.engine.step_memory import Contents, StepMemory, bucket_limits
@@ -21,10 +22,9 @@ from distbp.ranks.communicator import Communicator, OneProcess, run_threads
 from distbp.training.comparison import digest
 from distbp.training.run import Run
 
-pytestmark = pytest.mark.slow
-
 WIDE = Network.of([90, 100, 50], "tanh", "identity", "mse")  # 14,150 parameters: four blocks, the last one short
 SHAPES = [(2, 1), (3, 1), (8, 1), (2, 2), (5, 2), (6, 3), (8, 3), (5, 5)]
+RUNS = [(3, 1), (5, 2), (2, 2)]
 
 
 def made(comm: Communicator, dtype: str = "float32", sums: int = 1, **forms: bool) -> StepMemory:
@@ -147,6 +147,31 @@ def run_of(ranks: int, nodes: int, data: str, out: Path, **options: Any) -> Run:
 
 
 @pytest.mark.parametrize(("ranks", "nodes"), SHAPES)
+def test_reproducible_steps_on_any_nodes(ranks: int, nodes: int) -> None:
+    """Also with a limit on the norm of the gradient, of which each node knows its slices only."""
+    options = {"hidden": [80, 40], "batch_size": 60, "epochs": 2, "reproducible": True, "grain": 7, "dtype": "float32"}
+    config = configuration("d.h5", "run", **options, clip_norm=0.05)
+    alone = steps_on(1, config, train=150, inputs=70)
+    assert steps_on(ranks, config, nodes, train=150, inputs=70).bits == alone.bits
+    free = steps_on(1, configuration("d.h5", "run", **options), train=150, inputs=70)
+    assert free.w.tobytes() != alone.w.tobytes()
+
+
+@pytest.mark.parametrize(("ranks", "nodes"), SHAPES)
+def test_plain_steps_on_any_nodes(ranks: int, nodes: int, overlap: bool) -> None:
+    """Every node ends with the same parameters, up to rounding those of one process; and goes on so."""
+    del overlap  # buckets are small now
+    options = {"hidden": [80, 40], "batch_size": 60, "momentum": 0.9, "optimizer": "sgd", "learning_rate": 0.01}
+    alone = several = None
+    for epochs in (2, 3):
+        config = configuration("d.h5", "run", **options, epochs=epochs)
+        alone = steps_on(1, config, before=alone, train=150, inputs=70)
+        several = steps_on(ranks, config, nodes, before=several, train=150, inputs=70)
+        np.testing.assert_allclose(several.w, alone.w, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ranks", "nodes"), RUNS)
 def test_reproducible_runs_on_any_nodes(data: str, tmp_path: Path, ranks: int, nodes: int) -> None:
     """Also with a limit on the norm of the gradient, of which each node knows its slices only."""
     options = {"reproducible": True, "grain": 7, "dtype": "float32", "clip_norm": 0.05}
@@ -159,7 +184,8 @@ def test_reproducible_runs_on_any_nodes(data: str, tmp_path: Path, ranks: int, n
     assert digest(free.state.parameters) != digest(alone.state.parameters)
 
 
-@pytest.mark.parametrize(("ranks", "nodes"), SHAPES)
+@pytest.mark.slow
+@pytest.mark.parametrize(("ranks", "nodes"), RUNS)
 def test_plain_runs_on_any_nodes(data: str, tmp_path: Path, ranks: int, nodes: int, overlap: bool) -> None:
     """Every node ends with the same parameters (--drift-steps compares them), up to rounding those of one process."""
     del overlap  # buckets are small now

@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from runs import BIN, LIMIT, environment
+from runs import BIN, LIMIT, environment, forks
 
 from distbp.data.locate import find
 from distbp.data.reader import Reader
@@ -162,8 +162,8 @@ def commands(path: Path) -> list[list[Any]]:
 
 def check_refused(path: Path, *words: str, by_all: bool = False) -> None:
     """Soon, and in words."""
-    for command in commands(path) if by_all else [[sys.executable, "-c", READ, path]]:
-        done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=LIMIT)
+    for command in commands(path) if by_all else [["python", READ, path]]:
+        done = forks().run_apart([*map(str, command)], path.parent, environment(), LIMIT)
         assert done.returncode == 1, (command, done)
         assert "Traceback" not in done.stderr
         assert "internal error" not in done.stderr
@@ -171,6 +171,7 @@ def check_refused(path: Path, *words: str, by_all: bool = False) -> None:
             assert word in done.stderr, (command, done.stderr)
 
 
+@pytest.mark.slow
 def test_a_damaged_heap(tmp_path: Path) -> None:
     """Every command names file, data set and row.  All that is refused is in `test_string_heap`."""
     file = Damaged(tmp_path / "d.h5")
@@ -179,6 +180,7 @@ def test_a_damaged_heap(tmp_path: Path) -> None:
     check_refused(file.path, *words, by_all=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("libver", ["earliest", "latest"])
 def test_damage_where_hdf5_looks_as_it_opens_a_data_set(tmp_path: Path, libver: str) -> None:
     """What stands where nothing was written is in a heap, too; so is what a virtual data set is made of."""
@@ -190,6 +192,7 @@ def test_damage_where_hdf5_looks_as_it_opens_a_data_set(tmp_path: Path, libver: 
     check_refused(path, "d.h5: train/y: the heap at byte", "where there is none", by_all=True)
 
 
+@pytest.mark.slow
 def test_a_damaged_virtual_data_set(tmp_path: Path) -> None:
     path, layout = tmp_path / "d.h5", h5py.VirtualLayout((4, 2), "f8")
     layout[:] = h5py.VirtualSource("other.h5", "x", (4, 2))

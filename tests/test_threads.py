@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from jobs import Commands
 from runs import BIN, Notes, Runner, mpirun_command, train_on, write_data
 from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -229,17 +230,22 @@ def test_a_rank_that_is_bound_by_its_launcher(runner: Runner) -> None:
     there = len(binding.cores_of(0))
     words = f"{there - 1} of {there} cores {'is' if there == 2 else 'are'} idle, for the launcher binds its ranks"
     data = write_data(runner.directory / "d.h5")
-    command = (program, bind, "core", "-n", "1", str(BIN / "distbp"))
-    said = runner.run(*command, "train", data, "--epochs", "0")
+    network = ("--inputs", "4", "--outputs", "2", "--hidden", "3", "--seconds", "0.1")
+    job = Commands(
+        runner,
+        ("train", data, "--epochs", "0"),
+        ("doctor",),
+        ("bench", *network),
+        ("evaluate", "run", data),
+        ("train", data, "--epochs", "0", "--threads", "1", "--out", "quiet"),
+    )
+    ended = runner.run(program, bind, "core", "-n", "1", *job.command, PATH=f"{BIN}:/usr/bin:/bin")
+    said, doctor, bench, evaluated, quiet = job.results(ended)
     assert f"x 1 thread (1 core for 1 rank; {words}: {free})" in said.stdout.splitlines()[0], said.stderr
-    doctor = runner.run(*command, "doctor", PATH=f"{BIN}:/usr/bin:/bin")
     assert words in doctor.stdout
     assert f"-> {free}" in doctor.stdout
-    bench = runner.run(*command, "bench", "--inputs", "4", "--outputs", "2", "--hidden", "3", "--seconds", "0.1")
     assert f"threads   1 thread (1 core for 1 rank; {words}: {free}) for each rank" in bench.stdout, bench.stderr
-    evaluated = runner.run(*command, "evaluate", "run", data)
     assert f"note      {words}: {free}" in evaluated.stdout + evaluated.stderr
-    quiet = runner.run(*command, "train", data, "--epochs", "0", "--threads", "1", "--out", "quiet")
     assert "x 1 thread (--threads)\n" in quiet.stdout
     unbound = runner.run(program, bind, "none", "-n", "1", str(BIN / "distbp"), "train", data, "--epochs=0", "--out=u")
     assert f"x {there} threads ({there} cores for 1 rank)\n" in unbound.stdout
@@ -252,6 +258,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(len(binding.cores_of(0)) < 2, reason="needs two cores")
 def test_another_number_of_cores_leaves_the_bits(runner: Runner) -> None:
     """With a variable of another BLAS the bits were those of the cores of the node."""
@@ -266,6 +273,7 @@ def test_another_number_of_cores_leaves_the_bits(runner: Runner) -> None:
     assert len(set(digests)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "words"),
     [

@@ -15,6 +15,7 @@ from distbp.ranks.communicator import Communicator, run_threads
 LITTLE = 1e-7  # GiB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 3])
 @pytest.mark.parametrize("kind", ["classes", "targets"])
 def test_data_that_stay_in_their_files_change_no_bit(tmp_path: Path, kind: str, ranks: int) -> None:

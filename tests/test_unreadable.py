@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -14,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from runs import BIN, NoWaits, Runner, check_error, configuration, resumed, to_preload, train_on, write_data
+from runs import HASTY, NoWaits, Runner, check_error, configuration, resumed, to_preload, train_on, write_data
 
 from distbp.config import Config
 from distbp.errors import CheckpointError, RunError
@@ -331,10 +332,11 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> str:
     return to_preload("failing_calls", tmp_path_factory.mktemp("library"))
 
 
+@pytest.mark.slow
 def test_the_command_goes_on_after_a_moment(runner: Runner, run: Config, library: str) -> None:
     def failing(name: str, count: int) -> Any:
         return runner.run(
-            *(str(BIN / "distbp"), "train", "--resume", "--epochs", "3", "--out", run.out),
+            *(sys.executable, "-c", HASTY, "train", "--resume", "--epochs", "3", "--out", run.out),
             LD_PRELOAD=library,
             FAILING_PATH=f"{run.out}/{name}",
             FAILING_ERRNO=str(errno.EIO),

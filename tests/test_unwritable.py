@@ -237,6 +237,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> str:
     return to_preload("failing_calls", tmp_path_factory.mktemp("library"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=pytest.mark.mpi)])
 @pytest.mark.parametrize(
     ("call", "name", "code"),
@@ -264,6 +265,7 @@ def digest_of(run: Path) -> str:
     return digest(read(max(run.glob("checkpoint-*.h5"))).parameters)
 
 
+@pytest.mark.slow
 def test_the_command_ends(runner: Runner, made: tuple[Config, str], library: str) -> None:
     result = runner.run(
         *(str(BIN / "distbp"), "train", *made[0].data, "--epochs", "2", "--hidden", "6"),

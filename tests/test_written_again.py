@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runs import BIN, LIMIT, Notes, NoWaits, Runner, check_error, configuration, to_preload, train_on, write_data
+from runs import BIN, HASTY, LIMIT, Notes, NoWaits, Runner, check_error, configuration, to_preload, train_on, write_data
 
 from distbp.errors import DataError, RunError
 from distbp.files import patience
@@ -44,6 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return here
 
 
+@pytest.mark.slow
 def test_each_call_is_refused(library: str, made: Path, tmp_path: Path) -> None:
     """Once, and for good: a second try writes what the first would have, or one message says what the system said."""
     program = Path(__file__).parent / "refused_writes.py"
@@ -63,6 +64,7 @@ def test_each_call_is_refused(library: str, made: Path, tmp_path: Path) -> None:
         assert one["notes"] > 0  # how many depends on which calls of two threads follow each other
 
 
+@pytest.mark.slow
 def test_a_chart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     from distbp.bench.chart import draw
@@ -237,12 +239,13 @@ def test_import_goes_on(runner: Runner, made: Path, library: str) -> None:
 
 def test_import_ends(runner: Runner, made: Path, library: str) -> None:
     """With what the system says, and without what HDF5 says of it."""
-    command = (str(BIN / "distbp"), "import", str(made / "t.csv"), "--y", "y", "--out", "i.h5")
+    command = (sys.executable, "-c", HASTY, "import", str(made / "t.csv"), "--y", "y", "--out", "i.h5")
     result = runner.run(*command, LD_PRELOAD=library, **failing(runner.directory / ".i.h5", "write", count=0))
     check_error(result, 1, "i.h5: cannot be written: the disk or the connection to it fails", "tried again for 10 s")
     assert list(runner.directory.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=pytest.mark.mpi)])
 def test_a_trace_and_copies(runner: Runner, made: Path, library: str, ranks: int) -> None:
     """Both fail once: the copy of the data first, then the trace."""

@@ -7,14 +7,18 @@ from dataclasses import dataclass, replace
 from distbp.config import Config
 from distbp.data.problem import Problem
 from distbp.data.split import Split
+from distbp.engine.compiled_block import compiled_evaluation
 from distbp.engine.compiled_engine import CompiledEngine
 from distbp.engine.compiled_net import why_not_compiled
+from distbp.engine.evaluate import Evaluation
 from distbp.engine.laps import Lap, no_lap
 from distbp.engine.native.library import Library, library
 from distbp.engine.numpy_engine import NumpyEngine
 from distbp.engine.step_memory import StepMemory
 from distbp.engine.work import Work
 from distbp.errors import UsageError
+from distbp.mathematics.arena import ALIGNED, Arena
+from distbp.mathematics.network import Parameters
 from distbp.ranks.communicator import Communicator, agree
 
 
@@ -64,6 +68,15 @@ def make_engine(work: Work, lap: Lap = no_lap, memory: StepMemory | None = None)
     lib = library()
     assert isinstance(lib, Library), lib
     return CompiledEngine(work, lib, lap, memory)
+
+
+def make_evaluation(work: Work, parameters: Parameters, arena: Arena = ALIGNED) -> Evaluation:
+    """An evaluation of work.training, for these parameters."""
+    if not work.is_compiled:
+        return Evaluation(work.comm, work.problem, work.training, work.config.dtype, arena)
+    lib = library()
+    assert isinstance(lib, Library), lib
+    return compiled_evaluation(work, lib, parameters, arena)
 
 
 def _choice(config: Config, problem: Problem, data: Split) -> Choice:

@@ -8,12 +8,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp.data.problem import Problem
+from distbp.data.split import Split
 from distbp.engine.compiled_net import CompiledNet
+from distbp.engine.evaluate import Evaluation
 from distbp.engine.native.library import Library
 from distbp.engine.native.plan import SUMS, Answer, RunPlan
 from distbp.engine.work import Work
 from distbp.mathematics.arena import Arena
 from distbp.mathematics.network import Parameters
+
+
+def compiled_evaluation(work: Work, lib: Library, parameters: Parameters, arena: Arena) -> Evaluation:
+    """Of work.training, for these parameters."""
+
+    def make(problem: Problem, data: Split, longest: int, dtype: str, arena: Arena) -> CompiledBlockSums:
+        return CompiledBlockSums(lib, work, parameters, longest, arena)
+
+    return Evaluation(work.comm, work.problem, work.training, work.config.dtype, arena, make)
 
 
 class CompiledBlockSums:

@@ -18,10 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.data.loader import Batch
-from distbp.data.problem import Problem
 from distbp.data.split import Split
 from distbp.engine.batch_gradient import BatchGradient, PlainGradient
-from distbp.engine.compiled_block import CompiledBlockSums
+from distbp.engine.compiled_block import compiled_evaluation
 from distbp.engine.compiled_net import CompiledNet, why_not_compiled
 from distbp.engine.compiled_shard import CompiledShardGradient
 from distbp.engine.engine import Ask
@@ -38,7 +37,6 @@ from distbp.engine.step_memory import StepMemory
 from distbp.engine.sums import NOTHING, Requests, Stepped, Sums
 from distbp.engine.work import Work
 from distbp.mathematics.activations import Array
-from distbp.mathematics.arena import Arena
 
 SPINS = 300  # turns at a fence before other threads are let run: some 10 µs
 
@@ -47,7 +45,7 @@ class CompiledEngine(NumpyEngine):
     """See `distbp.engine.engine.Engine`; `lap` and `memory` are as for the NumPy engine."""
 
     def __init__(self, work: Work, lib: Library, lap: Lap = no_lap, memory: StepMemory | None = None) -> None:
-        self._lib, self._to_close = lib, list[CompiledBlockSums]()
+        self._lib, self._to_close = lib, list[Evaluation]()
         super().__init__(work, lap, memory)
         self._is_double = self.w.dtype == np.float64
         self._own_steps = self._gradient if isinstance(self._gradient, _OwnGradient) else None
@@ -83,12 +81,9 @@ class CompiledEngine(NumpyEngine):
         if why_not_compiled(work.problem, work.config, data):
             return super().evaluation(data)
 
-        def make(problem: Problem, data: Split, longest: int, dtype: str, arena: Arena) -> CompiledBlockSums:
-            sums = CompiledBlockSums(self._lib, replace(work, training=data), self.parameters, longest, arena)
-            self._to_close.append(sums)
-            return sums
-
-        return Evaluation(work.comm, work.problem, data, work.config.dtype, self._validation_arena(), make)
+        work = replace(work, training=data)
+        self._to_close.append(compiled_evaluation(work, self._lib, self.parameters, self._validation_arena()))
+        return self._to_close[-1]
 
     def close(self) -> None:
         """See `Engine`."""

@@ -47,6 +47,9 @@ class BlockSums(Protocol):
     def __call__(self, parameters: Parameters, x: NDArray[Any], y: NDArray[Any] | None) -> Sequence[float]:
         """x and y are consecutive rows, as `Split.read` returns them."""
 
+    def close(self) -> None:
+        """Ends what works in the background."""
+
 
 class NumpyBlockSums:
     """See `BlockSums`; for at most `longest` rows."""
@@ -62,6 +65,9 @@ class NumpyBlockSums:
         self._feed.fill(piece, x, y, self._rows[: len(x)])
         forward(self._problem.network, parameters, piece)
         return self._problem.piece_sums(piece)
+
+    def close(self) -> None:
+        """Nothing works in the background."""
 
 
 class Evaluation:
@@ -104,6 +110,10 @@ class Evaluation:
         """The first row whose loss is not finite, in words.  All ranks call this."""
         why = first_row_not_finite(self._comm, self._dtype, self._problem, parameters, self._data, pulse)
         return why or f"each row of {self._data.where('x')} is finite, their sum overflows"
+
+    def close(self) -> None:
+        """Ends what works in the background."""
+        self._sums_of_block.close()
 
     def _sums(self, parameters: Parameters, pulse: Pulse, mine: range, some: range, sums: Array) -> None:
         """The sums and the number of samples of some of this rank's blocks, each in its place."""

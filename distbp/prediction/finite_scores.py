@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
+from dataclasses import replace
 
-from distbp.engine.evaluate import Evaluation, Scores
+from distbp.config import AUTO
+from distbp.engine.choice import choose_engine, make_evaluation
+from distbp.engine.evaluate import Scores
+from distbp.engine.work import Work
 from distbp.errors import DataError
 from distbp.prediction.trained import Trained
 from distbp.ranks.communicator import Communicator
@@ -16,11 +21,15 @@ def finite_scores(comm: Communicator, used: Trained, pulse: Pulse = lambda phase
 
     Raises DataError, agreed, that names the row where the loss is not finite; or what `pulse` raises.
     """
-    state = used.state
-    evaluation = Evaluation(comm, state.problem, used.data, state.config.dtype)
-    scores = evaluation(state.parameters, pulse)
+    state, parameters = used.state, used.state.parameters
+    config = replace(state.config, engine=AUTO) if state.config.engine == "compiled" else state.config
+    engine = choose_engine(comm, config, state.problem, used.data)
+    work = Work(comm, config, state.problem, used.data, (), threads=used.threads, is_compiled=engine.is_compiled)
+    evaluation = make_evaluation(work, parameters)
+    with closing(evaluation):
+        scores = evaluation(parameters, pulse)
     if not math.isfinite(scores.loss):
-        why = evaluation.why_not_finite(state.parameters, pulse)
+        why = evaluation.why_not_finite(parameters, pulse)
         refused = DataError(f"the loss of {used.data.name} is {scores.loss}: {why}; remove or replace such rows")
         refused.agreed = True
         raise refused

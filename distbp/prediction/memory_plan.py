@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from distbp.config import AUTO
 from distbp.data.loading import held_bytes
 from distbp.data.problem import Problem
 from distbp.data.scaling import Scaling
 from distbp.data.split import Split, read_ahead_bytes, reading_bytes
-from distbp.engine.evaluate import Evaluation
+from distbp.engine.choice import choose_engine, make_evaluation
+from distbp.engine.work import Work
 from distbp.mathematics.arena import CountingArena
-from distbp.mathematics.network import parameter_bytes
+from distbp.mathematics.network import Parameters, parameter_bytes
 from distbp.prediction.predict import room_for_outputs, sent_bytes
 from distbp.ranks.communicator import Communicator
 from distbp.ranks.memory_plan import DATA, Measured, MemoryPlan, Term, largest_moment, terms_of
@@ -21,8 +25,10 @@ def evaluation_terms(comm: Communicator, outline: Outline, data: Split) -> list[
     """Of an `Evaluation`."""
     network, labels = outline.network, (0, 1) if outline.is_labelled else None
     unscaled = Problem(network, Scaling.none(network.sizes[1]), Scaling.none(network.sizes[network.F]), labels)
-    counted = CountingArena()
-    Evaluation(comm, unscaled, data, outline.config.dtype, counted.of("activations"))
+    counted, config = CountingArena(), replace(outline.config, engine=AUTO)
+    engine = choose_engine(comm, config, unscaled, data)
+    work = Work(comm, config, unscaled, data, (), is_compiled=engine.is_compiled)
+    make_evaluation(work, Parameters.zeros(network, config.dtype, CountingArena()), counted.of("activations"))
     return terms_of(counted)
 
 

@@ -43,6 +43,8 @@ class Columns:
 class Trained:
     """A network, a split, the files they come from (the checkpoint and those of the data), and the memory for it all.
 
+    `threads` are those of this rank.
+
     Of the state of the run, what only training needs is left out: the optimizer's vectors and the history.
     """
 
@@ -50,6 +52,7 @@ class Trained:
     data: Split
     files: list[str]
     plan: MemoryPlan
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ def load(
     ordered = agree(comm, lambda: state.problem.in_order(layout))
     samples = read_layout(comm, ordered, labels=state.problem.labels, memory=budget, pulse=pulse)
     state.problem.check(comm, samples, pulse)
-    return Trained(state, samples, [*([str(path)] if path else []), *files], plan)
+    return Trained(state, samples, [*([str(path)] if path else []), *files], plan, threads.count)
 
 
 def _task(found: Outline) -> str:

@@ -275,27 +275,27 @@ class Barrier:
     """Threads wait here for each other, again and again, until it is broken.
 
     A wait for which all threads had come ends well, also where the barrier is broken before they have all gone on.
-    `threading.Barrier` would let the slower ones believe that nobody had come, though all ranks know the result.
+    `threading.Barrier` would let the slower ones believe that nobody had come, though all ranks know the result.  Each
+    thread waits at a gate of its own: once that is open it goes on, and does not queue for a lock with the others.
     """
 
     def __init__(self, size: int) -> None:
-        self._size, self._here, self._meetings, self._is_broken = size, 0, 0, False
-        self._changed = threading.Condition()
+        self._size, self._is_broken = size, False
+        self._changing, self._gates = threading.Lock(), list[_Gate]()
 
     def wait(self) -> None:
         """Waits for all threads.  Raises BrokenBarrierError where the barrier is broken before they have come."""
-        with self._changed:
+        with self._changing:
             if self._is_broken:
                 raise threading.BrokenBarrierError
-            meeting = self._meetings
-            self._here += 1
-            if self._here == self._size:
-                self._here, self._meetings = 0, meeting + 1
-                self._changed.notify_all()
-            while self._meetings == meeting:
-                if self._is_broken:
-                    raise threading.BrokenBarrierError
-                self._changed.wait()
+            if len(self._gates) + 1 == self._size:
+                self._open(have_all_come=True)
+                return
+            gate = _Gate()
+            self._gates.append(gate)
+        gate.wait()
+        if not gate.have_all_come:
+            raise threading.BrokenBarrierError
 
     def check(self) -> None:
         """Raises BrokenBarrierError where it is broken."""
@@ -304,9 +304,29 @@ class Barrier:
 
     def abort(self) -> None:
         """Breaks it."""
-        with self._changed:
+        with self._changing:
             self._is_broken = True
-            self._changed.notify_all()
+            self._open(have_all_come=False)
+
+    def _open(self, *, have_all_come: bool) -> None:
+        gates, self._gates = self._gates, []
+        for gate in gates:
+            gate.open(have_all_come)
+
+
+class _Gate:
+    """Where one thread waits."""
+
+    def __init__(self) -> None:
+        self.have_all_come, self._closed = False, threading.Lock()
+        self._closed.acquire()
+
+    def wait(self) -> None:
+        self._closed.acquire()
+
+    def open(self, have_all_come: bool) -> None:
+        self.have_all_come = have_all_come
+        self._closed.release()
 
 
 class _Meeting:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,13 @@ def machine(threads: int) -> Machine:
         "blas_kernels": ", ".join(str(pool.get("architecture", "unknown")) for pool in pools) or "unknown",
         "numpy": np.__version__,
         "c_library": _c_library(),
-        "function_bits": function_bits(),
+        "function_bits": _function_bits(),
         "distbp": __version__,
         "threads": threads,
     }
+
+
+_function_bits = cache(function_bits)  # they are the same for all runs of a process
 
 
 def _c_library() -> str:

@@ -66,9 +66,10 @@ def set_threads(comm: Communicator, asked: int, *, reproducible: bool = False) -
     may run on the same cores, or are under the same CPU quota, share them.  Where nothing binds the processes of a job
     to its cpus, they are divided by all ranks of the node.
     """
-    from threadpoolctl import threadpool_info, threadpool_limits
+    from threadpoolctl import ThreadpoolController
 
-    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    libraries = ThreadpoolController()  # made once: to find them takes longer in a process that has loaded much
+    pools = [pool for pool in libraries.info() if pool["user_api"] == "blas"]
     cores, (said, notes) = cores_of(0), told(os.environ, pools)
     everyone = comm.allgather((cores, quotas()))
     here = [everyone[rank] for rank in comm.node_ranks()]
@@ -81,8 +82,8 @@ def set_threads(comm: Communicator, asked: int, *, reproducible: bool = False) -
     else:
         threads, source = _share(cores, here)
     notes += _about_others(os.environ, pools, threads) if not asked and not said else []
-    threadpool_limits(threads, user_api="blas")
-    acting = max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=threads)
+    libraries.limit(limits=threads, user_api="blas")
+    acting = max((pool["num_threads"] for pool in libraries.info() if pool["user_api"] == "blas"), default=threads)
     if reproducible and source not in ("--threads", "--reproducible") and acting > len(cores):
         plural = "s" * (len(cores) > 1)
         notes.append(

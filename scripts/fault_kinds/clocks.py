@@ -16,9 +16,9 @@ from jobs import MPI, Ended, Place
 from table import CORES, Sums, show
 
 AHEAD, BACK = 7200, -7200  # seconds
-OPTIONS = ("--epochs", "4", "--trace", "trace.json")
+OPTIONS = ("--engine", "numpy", "--epochs", "4", "--trace", "trace.json")
 PATIENT = ("--time-limit", "60", "--stall-minutes", "10", "--checkpoint-minutes", "30")
-LONG = ("--epochs", "1000000", "--checkpoint-every", "1000000", "--keep", "1000")
+LONG = ("--engine", "numpy", "--epochs", "1000000", "--checkpoint-every", "1000000", "--keep", "1000")
 PLACES = ("before MPI", "MPI_Init", "reading", "update", "validation", "checkpoint", "before MPI_Finalize")
 TITLES = ("what is set, where", "options", "MPI", "ranks", "exit code", "seconds", "first words", "result")
 

@@ -45,6 +45,7 @@ static inline void lap(struct run *run, enum phase phase) {
 #define KIND f32x
 #define SQRT __builtin_sqrtf
 #define LEAST_FACTOR 0x1p-126
+#define LARGEST 0x1.fffffep127
 #if defined(__AVX512F__)
 #define LANES 16
 #define VECTORS 2
@@ -100,12 +101,14 @@ static const struct products *const widths_float[] = {
 #undef KIND
 #undef SQRT
 #undef LEAST_FACTOR
+#undef LARGEST
 
 #define REAL double
 #define REAL_IS_DOUBLE 1
 #define KIND f64x
 #define SQRT __builtin_sqrt
 #define LEAST_FACTOR 0x1p-1022
+#define LARGEST 0x1.fffffffffffffp1023
 #if defined(__AVX512F__)
 #define LANES 8
 #define VECTORS 2

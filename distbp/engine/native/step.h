@@ -205,8 +205,8 @@ static void FN(measure_losses)(const struct FN(piece) *piece, int64_t p) {
     if (net->loss == MSE) /* (1/n_F) Σ_j (a_j - y_j)² */
         for (int64_t j = 0; j < n; j++)
             for (int64_t i = 0; i < count; i++) {
-                const double error = a[j * P + i] - y[j * P + i];
-                loss[i] += error * error;
+                const double error = a[j * P + i] - y[j * P + i], square = error * error;
+                loss[i] += square > LARGEST ? __builtin_inf() : square; /* beyond the numbers of the computation */
             }
     if (net->loss == BINARY_CROSS_ENTROPY) /* (1/n_F) Σ_j [ln(1 + e^{z_j}) - y_j z_j] */
         for (int64_t j = 0; j < n; j++)
