@@ -249,7 +249,7 @@ def check_cores(comm: Communicator) -> list[Finding]:
     lib = compiled_step()
     if isinstance(lib, str):
         mend = "install distbp again where there is a C compiler; until then steps take longer"
-        found.append(Finding(WARN, "engine", f"numpy, for there is no compiled step: {lib}", mend))
+        found.append(Finding(WARN, "engine", f"numpy: {lib}", mend))
     else:
         found.append(Finding(OK, "engine", f"the compiled step, for {lib.kind}"))
     found += [Finding(WARN, "thread setting", note.partition(" ")[2].strip()) for note in chosen.notes]

@@ -80,7 +80,6 @@ class CompiledEngine(NumpyEngine):
         work = self._work
         if why_not_compiled(work.problem, work.config, data):
             return super().evaluation(data)
-
         work = replace(work, training=data)
         self._to_close.append(compiled_evaluation(work, self._lib, self.parameters, self._validation_arena()))
         return self._to_close[-1]
@@ -116,7 +115,7 @@ class CompiledEngine(NumpyEngine):
         update = self._update if has_update else None
         self._lap("data")
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            while (answer := self._advance(update)) != Answer.DONE:
+            while (answer := self._advance(net, update)) != Answer.DONE:
                 if answer == Answer.WAITING:
                     self.memory.check()
                     continue
@@ -130,12 +129,12 @@ class CompiledEngine(NumpyEngine):
         steps[-1].wrong, steps[-1].by_a_sample = looked.wrong, looked.by_a_sample
         return steps
 
-    def _advance(self, update: FiniteUpdate | None) -> int:
+    def _advance(self, net: CompiledNet, update: FiniteUpdate | None) -> int:
         """A call of C, which makes updates by itself as long as all numbers surely stay finite."""
         run = self._run
         run.calm_length, run.calm_rate, run.calm_steps = update.calm if update else (0.0, 0.0, 0)
         before = run.calm_steps
-        answer = int(self._lib.advance(self._is_double, self._own_steps.net.plan, self._slice, run))  # type: ignore[union-attr]
+        answer = int(self._lib.advance(self._is_double, net.plan, self._slice, run))
         if update:
             update.count(before - run.calm_steps)
         return answer

@@ -38,11 +38,11 @@ def why_not_compiled(problem: Problem, config: Config, data: Split) -> str:
     known = {"activation": SIGMAS, "loss": LOSSES, "optimizer": RULES}
     for what, names in needed.items():
         if missing := names - {*known[what]}:
-            return f"it has no {what} {missing.pop()}"
+            return f"the compiled step has no {what} {missing.pop()}"
     for of in ("x", "y") if not data.is_labelled and data.layout.y_name else ("x",):
         dtype = data.layout.dtype(of)
         if not dtype.isnative or dtype.str[1:] not in TYPES:
-            return f"it does not read values of type {dtype.str}, of which {data.where(of)} is"
+            return f"the compiled step does not read values of type {dtype.str}, of which {data.where(of)} is"
         rows = data.x if of == "x" else data.y
         if rows is not None and not rows.flags.c_contiguous:
             return f"the rows of {data.where(of)} do not lie in memory one after another"

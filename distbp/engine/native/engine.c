@@ -19,7 +19,6 @@
 #endif
 #define ARRANGED (BLOCK_ROWS * BLOCK_BYTES / 8) /* numbers that `times` arranges at a time, at most */
 #define MOST_P 32
-#define DIGIT 4096
 
 struct products {
     int64_t P; /* samples in a panel */

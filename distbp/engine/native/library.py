@@ -78,11 +78,11 @@ def library() -> Library | str:
     """
     if not LIBRARY.exists():
         why = WHY_NOT.read_text(encoding="utf-8").strip() if WHY_NOT.exists() else "distbp was not installed with pip"
-        return f"it was not compiled: {why}"
+        return f"the compiled step was not built: {why}"
     try:
         functions = ctypes.CDLL(str(LIBRARY))
     except OSError as error:
-        return f"it cannot be loaded: {error}"
+        return f"the compiled step cannot be loaded: {error}"
     kinds = [kind for kind in KINDS if hasattr(functions, f"advance_{kind}") and functions.can_run(KINDS.index(kind))]
     asked = os.environ.get(CHOICE, "")
     if asked and asked not in kinds:

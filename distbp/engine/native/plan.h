@@ -19,6 +19,7 @@ enum stage { COMPUTE, ADD_UP, AGREE, CHANGE, NEXT };
 #define TAIL 6   /* numbers behind a gradient: the flaw of the loss, the samples in two parts, and three requests */
 #define SUMS 2   /* of the samples of a rank: Σ L_i, and what the metric is made of */
 #define BLOCK 4096 /* numbers of w whose squares are added up by themselves */
+#define DIGIT 4096 /* of the number of samples in a tail: see distbp/engine/reduction.py */
 
 /* Layer l.  a, z and d are panels, [p][n][P]; `at` is a with the samples as rows, [q][M][P]: see products.h. */
 struct layer {
