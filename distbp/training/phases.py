@@ -36,8 +36,10 @@ class Phases:
         """What was done since the last lap was this phase; or, with `seconds`, so much of it was."""
         now = perf_counter() if seconds is None else self._at + seconds
         self._seconds[phase] += now - self._at
-        if self._events is not None:
-            self._events.append((phase, self._at, now))
+        events = self._events
+        if events is not None:
+            begun = events.pop()[1] if events and events[-1][0] == phase else self._at  # it goes on
+            events.append((phase, begun, now))
         self._at = now
 
     def take(self, comm: Communicator) -> dict[str, float]:
