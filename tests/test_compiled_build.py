@@ -100,6 +100,24 @@ def test_without_a_compiler_it_says_so(tmp_path: Path, monkeypatch: pytest.Monke
     assert builder().build_again() == "no C compiler was found"
 
 
+def test_a_compiler_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler -O2")
+    assert builder().build_again() == "the compiler that CC names was not found: no-such-compiler"
+
+
+def test_code_for_a_cpu_that_a_compiler_does_not_know_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The compiler here is a script that writes empty files, and knows no AVX."""
+    knows = tmp_path / "cc"
+    lines = ('case "$*" in *mavx*) echo "unknown: -mavx" >&2; exit 1 ;; esac', 'while [ "$1" != -o ]; do shift; done')
+    knows.write_text("\n".join(["#!/bin/sh", *lines, 'echo >"$2"', ""]))
+    knows.chmod(0o755)
+    assert builder().build(tmp_path / "step.so", [str(knows)]) == ""
+    left_out = [line for line in capsys.readouterr().err.splitlines() if "is left out: unknown: -mavx" in line]
+    assert len(left_out) == len(flags_of_kinds()) - 1
+
+
 def test_a_compiler_that_fails_is_quoted(tmp_path: Path) -> None:
     failing = tmp_path / "cc"
     failing.write_text("#!/bin/sh\necho no room left >&2\nexit 1\n")

@@ -66,6 +66,8 @@ def build_again() -> str:
     compiler = _compiler()
     if not compiler:
         return "no C compiler was found"
+    if not shutil.which(compiler[0]):
+        return f"the compiler that CC names was not found: {compiler[0]}"
     version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, timeout=SECONDS).stdout
     made_of = [platform.machine(), version, *(path.read_text() for path in sorted(HERE.glob("*.[ch]")))]
     stamp = hashlib.sha256("\n".join([*made_of, Path(__file__).read_text()]).encode()).hexdigest()
@@ -105,6 +107,8 @@ def build(target: Path, compiler: list[str], more: Sequence[str] = (), linker: S
         failed = [name for name, process in running.items() if process.returncode]
         if {"kinds.o", "baseline.o"} & {*failed}:  # an old compiler may not know the others
             return f"the compiler failed: {said[failed[-1]][:500]}"
+        for name in failed:
+            print(f"distbp: the code for {name[:-2]} is left out: {said[name][:200].strip()}", file=sys.stderr)
         parts = [f"{directory}/{name}" for name in running if name not in failed]
         command = [*compiler, *more, *linker, "-shared", "-pthread", "-o", f"{directory}/step.so", *parts]
         linked = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
@@ -119,5 +123,4 @@ def build(target: Path, compiler: list[str], more: Sequence[str] = (), linker: S
 def _compiler() -> list[str]:
     """The command that CC names, or cc, gcc or clang; [] without one."""
     named = shlex.split(os.environ.get("CC", ""))
-    found = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
-    return named if named and shutil.which(named[0]) else [found] if found else []
+    return named or [name for name in ("cc", "gcc", "clang") if shutil.which(name)][:1]

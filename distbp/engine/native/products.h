@@ -25,7 +25,10 @@ INLINE void FN(tile_of)(const int ROWS, int64_t K, const REAL *a, int64_t row, i
             sum[r][v] = is_sum  ? *(const VECTOR *)(c + r * P + v * LANES)
                         : start ? start[r] - (VECTOR){0}
                                 : (VECTOR){0};
-    const REAL *every_third[4] = {a, a + 3 * row, a + 6 * row, a + 9 * row}; /* few pointers: registers are few */
+    const REAL *every_third[(ROWS + 2) / 3]; /* few pointers: registers are few */
+#pragma GCC unroll 4
+    for (int i = 0; i < (ROWS + 2) / 3; i++)
+        every_third[i] = a + 3 * i * row;
     for (int64_t k = 0; k < K; k++, b += P) {
         VECTOR b_k[VECTORS];
 #pragma GCC unroll 4
