@@ -49,18 +49,22 @@ CONTESTANTS = {
         Contestant(
             "distbp-reproducible", "distbp --reproducible", DISTBP, "mpi4py", ranks=True, options=("--reproducible",)
         ),
+        Contestant(
+            "distbp-numpy", "distbp --engine numpy", DISTBP, "mpi4py", ranks=True, options=("--engine", "numpy")
+        ),
         Contestant("distbp-threads", "distbp", DISTBP, "distbp", threads=True),
         Contestant("distbp-single", "distbp", DISTBP, "distbp"),
         Contestant("pytorch-ddp", "PyTorch DDP, gloo", "pytorch.py", "torch", ranks=True),
         Contestant("pytorch-threads", "PyTorch", "pytorch.py", "torch", threads=True),
         Contestant("jax", "JAX, jit", "jax_step.py", "jax", threads=True),
+        Contestant("jax-scan", "JAX, scan", "jax_step.py", "jax", threads=True, options=("--scan",)),
         Contestant("sklearn", "scikit-learn", "scikit_learn.py", "scikit-learn", threads=True),
         Contestant("numpy-loop", "NumPy + mpi4py loop", "numpy_loop.py", "mpi4py", ranks=True),
         Contestant("limit", "the limit: matrix products alone", LIMIT, "mpi4py", ranks=True),
         Contestant("limit-single", "the limit: matrix products alone", LIMIT, "mpi4py"),
     )
 }
-PEERS = ("pytorch-ddp", "pytorch-threads", "jax", "sklearn", "numpy-loop")
+PEERS = ("pytorch-ddp", "pytorch-threads", "jax", "jax-scan", "sklearn", "numpy-loop")
 
 
 def program(name: str) -> str:
@@ -148,7 +152,7 @@ class Bench:
         self, contestant: Contestant, task: Task, peaks: list[int] | None, *, torchrun: bool = False
     ) -> tuple[dict[str, Any], float]:
         """Its answer, and the seconds from start to end; a point in time in the answer is from the start, too."""
-        command = [sys.executable, str(HERE / contestant.program), task.words()]
+        command = [sys.executable, str(HERE / contestant.program), task.words(), *contestant.options]
         commands, environments = [command], [dict[str, str]()]
         if torchrun:
             launcher = ["-m", "torch.distributed.run", "--standalone"]

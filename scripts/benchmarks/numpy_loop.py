@@ -15,6 +15,8 @@ from task import Task, first_weights, given, perform, read_data, shard
 class NumPyLoop:
     """One rank.  Samples are rows."""
 
+    together = 1
+
     def __init__(self, task: Task) -> None:
         self._comm = MPI.COMM_WORLD
         self.rank = self._comm.rank

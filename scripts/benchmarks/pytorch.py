@@ -18,6 +18,8 @@ from torch import nn
 class PyTorch:
     """One process."""
 
+    together = 1
+
     def __init__(self, task: Task) -> None:
         torch.set_num_threads(task.threads)
         if task.ranks > 1:

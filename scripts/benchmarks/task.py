@@ -87,12 +87,13 @@ class Contestant(Protocol):
     """One process of a trainer."""
 
     rank: int
+    together: int  # steps of a call: 1, or all of an epoch
 
     def shuffle(self) -> None:
         """A new order of the samples, the same on all ranks."""
 
     def step(self, number: int) -> None:
-        """Forward, backward, sum over the ranks, and update, for this batch of the order."""
+        """Forward, backward, sum over the ranks, and update, for this batch of the order, and those of the same call."""
 
     def wait(self) -> None:
         """Until all that was begun is done."""
@@ -130,25 +131,27 @@ def measure(
 def perform(task: Task, contestant: Contestant, samples: int) -> None:
     """Does what the task asks for, and answers."""
     steps = samples // task.n
+    together = contestant.together
     match task.kind:
         case "speed":
             done = itertools.count()
 
             def run(count: int) -> None:
                 for number in itertools.islice(done, count):
-                    if number % steps == 0:
+                    first = number * together % steps
+                    if first == 0:
                         contestant.shuffle()
-                    contestant.step(number % steps)
+                    contestant.step(first)
                 contestant.wait()
 
             count, seconds = measure(run, task.seconds, contestant.agree, contestant.slowest)
-            result: dict[str, Any] = {"speed": count * task.n / seconds}
+            result: dict[str, Any] = {"speed": count * together * task.n / seconds}
         case "job":
             contestant.shuffle()
             contestant.step(0)
             contestant.wait()
             result = {"first_step_at": time.time()}
-            for number in range(1, steps):
+            for number in range(together, steps, together):
                 contestant.step(number)
             contestant.wait()
         case _:
