@@ -93,7 +93,7 @@ class Contestant(Protocol):
         """A new order of the samples, the same on all ranks."""
 
     def step(self, number: int) -> None:
-        """Forward, backward, sum over the ranks, and update, for this batch of the order, and those of the same call."""
+        """Forward, backward, sum over the ranks, and update: this batch of the order, and those of the same call."""
 
     def wait(self) -> None:
         """Until all that was begun is done."""
