@@ -20,10 +20,11 @@ def lengths_of(rank: int, size: int) -> list[int]:
 
 def fill_together(comm: Communicator) -> bool:
     """Each rank writes its part of an array of the node; all see all of it."""
-    array, part, parts, _, fence = comm.node_array((10, 3), np.dtype(np.int16))
+    array, part, parts, _, fence, check = comm.node_array((10, 3), np.dtype(np.int16))
     start, end = shard(10, part, parts)
     array[start:end] = np.arange(start, end)[:, None]
     fence()
+    check()  # nobody has failed
     return array.tolist() == [[i] * 3 for i in range(10)] and array.ctypes.data % 8 == 0
 
 

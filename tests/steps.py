@@ -16,8 +16,8 @@ from distbp.config import AUTO, Config
 from distbp.data.loading import choose_loader
 from distbp.data.problem import Problem, pose
 from distbp.data.split import Split
+from distbp.engine.choice import choose_engine, make_engine
 from distbp.engine.epoch_sums import EpochSums
-from distbp.engine.numpy_engine import NumpyEngine
 from distbp.engine.sums import Requests
 from distbp.engine.work import Work
 from distbp.mathematics.batches import batch_samples, batch_sizes, steps_per_epoch
@@ -73,7 +73,8 @@ def _on_rank(comm: Communicator, config: Config, splits: dict[str, Split], befor
     if config.reproducible and config.grain == AUTO:
         config = replace(config, grain=default_grain(n))
     loader = choose_loader(comm, config, training, n, np.inf).loader(comm, training)
-    engine = NumpyEngine(Work(comm, config, problem, training, batch_sizes(len(training), n)))
+    is_compiled = choose_engine(comm, config, problem, training).is_compiled
+    engine = make_engine(Work(comm, config, problem, training, batch_sizes(len(training), n), is_compiled=is_compiled))
     evaluation, steps = engine.evaluation(splits["test"]), steps_per_epoch(len(training), n)
     rate, history, count = schedule_of(config, steps), dict[str, list[float]](), 0
 

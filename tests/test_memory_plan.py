@@ -21,8 +21,7 @@ from runs import Runner, check_error, configuration, nodes_of, prepared, split_o
 from distbp.data.loader import Batch
 from distbp.data.problem import Problem, unscaled_output
 from distbp.data.scaling import Scaling
-from distbp.engine.choice import make_engine
-from distbp.engine.evaluate import Evaluation
+from distbp.engine.choice import choose_engine, make_engine, make_evaluation
 from distbp.engine.native.library import library
 from distbp.engine.numpy_engine import NumpyEngine, contents_of, step_memory
 from distbp.engine.planned_rank import PlannedRank
@@ -75,7 +74,7 @@ run = train(comm, merge(json.loads(sys.argv[1]), "test"), Start(resume_with=json
 
 MEASURED_IN_USE = f"""{START}
 from pathlib import Path
-from distbp.engine.evaluate import Evaluation
+from distbp.prediction.finite_scores import finite_scores
 from distbp.prediction.memory_plan import evaluation_terms, prediction_terms
 from distbp.prediction.predict import predict
 from distbp.prediction.trained import Use, load
@@ -84,7 +83,7 @@ is_evaluated = name == "evaluate"
 work = evaluation_terms if is_evaluated else prediction_terms
 used = load(comm, checkpoint, Use((), split, targets=is_evaluated, work=work, memory=float(memory)))
 if is_evaluated:
-    Evaluation(comm, used.state.problem, used.data, used.state.config.dtype)(used.state.parameters)
+    finite_scores(comm, used)
 else:
     predict(comm, used.state, used.data, Path(name))
 {END}if comm.rank == 0:
@@ -412,7 +411,10 @@ def test_what_predictions_and_an_evaluation_take(trained: dict[str, str], checkp
         assert said["predictions of a block"] == held + sent
 
         kept = Kept()
-        Evaluation(comm, problem, used.data, used.state.config.dtype, kept)
+        config, data = used.state.config, used.data
+        is_compiled = choose_engine(comm, config, problem, data).is_compiled
+        work = Work(comm, config, problem, data, (), is_compiled=is_compiled)
+        make_evaluation(work, used.state.parameters, kept)
         (term,) = evaluation_terms(comm, outline(Path(trained[checkpoint])), used.data)
         assert term.bytes == kept.bytes
 

@@ -264,7 +264,7 @@ def test_ranks_without_work_are_told_once(data_file: str, tmp_path: Path) -> Non
 def test_another_machine_is_told_and_recorded(data_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = machine(1)
     config = configuration(data_file, tmp_path / "run", reproducible=True, epochs=1)
-    assert train_on(2, config).state.machines == [{"step": 0, **here}]
+    assert train_on(2, config).state.machines == [{"step": 0, **here, "engine": "numpy"}]
     assert "bits may differ" not in notes_of(config, 2, resume_with={"epochs": 2})
     monkeypatch.setattr("distbp.training.prepare.machine", lambda threads: {**here, "blas": "another 1.0"})
     text = notes_of(config, 1, resume_with={"epochs": 3})

@@ -123,7 +123,7 @@ class CompiledNet:
         """How samples are read, and what is measured of them."""
         plan, data, n = self.plan, work.training, work.network.sizes
         self._columns(plan.x, data.layout.dtype("x"), n[1], work.problem.input, dtype)
-        if not data.is_labelled:
+        if data.layout.y_name and not data.is_labelled:
             self._columns(plan.y, data.layout.dtype("y"), n[-1], work.problem.target, dtype)
         (metric,) = work.problem.metrics
         match metric:
