@@ -89,7 +89,7 @@ def test_names_have_the_same_numbers() -> None:
 @pytest.mark.parametrize("compiler", compilers(), ids=lambda one: one[0])
 def test_compilers_warn_of_nothing(compiler: list[str], tmp_path: Path) -> None:
     """For no kind of CPU; of what they see without much optimization."""
-    assert builder().build(tmp_path / "step.so", compiler, ("-Wall", "-Wextra", "-Werror", "-O1")) == ""
+    assert builder().build(tmp_path / "step.so", compiler, ("-Wall", "-Wextra", "-Wvla", "-Werror", "-O1")) == ""
     functions = ctypes.CDLL(str(tmp_path / "step.so"))
     assert all(hasattr(functions, f"advance_{kind}") for kind in flags_of_kinds())
 

@@ -17,7 +17,7 @@
    is_sum, else from start[r], else from 0. */
 INLINE void FN(tile_of)(const int ROWS, int64_t K, const REAL *a, int64_t row, int64_t step, const REAL *b, REAL *c,
                         const REAL *start, int is_sum) {
-    VECTOR sum[ROWS][VECTORS];
+    VECTOR sum[12][VECTORS]; /* no array of ROWS: one of variable length would not stay in registers */
 #pragma GCC unroll 12
     for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 4
@@ -25,7 +25,7 @@ INLINE void FN(tile_of)(const int ROWS, int64_t K, const REAL *a, int64_t row, i
             sum[r][v] = is_sum  ? *(const VECTOR *)(c + r * P + v * LANES)
                         : start ? start[r] - (VECTOR){0}
                                 : (VECTOR){0};
-    const REAL *every_third[(ROWS + 2) / 3]; /* few pointers: registers are few */
+    const REAL *every_third[4]; /* few pointers: registers are few */
 #pragma GCC unroll 4
     for (int i = 0; i < (ROWS + 2) / 3; i++)
         every_third[i] = a + 3 * i * row;
@@ -138,7 +138,7 @@ static void FN(times)(int64_t n, int64_t K, const void *A_, int64_t row, int64_t
 /* c[r][.] = start + Σ_i d[r, i] x[i][.] over m samples i, whose d lie in panels that are `panel` apart. */
 INLINE void FN(sum_samples_of)(const int ROWS, int64_t m, const REAL *d, int64_t panel, const REAL *x, REAL *c,
                             int64_t c_row, int is_sum) {
-    VECTOR sum[ROWS][VECTORS];
+    VECTOR sum[12][VECTORS]; /* no array of ROWS: one of variable length would not stay in registers */
 #pragma GCC unroll 12
     for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 4
