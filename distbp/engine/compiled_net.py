@@ -72,7 +72,7 @@ class CompiledNet:
         plan.c = self._room(M, np.int32)
         plan.y_panels = self._room(n[F] * M, dtype)
         plan.row = self._room(work.threads * (-(-max(n[1], n[F]) // P) + 1) * P, dtype)
-        plan.arranged = self._room(work.threads * lib.arranged, dtype)
+        plan.arranged = self._room(work.threads * lib.arranged(dtype, P), dtype)
         plan.loss_of, plan.metric_of = (self._room(M, np.float64) for _ in range(2))
         self._threads, self._is_labelled = work.threads, work.training.is_labelled
 

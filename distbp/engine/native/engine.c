@@ -8,16 +8,11 @@
 #include "fence.h"
 #include "team.h"
 
-#ifndef BLOCK_ROWS
 #define BLOCK_ROWS 96
-#endif
-#ifndef BLOCK_BYTES
-#define BLOCK_BYTES 24576 /* of a panel that is in the cache while it is multiplied */
-#endif
-#ifndef BLOCK_SAMPLES
+#define BLOCK_BYTES 49152 /* of a panel that is in the cache while it is multiplied */
 #define BLOCK_SAMPLES 512
-#endif
-#define ARRANGED (BLOCK_ROWS * BLOCK_BYTES / 8) /* numbers that `times` arranges at a time, at most */
+/* Numbers of a part of A that `times` arranges at a time. */
+#define ARRANGED(size, P) (BLOCK_ROWS * (BLOCK_BYTES / (int64_t)(size) / (P)))
 #define MOST_P 32
 
 struct products {
@@ -181,7 +176,9 @@ EXPORT int64_t NAMED(panel)(int64_t is_double, int64_t m) {
 }
 
 /* Numbers of `net.arranged` for each thread. */
-EXPORT int64_t NAMED(arranged)(void) { return ARRANGED; }
+EXPORT int64_t NAMED(arranged)(int64_t is_double, int64_t panel) {
+    return ARRANGED(is_double ? sizeof(double) : sizeof(float), panel);
+}
 
 /* A team of T threads, or NULL where there are none to be had. */
 EXPORT void *NAMED(start)(int64_t T) { return start_team(T); }

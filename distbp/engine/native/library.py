@@ -27,7 +27,7 @@ _WHOLE, _REAL, _POINTER = ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
 _NET, _RUN = ctypes.POINTER(NetPlan), ctypes.POINTER(RunPlan)
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "panel": (_WHOLE, [_WHOLE, _WHOLE]),
-    "arranged": (_WHOLE, []),
+    "arranged": (_WHOLE, [_WHOLE, _WHOLE]),
     "start": (_POINTER, [_WHOLE]),
     "stop": (None, [_POINTER]),
     "advance": (ctypes.c_int, [_WHOLE, _NET, ctypes.POINTER(SlicePlan), _RUN]),
@@ -52,10 +52,9 @@ class Library:
         """How many samples a panel has, for pieces of m samples."""
         return int(self._functions["panel"](dtype == np.float64, m))
 
-    @property
-    def arranged(self) -> int:
-        """How many numbers of memory a thread needs to arrange a part of W."""
-        return int(self._functions["arranged"]())
+    def arranged(self, dtype: np.dtype[Any], panel: int) -> int:
+        """How many numbers of memory a thread needs to arrange a part of W, for such panels."""
+        return int(self._functions["arranged"](dtype == np.float64, panel))
 
     def start_team(self, threads: int) -> int:
         """A team of so many threads, the caller among them.  Raises OSError if there are none to be had."""

@@ -120,7 +120,7 @@ static void FN(weigh)(const void *work, int64_t t, int64_t T) {
     const struct layer *below = &piece->net->layer[piece->l - 1], *layer = below + 1;
     const struct FN(part) part = FN(part_of)(piece, layer->n, t, T);
     piece->products->times(layer->n, below->n, layer->W, below->n, 1, layer->b, below->a, layer->z, part.p0, part.p1,
-                           part.j0, part.j1, AT(REAL, piece->net->arranged) + t * ARRANGED);
+                           part.j0, part.j1, AT(REAL, piece->net->arranged) + t * ARRANGED(sizeof(REAL), piece->products->P));
 }
 
 INLINE void FN(sigma)(int64_t sigma, int64_t count, const REAL *z, REAL *a) {
@@ -338,7 +338,7 @@ static void FN(error)(const void *work, int64_t t, int64_t T) {
     const int64_t P = piece->products->P, n = layer->n;
     const struct FN(part) part = FN(part_of)(piece, n, t, T);
     piece->products->times(n, above->n, above->W, 1, n, (const void *)0, above->d, layer->d, part.p0, part.p1, part.j0,
-                           part.j1, AT(REAL, piece->net->arranged) + t * ARRANGED);
+                           part.j1, AT(REAL, piece->net->arranged) + t * ARRANGED(sizeof(REAL), piece->products->P));
     for (int64_t p = part.p0; p < part.p1; p++) {
         const int64_t at = (p * n + part.j0) * P;
         FN(times_sigma_prime)(layer->sigma, (part.j1 - part.j0) * P, AT(REAL, layer->z) + at, AT(REAL, layer->a) + at,
