@@ -38,6 +38,12 @@ dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 kind = pytest.mark.parametrize("kind", kinds())
 
 
+@pytest.fixture(autouse=True)
+def threads_for_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small networks have threads here, too."""
+    monkeypatch.setattr("distbp.engine.compiled_net.LEAST_WORK", 0)
+
+
 @kind
 @dtypes
 @pytest.mark.parametrize("activation", HIDDEN)

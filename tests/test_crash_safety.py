@@ -295,7 +295,7 @@ def test_a_directory_that_is_taken_away_in_mid_run(runner: Runner, data_file: st
     rights = WITHOUT_ROOTS_RIGHTS if os.getuid() == 0 else ()
     if what == "read-only" and rights and (ranks or not shutil.which("setpriv")):
         pytest.skip("root may write everywhere")
-    options = ("--epochs", "100000", "--hidden", "4", "--batch-size", "2")
+    options = ("--epochs", "100000", "--checkpoint-every", "1", "--hidden", "4", "--batch-size", "2")
     process = runner.start(*rights, str(BIN / "distbp"), "train", data_file, *options, ranks=ranks)
     run = runner.directory / "run"
     while not (run / "metrics.csv").exists() or len((run / "metrics.csv").read_text().splitlines()) < 3:

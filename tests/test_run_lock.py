@@ -25,7 +25,7 @@ from distbp.errors import RunError, Stopped
 from distbp.training import run_lock
 from distbp.training.run_lock import Owner, RunLock, this_process
 
-LONG = ("--epochs", "1000000", "--hidden", "4", "--batch-size", "2")
+LONG = ("--epochs", "1000000", "--checkpoint-every", "1", "--hidden", "4", "--batch-size", "2")
 HOLD = """
 import sys
 from pathlib import Path

@@ -29,6 +29,8 @@ from distbp.mathematics.activations import Array
 from distbp.mathematics.arena import Arena
 from distbp.mathematics.metrics import Accuracy, BinaryAccuracy, RootMeanSquareError
 
+LEAST_WORK = 2**22  # multiplications of a pass for which threads are worth while: some 0.1 ms
+
 
 def why_not_compiled(problem: Problem, config: Config, data: Split) -> str:
     """What the compiled step does not have of what is needed, in words; "" if it has all."""
@@ -71,10 +73,12 @@ class CompiledNet:
         self._data(work, dtype)
         plan.c = self._room(M, np.int32)
         plan.y_panels = self._room(n[F] * M, dtype)
-        plan.row = self._room(work.threads * (-(-max(n[1], n[F]) // P) + 1) * P, dtype)
-        plan.arranged = self._room(work.threads * lib.arranged(dtype, P), dtype)
+        # Threads that wait for each other in short phases take more time than they save, above all on a busy machine.
+        self._threads = work.threads if m * network.parameter_count >= LEAST_WORK else 1
+        plan.row = self._room(self._threads * (-(-max(n[1], n[F]) // P) + 1) * P, dtype)
+        plan.arranged = self._room(self._threads * lib.arranged(dtype, P), dtype)
         plan.loss_of, plan.metric_of = (self._room(M, np.float64) for _ in range(2))
-        self._threads, self._is_labelled = work.threads, work.training.is_labelled
+        self._is_labelled = work.training.is_labelled
 
     def point_to(self, x: NDArray[Any], y: NDArray[Any] | None) -> None:
         """Says where the samples lie, which may be elsewhere at the next call.  The first call starts the threads."""
