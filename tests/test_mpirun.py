@@ -121,8 +121,8 @@ def test_one_failing_rank_ends_the_job(runner: Runner, action: str, message: str
 
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_usr1_to_mpirun_stops_all_ranks_at_the_same_step(runner: Runner, data_file: str, ranks: int) -> None:
-    options = (*SMALL[:2], "--batch-size", "2", "--dtype", "float64", "--epochs", "400", "--keep", "1")
-    process = runner.start(str(BIN / "distbp"), "train", data_file, *options, ranks=ranks)
+    options = (*SMALL[:2], "--batch-size", "2", "--dtype", "float64", "--epochs", "100000", "--keep", "1")
+    process = runner.start(str(BIN / "distbp"), "train", data_file, *options, "--checkpoint-every", "1", ranks=ranks)
     metrics = runner.directory / "run" / "metrics.csv"
     while not metrics.exists() or len(metrics.read_text().splitlines()) < 2:
         assert process.poll() is None, process.communicate()
