@@ -12,6 +12,7 @@ from native_build import NATIVE, SECONDS, builder, compile_c, compilers, flags_o
 
 from distbp.engine.native import plan
 from distbp.engine.reduction import DIGIT
+from distbp.engine.step_memory import TAIL
 from distbp.mathematics.clipping import BLOCK
 
 HEADER = (NATIVE / "plan.h").read_text(encoding="utf-8")
@@ -78,7 +79,7 @@ def test_names_have_the_same_numbers() -> None:
     assert tuple(in_order("phase")) == (*plan.PHASES, "phases")
     assert in_order("metric") == [one.name.lower() for one in plan.Metric]
     assert in_order("answer") == [one.name.lower() for one in plan.Answer]
-    for name, number in (("TAIL", plan.TAIL), ("SUMS", plan.SUMS), ("BLOCK", BLOCK), ("DIGIT", DIGIT)):
+    for name, number in (("TAIL", TAIL), ("SUMS", plan.SUMS), ("BLOCK", BLOCK), ("DIGIT", DIGIT)):
         assert re.search(rf"#define {name} (\d+)", HEADER)[1] == str(number)  # type: ignore[index]
     bits = [(f"{'f' if name[0] == 'f' else name[0]}{8 * int(name[1])}") for name in plan.TYPES]
     assert in_order("type") == bits

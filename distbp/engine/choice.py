@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from distbp.config import Config
+from distbp.config import AUTO, Config
 from distbp.data.problem import Problem
 from distbp.data.split import Split
 from distbp.engine.compiled_block import compiled_evaluation
@@ -68,6 +68,16 @@ def make_engine(work: Work, lap: Lap = no_lap, memory: StepMemory | None = None)
     lib = library()
     assert isinstance(lib, Library), lib
     return CompiledEngine(work, lib, lap, memory)
+
+
+def evaluation_work(comm: Communicator, config: Config, problem: Problem, data: Split, threads: int = 1) -> Work:
+    """Work for an evaluation of `data` by the engine with which a run of this configuration validates.
+
+    All ranks call this.  Where that was --engine compiled, NumPy will do, too.
+    """
+    config = replace(config, engine=AUTO) if config.engine == "compiled" else config
+    is_compiled = choose_engine(comm, config, problem, data).is_compiled
+    return Work(comm, config, problem, data, (), threads=threads, is_compiled=is_compiled)
 
 
 def make_evaluation(work: Work, parameters: Parameters, arena: Arena = ALIGNED) -> Evaluation:

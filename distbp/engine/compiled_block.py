@@ -13,7 +13,7 @@ from distbp.data.split import Split
 from distbp.engine.compiled_net import CompiledNet
 from distbp.engine.evaluate import Evaluation
 from distbp.engine.native.library import Library
-from distbp.engine.native.plan import SUMS, Answer, RunPlan
+from distbp.engine.native.plan import SUMS
 from distbp.engine.work import Work
 from distbp.mathematics.arena import Arena
 from distbp.mathematics.network import Parameters
@@ -32,8 +32,7 @@ class CompiledBlockSums:
     """See `BlockSums`; for at most `longest` rows of work.training, and for these parameters."""
 
     def __init__(self, lib: Library, work: Work, parameters: Parameters, longest: int, arena: Arena) -> None:
-        self._lib, self._w, self._run = lib, parameters.vector, RunPlan()
-        self._is_double = self._w.dtype == np.float64
+        self._w = parameters.vector
         self._net = CompiledNet(work, lib, self._w, None, longest, arena)
         self._rows = arena.take(longest, np.int64)
         self._rows[:] = np.arange(longest)
@@ -44,9 +43,7 @@ class CompiledBlockSums:
         x = np.ascontiguousarray(x)
         y = None if y is None else np.ascontiguousarray(y)
         self._net.point_to(x, y)
-        rows = self._rows.ctypes.data
-        answer = self._lib.forward(self._is_double, self._net.plan, rows, len(x), sums.ctypes.data, self._run)
-        assert answer == Answer.DONE, "a class is out of range"
+        self._net.forward(self._rows[: len(x)], sums)
         return list(sums.tolist())
 
     def close(self) -> None:

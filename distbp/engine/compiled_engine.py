@@ -28,12 +28,12 @@ from distbp.engine.evaluate import Evaluation
 from distbp.engine.finite_update import FiniteUpdate
 from distbp.engine.laps import Lap, no_lap
 from distbp.engine.native.library import Library
-from distbp.engine.native.plan import PHASES, RULES, SUMS, TAIL, Answer, RunPlan, SlicePlan
+from distbp.engine.native.plan import RULES, SUMS, Answer, RunPlan, SlicePlan
 from distbp.engine.numpy_engine import NumpyEngine
 from distbp.engine.own_slices import decaying, without_decay
 from distbp.engine.reduction import DIGIT
 from distbp.engine.shard_gradient import room_of
-from distbp.engine.step_memory import StepMemory
+from distbp.engine.step_memory import TAIL, StepMemory
 from distbp.engine.sums import NOTHING, Requests, Stepped, Sums
 from distbp.engine.work import Work
 from distbp.mathematics.activations import Array
@@ -47,7 +47,6 @@ class CompiledEngine(NumpyEngine):
     def __init__(self, work: Work, lib: Library, lap: Lap = no_lap, memory: StepMemory | None = None) -> None:
         self._lib, self._to_close = lib, list[Evaluation]()
         super().__init__(work, lap, memory)
-        self._is_double = self.w.dtype == np.float64
         self._own_steps = self._gradient if isinstance(self._gradient, _OwnGradient) else None
         self._run = RunPlan(rank=work.comm.rank, size=work.comm.size)
         if self._own_steps:
@@ -119,22 +118,21 @@ class CompiledEngine(NumpyEngine):
                 if answer == Answer.WAITING:
                     self.memory.check()
                     continue
-                assert answer == Answer.LOOK, "a row or a class is out of range"
                 looked.flaw = float(agreed[run.step, 0])
                 self._look_in_python(looked, rates[run.step], done + run.step + 1, update)
                 run.is_update = bool(update) and not looked.wrong
                 run.length = 0.0  # the gradient has been shortened where it had to be
-        self._tell_laps()
+        run.tell_laps(self._lap)
         steps = _stepped(parts[: run.step], agreed[: run.step])
         steps[-1].wrong, steps[-1].by_a_sample = looked.wrong, looked.by_a_sample
         return steps
 
-    def _advance(self, net: CompiledNet, update: FiniteUpdate | None) -> int:
+    def _advance(self, net: CompiledNet, update: FiniteUpdate | None) -> Answer:
         """A call of C, which makes updates by itself as long as all numbers surely stay finite."""
         run = self._run
         run.calm_length, run.calm_rate, run.calm_steps = update.calm if update else (0.0, 0.0, 0)
         before = run.calm_steps
-        answer = int(self._lib.advance(self._is_double, net.plan, self._slice, run))
+        answer = net.advance(self._slice, run)
         if update:
             update.count(before - run.calm_steps)
         return answer
@@ -149,11 +147,6 @@ class CompiledEngine(NumpyEngine):
             self._look(stepped, rate, t)
         else:
             self._look_at_gradient(stepped)
-
-    def _tell_laps(self) -> None:
-        for i, phase in enumerate(PHASES):
-            self._lap(phase, self._run.seconds[i])
-            self._run.seconds[i] = 0.0
 
     def _slice_plan(self) -> SlicePlan:
         """What this rank adds up and updates."""

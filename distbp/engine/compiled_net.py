@@ -19,16 +19,20 @@ from distbp.engine.native.plan import (
     RULES,
     SIGMAS,
     TYPES,
+    Answer,
     ColumnsPlan,
     LayerPlan,
     Metric,
     NetPlan,
+    RunPlan,
+    SlicePlan,
 )
 from distbp.engine.work import Work
 from distbp.mathematics.activations import Array
 from distbp.mathematics.arena import Arena
 from distbp.mathematics.metrics import Accuracy, BinaryAccuracy, RootMeanSquareError
 
+OUT_OF_RANGE = "a row or a class is out of range"
 LEAST_WORK = 2**22  # multiplications of a pass for which threads are worth while: some 0.1 ms
 
 
@@ -78,7 +82,7 @@ class CompiledNet:
         plan.row = self._room(self._threads * (-(-max(n[1], n[F]) // P) + 1) * P, dtype)
         plan.arranged = self._room(self._threads * lib.arranged(dtype, P), dtype)
         plan.loss_of, plan.metric_of = (self._room(M, np.float64) for _ in range(2))
-        self._is_labelled = work.training.is_labelled
+        self._is_labelled, self._is_double = work.training.is_labelled, dtype == np.float64
 
     def point_to(self, x: NDArray[Any], y: NDArray[Any] | None) -> None:
         """Says where the samples lie, which may be elsewhere at the next call.  The first call starts the threads."""
@@ -94,6 +98,28 @@ class CompiledNet:
                 self.plan.classes = y.ctypes.data
             else:
                 self.plan.y.rows = y.ctypes.data
+
+    def forward(self, rows: NDArray[np.int64], sums: NDArray[np.float64], run: RunPlan | None = None) -> None:
+        """Computes a^1 … a^F of these rows, and adds Σ L_i and the sum of the metric to `sums`, shape (2,), float64.
+
+        `run` is told how long that took.
+        """
+        rows = np.ascontiguousarray(rows)
+        answer = self._lib.forward(self._is_double, self.plan, rows.ctypes.data, len(rows), sums.ctypes.data, run)
+        assert answer == Answer.DONE, OUT_OF_RANGE
+
+    def backward(self, m: int, upper: int, lower: int, *, is_sum: bool) -> None:
+        """After that, of the same m samples: d^l, ∂L/∂W^l and ∂L/∂b^l for l = upper … lower.
+
+        `is_sum`: they are added to what is there.
+        """
+        self._lib.backward(self._is_double, self.plan, m, upper, lower, is_sum)
+
+    def advance(self, slice_plan: SlicePlan, run: RunPlan) -> Answer:
+        """Goes on with the steps of `run`: see `step.h`."""
+        answer = Answer(self._lib.advance(self._is_double, self.plan, slice_plan, run))
+        assert answer != Answer.REFUSED, OUT_OF_RANGE
+        return answer
 
     def close(self) -> None:
         """Ends the threads."""

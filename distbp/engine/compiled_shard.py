@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from distbp.engine.compiled_net import CompiledNet
 from distbp.engine.laps import Lap
 from distbp.engine.native.library import Library
-from distbp.engine.native.plan import PHASES, SUMS, Answer, RunPlan
+from distbp.engine.native.plan import SUMS, RunPlan
 from distbp.engine.reduction import Reduction
 from distbp.engine.shard_gradient import room_of
 from distbp.engine.sums import Requests, Sums
@@ -21,8 +21,7 @@ class CompiledShardGradient:
     """Backpropagation over a rank's shard of a batch, in pieces of bounded size: see `ShardGradient`."""
 
     def __init__(self, lib: Library, work: Work, parameters: Parameters, reduction: Reduction, lap: Lap) -> None:
-        self._lib, self._reduction, self._lap, self._training = lib, reduction, lap, work.training
-        self._F, self._is_double = work.network.F, parameters.vector.dtype == np.float64
+        self._reduction, self._lap, self._training, self._F = reduction, lap, work.training, work.network.F
         self._m, _ = room_of(work.network, work.n, work.comm.size, work.config.dtype)
         self._net = CompiledNet(work, lib, parameters.vector, reduction.gradient.vector, self._m)
         self._run, self._sums = RunPlan(), np.zeros(SUMS)
@@ -38,30 +37,18 @@ class CompiledShardGradient:
             return
         net.point_to(self._training.x, self._training.y)
         for first, last in pieces(0, count, self._m):
-            some = np.ascontiguousarray(rows[first:last])
-            answer = self._lib.forward(
-                self._is_double, net.plan, some.ctypes.data, len(some), self._sums.ctypes.data, self._run
-            )
-            assert answer == Answer.DONE, "a row or a class is out of range"
-            self._tell_laps("data", "forward")
+            m, is_sum = last - first, first > 0
+            net.forward(rows[first:last], self._sums, self._run)
+            self._run.tell_laps(self._lap)
             if last < count:
-                self._backward(len(some), self._F, 2, is_sum=first > 0)
+                net.backward(m, self._F, 2, is_sum=is_sum)
                 self._lap("backward")
                 continue
             reduction.begin(Sums(self._sums.tolist(), count), requests, n)
             for l in range(self._F, 1, -1):
-                self._backward(len(some), l, l, is_sum=first > 0)
+                net.backward(m, l, l, is_sum=is_sum)
                 reduction.ready(l)
 
     def close(self) -> None:
         """Ends the threads."""
         self._net.close()
-
-    def _backward(self, m: int, upper: int, lower: int, *, is_sum: bool) -> None:
-        self._lib.backward(self._is_double, self._net.plan, m, upper, lower, is_sum, self._run)
-
-    def _tell_laps(self, *phases: str) -> None:
-        for phase in phases:
-            i = PHASES.index(phase)
-            self._lap(phase, self._run.seconds[i])
-            self._run.seconds[i] = 0.0

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 from contextlib import closing
-from dataclasses import replace
 
-from distbp.config import AUTO
-from distbp.engine.choice import choose_engine, make_evaluation
+from distbp.engine.choice import evaluation_work, make_evaluation
 from distbp.engine.evaluate import Scores
-from distbp.engine.work import Work
 from distbp.errors import DataError
 from distbp.prediction.trained import Trained
 from distbp.ranks.communicator import Communicator
@@ -22,9 +19,7 @@ def finite_scores(comm: Communicator, used: Trained, pulse: Pulse = lambda phase
     Raises DataError, agreed, that names the row where the loss is not finite; or what `pulse` raises.
     """
     state, parameters = used.state, used.state.parameters
-    config = replace(state.config, engine=AUTO) if state.config.engine == "compiled" else state.config
-    engine = choose_engine(comm, config, state.problem, used.data)
-    work = Work(comm, config, state.problem, used.data, (), threads=used.threads, is_compiled=engine.is_compiled)
+    work = evaluation_work(comm, state.config, state.problem, used.data, used.threads)
     evaluation = make_evaluation(work, parameters)
     with closing(evaluation):
         scores = evaluation(parameters, pulse)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from distbp.config import AUTO
 from distbp.data.loading import held_bytes
 from distbp.data.problem import Problem
 from distbp.data.scaling import Scaling
 from distbp.data.split import Split, read_ahead_bytes, reading_bytes
-from distbp.engine.choice import choose_engine, make_evaluation
-from distbp.engine.work import Work
+from distbp.engine.choice import evaluation_work, make_evaluation
 from distbp.mathematics.arena import CountingArena
 from distbp.mathematics.network import Parameters, parameter_bytes
 from distbp.prediction.predict import room_for_outputs, sent_bytes
@@ -25,10 +21,8 @@ def evaluation_terms(comm: Communicator, outline: Outline, data: Split) -> list[
     """Of an `Evaluation`."""
     network, labels = outline.network, (0, 1) if outline.is_labelled else None
     unscaled = Problem(network, Scaling.none(network.sizes[1]), Scaling.none(network.sizes[network.F]), labels)
-    counted, config = CountingArena(), replace(outline.config, engine=AUTO)
-    engine = choose_engine(comm, config, unscaled, data)
-    work = Work(comm, config, unscaled, data, (), is_compiled=engine.is_compiled)
-    make_evaluation(work, Parameters.zeros(network, config.dtype, CountingArena()), counted.of("activations"))
+    counted, parameters = CountingArena(), Parameters.zeros(network, outline.config.dtype, CountingArena())
+    make_evaluation(evaluation_work(comm, outline.config, unscaled, data), parameters, counted.of("activations"))
     return terms_of(counted)
 
 

@@ -26,9 +26,15 @@ struct products {
     void (*turn_back)(int64_t, const void *, void *);
 };
 
-static inline void begin_laps(struct run *run) { run->since = seconds(); }
+/* Without a run nobody wants to know of the time. */
+static inline void begin_laps(struct run *run) {
+    if (run)
+        run->since = seconds();
+}
 
 static inline void lap(struct run *run, enum phase phase) {
+    if (!run)
+        return;
     const double now = seconds();
     run->seconds[phase] += now - run->since;
     run->since = now;
@@ -193,7 +199,7 @@ EXPORT int NAMED(advance)(int64_t is_double, const struct net *net, const struct
 
 /* a^1 … a^F of m samples; Σ L_i and the sum of the metric are added to sums. */
 EXPORT int NAMED(forward)(int64_t is_double, const struct net *net, const int64_t *rows, int64_t m, double *sums,
-                    struct run *run) {
+                          struct run *run) {
     begin_laps(run);
     if (is_double) {
         struct piece_double piece = piece_of_double(net, products_of(widths_double, net->panel), rows, m, 0);
@@ -204,14 +210,12 @@ EXPORT int NAMED(forward)(int64_t is_double, const struct net *net, const int64_
 }
 
 /* After that: d^l, ∂L/∂W^l and ∂L/∂b^l for the layers l = from … to, downwards; added to what is there if is_sum. */
-EXPORT void NAMED(backward)(int64_t is_double, const struct net *net, int64_t m, int64_t from, int64_t to, int64_t is_sum,
-                      struct run *run) {
-    begin_laps(run);
+EXPORT void NAMED(backward)(int64_t is_double, const struct net *net, int64_t m, int64_t from, int64_t to, int64_t is_sum) {
     if (is_double) {
         struct piece_double piece = piece_of_double(net, products_of(widths_double, net->panel), 0, m, is_sum);
-        backward_double(&piece, from, to, run);
+        backward_double(&piece, from, to, 0);
     } else {
         struct piece_float piece = piece_of_float(net, products_of(widths_float, net->panel), 0, m, is_sum);
-        backward_float(&piece, from, to, run);
+        backward_float(&piece, from, to, 0);
     }
 }

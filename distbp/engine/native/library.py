@@ -23,7 +23,7 @@ LIBRARY, WHY_NOT = HERE / "step.so", HERE / "not_built.txt"
 KINDS = ("avx512", "avx2", "baseline")  # of CPUs: the best first
 CHOICE = "DISTBP_ISA"  # names another kind than the best one
 
-_WHOLE, _REAL, _POINTER = ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
+_WHOLE, _POINTER = ctypes.c_int64, ctypes.c_void_p
 _NET, _RUN = ctypes.POINTER(NetPlan), ctypes.POINTER(RunPlan)
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "panel": (_WHOLE, [_WHOLE, _WHOLE]),
@@ -32,7 +32,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "stop": (None, [_POINTER]),
     "advance": (ctypes.c_int, [_WHOLE, _NET, ctypes.POINTER(SlicePlan), _RUN]),
     "forward": (ctypes.c_int, [_WHOLE, _NET, _POINTER, _WHOLE, _POINTER, _RUN]),
-    "backward": (None, [_WHOLE, _NET, _WHOLE, _WHOLE, _WHOLE, _WHOLE, _RUN]),
+    "backward": (None, [_WHOLE, _NET, _WHOLE, _WHOLE, _WHOLE, _WHOLE]),
 }
 
 

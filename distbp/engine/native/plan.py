@@ -5,7 +5,10 @@ from __future__ import annotations
 from ctypes import Structure, c_double, c_int64, c_void_p
 from enum import IntEnum
 
-TAIL, SUMS = 6, 2
+from distbp.engine.laps import Lap
+from distbp.engine.step_memory import TAIL
+
+SUMS = 2
 SIGMAS = ("identity", "relu", "leaky_relu", "sigmoid", "tanh", "softplus", "gelu", "softmax")
 LOSSES = ("mse", "cross_entropy", "binary_cross_entropy")
 RULES = ("sgd", "adam", "adamw")
@@ -135,3 +138,10 @@ class RunPlan(Structure):
         ("first_row", c_int64),
         ("is_update", c_int64),
     ]
+
+    def tell_laps(self, lap: Lap) -> None:
+        """Tells what the time in C was spent on, since the last time."""
+        for i, phase in enumerate(PHASES):
+            if self.seconds[i]:
+                lap(phase, self.seconds[i])
+                self.seconds[i] = 0.0

@@ -13,7 +13,7 @@ INLINE int64_t FN(cut)(int64_t count, int64_t unit, int64_t t, int64_t T) {
 }
 #define MY_PART(from, to, count, unit) const int64_t from = FN(cut)(count, unit, t, T), to = FN(cut)(count, unit, t + 1, T)
 
-/* What the threads work on together: a piece of m samples, in `panels` panels, which is the one from row `first` on. */
+/* What the threads work on together: a piece of m samples, in `panels` panels, which have room for M; and layer l. */
 struct FN(piece) {
     const struct net *net;
     const struct products *products;
@@ -135,7 +135,7 @@ INLINE void FN(sigma)(int64_t sigma, int64_t count, const REAL *z, REAL *a) {
     }
 }
 
-/* d ⊙ σ'(z), in place; σ' is made of a, but for gelu */
+/* d ⊙ σ'(z), in place; σ' is made of a, but for softplus and gelu */
 INLINE void FN(times_sigma_prime)(int64_t sigma, int64_t count, const REAL *z, const REAL *a, REAL *d) {
     switch (sigma) {
     case IDENTITY: break;
