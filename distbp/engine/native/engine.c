@@ -42,124 +42,16 @@ static inline void lap(struct run *run, enum phase phase) {
 
 #define REAL float
 #define REAL_IS_DOUBLE 0
-#define KIND f32x
 #define SQRT __builtin_sqrtf
-#define LEAST_FACTOR 0x1p-126
-#define LARGEST 0x1.fffffep127
-#if defined(__AVX512F__)
-#define LANES 16
-#define VECTORS 2
-#define TILE 12
-#include "products.h"
-#define LANES 16
-#define VECTORS 1
-#define TILE 12
-#include "products.h"
-#define LANES 8
-#define VECTORS 1
-#define TILE 12
-#include "products.h"
-#elif defined(__AVX2__)
-#define LANES 8
-#define VECTORS 2
-#define TILE 6
-#include "products.h"
-#define LANES 8
-#define VECTORS 1
-#define TILE 12
-#include "products.h"
-#elif defined(__aarch64__)
-#define LANES 4
-#define VECTORS 4
-#define TILE 6
-#include "products.h"
-#else
-#define LANES 4
-#define VECTORS 2
-#define TILE 6
-#include "products.h"
-#endif
-#define LANES 4
-#define VECTORS 1
-#define TILE 12
-#include "products.h"
-static const struct products *const widths_float[] = {
-#if defined(__AVX512F__)
-    &products_f32x16_2, &products_f32x16_1, &products_f32x8_1,
-#elif defined(__AVX2__)
-    &products_f32x8_2,  &products_f32x8_1,
-#elif defined(__aarch64__)
-    &products_f32x4_4,
-#else
-    &products_f32x4_2,
-#endif
-    &products_f32x4_1,  0};
-#include "functions.h"
-#include "step.h"
+#include "real.h"
 #undef REAL
 #undef REAL_IS_DOUBLE
-#undef KIND
 #undef SQRT
-#undef LEAST_FACTOR
-#undef LARGEST
 
 #define REAL double
 #define REAL_IS_DOUBLE 1
-#define KIND f64x
 #define SQRT __builtin_sqrt
-#define LEAST_FACTOR 0x1p-1022
-#define LARGEST 0x1.fffffffffffffp1023
-#if defined(__AVX512F__)
-#define LANES 8
-#define VECTORS 2
-#define TILE 12
-#include "products.h"
-#define LANES 8
-#define VECTORS 1
-#define TILE 12
-#include "products.h"
-#define LANES 4
-#define VECTORS 1
-#define TILE 12
-#include "products.h"
-#elif defined(__AVX2__)
-#define LANES 4
-#define VECTORS 2
-#define TILE 6
-#include "products.h"
-#define LANES 4
-#define VECTORS 1
-#define TILE 12
-#include "products.h"
-#elif defined(__aarch64__)
-#define LANES 2
-#define VECTORS 4
-#define TILE 6
-#include "products.h"
-#else
-#define LANES 2
-#define VECTORS 2
-#define TILE 6
-#include "products.h"
-#endif
-#define LANES 2
-#define VECTORS 1
-#define TILE 12
-#include "products.h"
-static const struct products *const widths_double[] = {
-#if defined(__AVX512F__)
-    &products_f64x8_2, &products_f64x8_1, &products_f64x4_1,
-#elif defined(__AVX2__)
-    &products_f64x4_2, &products_f64x4_1,
-#elif defined(__aarch64__)
-    &products_f64x2_4,
-#else
-    &products_f64x2_2,
-#endif
-    &products_f64x2_1, 0};
-#include "functions.h"
-#include "step.h"
-#undef REAL
+#include "real.h"
 
 #define EXPORT __attribute__((visibility("default")))
 #define NAMED(name) PASTE(PASTE(name, _), ISA)

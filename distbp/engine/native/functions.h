@@ -4,6 +4,8 @@
    out, so that the bits are those of the formulas, whatever the vector width: no function of libm is called. */
 
 #define FN(name) PASTE(name, PASTE(_, REAL))
+#undef LEAST_NORMAL /* these two stay defined: step.h needs them */
+#undef MOST
 
 #if REAL_IS_DOUBLE
 #define BITS int64_t
@@ -200,8 +202,6 @@ INLINE REAL FN(gelu_prime_)(REAL z) {
 #undef LN2_LOW
 #undef EXP_LEAST
 #undef EXP_MOST
-#undef LEAST_NORMAL
-#undef MOST
 #undef GELU_C
 #undef GELU_K
 #undef FMA1

@@ -1,4 +1,5 @@
-/* The matrix products of a step, for panels of LANES x VECTORS samples.  Included once for each REAL and width.
+/* The matrix products of a step, for panels of LANES x VECTORS samples.  Included once for each REAL and width, which is
+   VECTORS vectors of BYTES bytes; TILE rows of a result are worked on together.
 
    A panel is a contiguous array [k][P] of P = LANES x VECTORS samples: row k holds the numbers of neuron k.  So a sample
    is a lane, and the activations of a layer of n neurons are panels one after another, [p][n][P].  What a product
@@ -7,7 +8,8 @@
    Each element of a result is a sum over k (or over samples) in ascending order, of one fused multiply-add after
    another.  So its bits depend neither on the number of lanes, nor on tiles, blocks or threads. */
 
-#define VECTOR PASTE(KIND, LANES)
+#define VECTOR PASTE(PASTE(REAL, _), BYTES)
+#define LANES (BYTES / (int)sizeof(REAL))
 #define FMA PASTE(fma_, VECTOR)
 #define P (LANES * VECTORS)
 #define FN(name) PASTE(name, PASTE(PASTE(_, VECTOR), PASTE(_, VECTORS)))
@@ -261,5 +263,6 @@ static const struct products FN(products) = {P, FN(times), FN(gradient), FN(spre
 #undef FN
 #undef FOR_ROWS
 #undef LANES
+#undef BYTES
 #undef VECTORS
 #undef TILE

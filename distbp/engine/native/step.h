@@ -206,7 +206,7 @@ static void FN(measure_losses)(const struct FN(piece) *piece, int64_t p) {
         for (int64_t j = 0; j < n; j++)
             for (int64_t i = 0; i < count; i++) {
                 const double error = a[j * P + i] - y[j * P + i], square = error * error;
-                loss[i] += square > LARGEST ? __builtin_inf() : square; /* beyond the numbers of the computation */
+                loss[i] += square > MOST ? __builtin_inf() : square; /* beyond the numbers of the computation */
             }
     if (net->loss == BINARY_CROSS_ENTROPY) /* (1/n_F) Σ_j [ln(1 + e^{z_j}) - y_j z_j] */
         for (int64_t j = 0; j < n; j++)
@@ -529,7 +529,7 @@ static int FN(is_calm)(const struct slice *slice, struct run *run) {
     run->length = __builtin_sqrt(square);
     if (!(square - square == 0) || told[0] != 0 || run->calm_steps < 1)
         return 0;
-    if (slice->limit > 0 && run->length > slice->limit && slice->limit / run->length < LEAST_FACTOR)
+    if (slice->limit > 0 && run->length > slice->limit && slice->limit / run->length < LEAST_NORMAL)
         return 0;
     const double length = slice->limit > 0 && run->length > slice->limit ? slice->limit : run->length;
     return length <= run->calm_length && run->numbers[3 * run->step] <= run->calm_rate;
