@@ -10,9 +10,9 @@ from distbp.bench.products import SUM_BYTES, Products
 from distbp.bench.workload import Task
 from distbp.config import Config
 from distbp.engine.choice import make_engine
-from distbp.engine.numpy_engine import contents_of, step_memory
 from distbp.engine.planned_rank import PlannedRank
 from distbp.engine.reduction import EXCHANGE
+from distbp.engine.shared_memory import contents_of, step_memory
 from distbp.engine.work import Work
 from distbp.mathematics.arena import CountingArena
 from distbp.mathematics.grains import grain_count
