@@ -97,14 +97,31 @@ static __attribute__((noinline)) void FN(tile)(int rows, int64_t K, const REAL *
 #undef ARRANGED_FOR
 }
 
-/* Copies a block of A so that each tile finds its numbers one after another. */
+/* Copies `rows` rows of A, K numbers each, so that a tile finds its numbers one after another: out[k][r] = A[r, k]. */
+INLINE void FN(arrange_rows)(const int ROWS, int64_t K, const REAL *A, int64_t row, int64_t step, REAL *out) {
+    const int64_t small = 16 / sizeof(REAL);
+    int64_t k = 0;
+    if (row == 1) {
+        for (; k < K; k++)
+            for (int r = 0; r < ROWS; r++)
+                out[k * ROWS + r] = A[k * step + r];
+        return;
+    }
+    for (; ROWS % small == 0 && k + small <= K; k += small)
+        for (int r = 0; r < ROWS; r += (int)small)
+            PASTE(turn_, REAL)(A + r * row + k, row, out + k * ROWS + r, ROWS);
+    for (; k < K; k++)
+        for (int r = 0; r < ROWS; r++)
+            out[k * ROWS + r] = A[r * row + k];
+}
+
+/* The same of n rows, tile after tile; `step` is 1 or `row` is. */
 static void FN(arrange)(int64_t n, int64_t K, const REAL *A, int64_t row, int64_t step, REAL *out) {
-    for (int64_t j = 0, rows; j < n; j += rows) {
+    for (int64_t j = 0, rows; j < n; j += rows, out += rows * K) {
         rows = FN(rows)(n - j);
-        const REAL *from = A + j * row;
-        for (int64_t k = 0; k < K; k++)
-            for (int64_t r = 0; r < rows; r++)
-                *out++ = from[r * row + k * step];
+#define CALL(ROWS) FN(arrange_rows)(ROWS, K, A + j * row, row, step, out)
+        FOR_ROWS(rows, CALL)
+#undef CALL
     }
 }
 
