@@ -9,7 +9,7 @@
 #include "team.h"
 
 #define BLOCK_ROWS 96
-#define BLOCK_BYTES 49152 /* of a panel that is in the cache while it is multiplied */
+#define BLOCK_BYTES 24576 /* of a panel that is in the cache while it is multiplied */
 #define BLOCK_SAMPLES 512
 /* Numbers of a part of A that `times` arranges at a time. */
 #define ARRANGED(size, P) (BLOCK_ROWS * (BLOCK_BYTES / (int64_t)(size) / (P)))

@@ -170,6 +170,10 @@ INLINE void FN(sum_samples_of)(const int ROWS, int64_t m, int64_t skipped, const
     for (; m > 0; d += panel) {
         const int64_t here = m < P - skipped ? m : P - skipped;
         const REAL *d_i = d + skipped;
+        /* The panels of d are too far apart for the CPU to foresee which comes next. */
+#pragma GCC unroll 24
+        for (int r = 0; r < ROWS * P * (int)sizeof(REAL) / 64; r++)
+            __builtin_prefetch(d + panel + r * 64 / (int)sizeof(REAL));
         for (int64_t i = 0; i < here; i++, x += P, d_i++) {
             VECTOR x_i[VECTORS];
 #pragma GCC unroll 4
