@@ -15,7 +15,7 @@ BENCHMARK = Path(__file__).parent.parent / "scripts" / "benchmark"
 def test_a_round_of_the_smallest_network(runner: Runner) -> None:
     mpirun_command()  # skips where there is none
     some = "distbp-ranks,distbp-reproducible,numpy-loop,limit"  # those that start at once
-    options = f"--networks S --rounds 1 --seconds 0.2 --tables speed --contestants {some} --out out.md"
+    options = f"--networks S --rounds 1 --seconds 0.2 --tables speed,ratios --contestants {some} --out out.md"
     process = runner.start(sys.executable, str(BENCHMARK), *options.split())
     result = runner.finish(process, 60)
     assert result.returncode == 0, result.stderr

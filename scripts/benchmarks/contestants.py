@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import os
 import shutil
 import signal
 import socket
@@ -14,9 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from installed import installed
 from job import Job, JobError
 from networks import Network, make_data
-from task import ANSWER, Task
+from task import ANSWER, NOTE, Task
 
 LEARNING_RATE, MOMENTUM = 0.001, 0.9
 CHECK_LEARNING_RATE, CHECK_STEPS = 0.01, 20  # so large that the losses move
@@ -29,7 +31,9 @@ HERE = Path(__file__).resolve().parent
 class Contestant:
     """One way to train a network (or, for the limit, only to multiply its matrices).
 
-    `ranks` and `threads`: whether there are as many as cores, or one.
+    `ranks` and `threads`: whether there are as many as cores, or one; `crowd`: ranks for each of those.  `by_mpirun`:
+    mpirun starts the ranks; else they are started one by one, as torchrun would.  `variable` and `compiler`: what has
+    to be there beside the package `needs`.
     """
 
     name: str
@@ -39,9 +43,35 @@ class Contestant:
     ranks: bool = False
     threads: bool = False
     options: tuple[str, ...] = ()
+    crowd: int = 1
+    by_mpirun: bool = True
+    variable: str = ""
+    compiler: bool = False
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def ranks_on(self, cores: int) -> int:
+        """The number of its ranks."""
+        return self.crowd * cores if self.ranks else 1
+
+    def threads_on(self, cores: int) -> int:
+        """The number of threads of each rank."""
+        return cores if self.threads else 1
+
+    def missing(self) -> str:
+        """What it needs and is not here; "" if all is."""
+        if not installed(self.needs):
+            return f"{self.needs} is not installed"
+        if self.ranks and self.by_mpirun and not program("mpirun"):
+            return f"no mpirun beside {sys.executable} or on PATH"
+        if self.variable and self.variable not in os.environ:
+            return f"{self.variable} is not set"
+        if self.compiler and not shutil.which(os.environ.get("CXX", "g++")):
+            return "no C++ compiler: neither CXX nor g++"
+        return ""
 
 
 DISTBP, LIMIT = "distbp", "limit.py"
+OVERSUBSCRIBE = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}  # Open MPI: more ranks than cores
 CONTESTANTS = {
     contestant.name: contestant
     for contestant in (
@@ -54,17 +84,40 @@ CONTESTANTS = {
         ),
         Contestant("distbp-threads", "distbp", DISTBP, "distbp", threads=True),
         Contestant("distbp-single", "distbp", DISTBP, "distbp"),
-        Contestant("pytorch-ddp", "PyTorch DDP, gloo", "pytorch.py", "torch", ranks=True),
+        Contestant("distbp-crowd", "distbp", DISTBP, "mpi4py", ranks=True, crowd=4, environment=OVERSUBSCRIBE),
+        Contestant("pytorch-ddp", "PyTorch DDP, gloo", "pytorch.py", "torch", ranks=True, by_mpirun=False),
         Contestant("pytorch-threads", "PyTorch", "pytorch.py", "torch", threads=True),
+        Contestant(
+            "pytorch-compile", "PyTorch, torch.compile", "pytorch_compiled.py", "torch", threads=True, compiler=True
+        ),
         Contestant("jax", "JAX, jit", "jax_step.py", "jax", threads=True),
         Contestant("jax-scan", "JAX, scan", "jax_step.py", "jax", threads=True, options=("--scan",)),
+        Contestant("jax-devices", "JAX, scan, a device a core", "jax_parallel.py", "jax", threads=True),
+        Contestant(
+            "jax-gloo",
+            "JAX, scan, gloo",
+            "jax_parallel.py",
+            "jax",
+            ranks=True,
+            options=("--collectives", "gloo"),
+            by_mpirun=False,
+        ),
+        Contestant(
+            "jax-mpi",
+            "JAX, scan, MPI",
+            "jax_parallel.py",
+            "jax",
+            ranks=True,
+            options=("--collectives", "mpi"),
+            variable="MPITRAMPOLINE_LIB",
+        ),
         Contestant("sklearn", "scikit-learn", "scikit_learn.py", "scikit-learn", threads=True),
         Contestant("numpy-loop", "NumPy + mpi4py loop", "numpy_loop.py", "mpi4py", ranks=True),
         Contestant("limit", "the limit: matrix products alone", LIMIT, "mpi4py", ranks=True),
         Contestant("limit-single", "the limit: matrix products alone", LIMIT, "mpi4py"),
     )
 }
-PEERS = ("pytorch-ddp", "pytorch-threads", "jax", "jax-scan", "sklearn", "numpy-loop")
+PEERS = tuple(name for name in CONTESTANTS if not name.startswith(("distbp", "limit")))
 
 
 def program(name: str) -> str:
@@ -80,6 +133,7 @@ class Bench:
     cores: int
     seconds: float
     limit: float
+    notes: dict[str, None] = field(default_factory=dict)  # in the order of their coming
     _runs: Any = field(default_factory=itertools.count)
 
     def speed(self, contestant: Contestant, network: Network) -> float:
@@ -127,7 +181,7 @@ class Bench:
         return self.directory / f"run-{next(self._runs)}"
 
     def _task(self, contestant: Contestant, network: Network, kind: str, data: Path) -> Task:
-        ranks, threads = (self.cores if many else 1 for many in (contestant.ranks, contestant.threads))
+        ranks, threads = contestant.ranks_on(self.cores), contestant.threads_on(self.cores)
         return Task(
             kind,
             str(data),
@@ -153,21 +207,24 @@ class Bench:
     ) -> tuple[dict[str, Any], float]:
         """Its answer, and the seconds from start to end; a point in time in the answer is from the start, too."""
         command = [sys.executable, str(HERE / contestant.program), task.words(), *contestant.options]
-        commands, environments = [command], [dict[str, str]()]
+        commands, environments = [command], [_meeting(task.ranks)]
         if torchrun:
             launcher = ["-m", "torch.distributed.run", "--standalone"]
             commands = [[sys.executable, *launcher, f"--nproc-per-node={task.ranks}", *command[1:]]]
-        elif task.ranks > 1 and contestant.needs == "torch":
-            commands = [command] * task.ranks
-            environments = _gloo(task.ranks)
-        elif task.ranks > 1:
+            environments = [{}]
+        elif task.ranks > 1 and contestant.by_mpirun:
             commands = [[program("mpirun"), "-n", str(task.ranks), *command]]
+        elif task.ranks > 1:
+            commands = [command] * task.ranks
+            ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(task.ranks)]
+            environments = [environments[0] | rank for rank in ranks]
         with self._job(contestant, commands, environments) as job:
             while peaks is not None and job.is_running():
                 peaks.append(job.memory())
                 time.sleep(0.05)
             lines = job.finish().splitlines()
             found = [json.loads(line.removeprefix(ANSWER)) for line in lines if line.startswith(ANSWER)]
+            self.notes.update(dict.fromkeys(line.removeprefix(NOTE) for line in lines if line.startswith(NOTE)))
             if len(found) != 1:
                 raise JobError(f"{len(found)} answers instead of one: {job.words()}\n{job.output()[-3000:]}")
             if "first_step_at" in found[0]:
@@ -177,10 +234,10 @@ class Bench:
     def _job(
         self, contestant: Contestant, commands: list[list[str]], environments: list[dict[str, str]] | None = None
     ) -> Job:
-        threads = str(self.cores if contestant.threads else 1)
-        blas = {f"{name}_NUM_THREADS": threads for name in ("OMP", "OPENBLAS", "MKL")}
+        threads = contestant.threads_on(self.cores)
+        blas = {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "OPENBLAS", "MKL")}
         extra = environments or [{}] * len(commands)
-        return Job(commands, self.directory, self.limit, [{**blas, **own} for own in extra])
+        return Job(commands, self.directory, self.limit, [{**blas, **contestant.environment, **own} for own in extra])
 
     # --- distbp ---------------------------------------------------------------------------------------------------
     def _train(self, network: Network, data: Path, out: Path, epochs: int, learning_rate: float) -> list[str]:
@@ -194,8 +251,8 @@ class Bench:
         self, contestant: Contestant, network: Network, data: Path, out: Path, epochs: int, learning_rate: float
     ) -> Job:
         command = self._train(network, data, out, epochs, learning_rate)
-        command += ["--threads", str(self.cores if contestant.threads else 1), *contestant.options]
-        ranks = self.cores if contestant.ranks else 1
+        command += ["--threads", str(contestant.threads_on(self.cores)), *contestant.options]
+        ranks = contestant.ranks_on(self.cores)
         launcher = [program("mpirun"), "-n", str(ranks)] if ranks > 1 else []
         return self._job(contestant, [[*launcher, *command]])
 
@@ -241,10 +298,10 @@ def _rows(out: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(line for line in text.splitlines(keepends=True) if line.endswith("\n")))
 
 
-def _gloo(ranks: int) -> list[dict[str, str]]:
-    """What torchrun would put into the environment of each process."""
+def _meeting(ranks: int) -> dict[str, str]:
+    """Where processes find each other: what torchrun would put into the environment of all of them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    same = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(ranks)}
-    return [{**same, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
+    sizes = {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
+    return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, **sizes}

@@ -16,6 +16,17 @@ import numpy as np
 from task import Task, first_weights, given, perform, read_data
 
 
+def mean_loss(weights: Any, a: Any, y: Any) -> Any:
+    """The mean loss of samples with inputs a: cross-entropy of class labels y, or the squared error of real y."""
+    for W, b in weights[:-1]:
+        a = jax.nn.relu(a @ W + b)
+    W, b = weights[-1]
+    z = a @ W + b
+    if y.ndim == 2:
+        return jnp.mean(jnp.square(z - y))
+    return jnp.mean(jax.nn.logsumexp(z, axis=1) - jnp.take_along_axis(z, y[:, None], axis=1)[:, 0])
+
+
 class Jax:
     """The only process."""
 
@@ -29,22 +40,13 @@ class Jax:
         self._loss = jnp.zeros(())
         self._order: Any = jnp.arange(len(x))
         self._random = np.random.default_rng(0)
-        is_regression, eta, mu, n = task.is_regression, task.learning_rate, task.momentum, task.n
-
-        def loss_of(weights: Any, a: Any, y: Any) -> Any:
-            for W, b in weights[:-1]:
-                a = jax.nn.relu(a @ W + b)
-            W, b = weights[-1]
-            z = a @ W + b
-            if is_regression:
-                return jnp.mean(jnp.square(z - y))
-            return jnp.mean(jax.nn.logsumexp(z, axis=1) - jnp.take_along_axis(z, y[:, None], axis=1)[:, 0])
+        eta, mu, n = task.learning_rate, task.momentum, task.n
 
         @partial(jax.jit, donate_argnums=(0, 1))
         def step(weights: Any, velocity: Any, x: Any, y: Any, order: Any, number: Any) -> Any:
             rows = jax.lax.dynamic_slice(order, (number * n,), (n,))
             a, y = (jnp.take(array, rows, axis=0, mode="clip") for array in (x, y))
-            loss, gradient = jax.value_and_grad(loss_of)(weights, a, y)
+            loss, gradient = jax.value_and_grad(mean_loss)(weights, a, y)
             velocity = jax.tree.map(lambda v, g: mu * v + g, velocity, gradient)
             return jax.tree.map(lambda w, v: w - eta * v, weights, velocity), velocity, loss
 
@@ -100,7 +102,7 @@ def main() -> None:
     if scans:
         sys.argv.remove("--scan")
     task = given()
-    contestant = (JaxScan if scans and task.kind != "losses" else Jax)(task)
+    contestant = (JaxScan if scans else Jax)(task)
     perform(task, contestant, len(contestant.x))
 
 

@@ -1,7 +1,8 @@
 """What a contestant of scripts/benchmark is asked to do, and how its speed is measured: the same for all of them.
 
 A contestant is a program of its own.  Its argument is a task (JSON); rank 0 answers on stdout with a line "result: "
-and JSON.  distbp is not one of these programs: there it is the command itself that is measured.
+and JSON; lines "note: " are for the reader of the tables.  distbp is not one of these programs: there it is the command
+itself that is measured.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 import h5py
 import numpy as np
 
-ANSWER = "result: "
+ANSWER, NOTE = "result: ", "note: "
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,11 @@ def measure(
     agree: Callable[[int], int] = int,
     slowest: Callable[[float], float] = float,
 ) -> tuple[int, float]:
-    """(count, seconds) of `run(count)` for about so many seconds, after a warm-up of about half as long."""
+    """(count, seconds) of `run(count)` for about so many seconds, after a warm-up of about half as long.
+
+    The first call may compile, which takes longer than many steps: its time does not tell how many calls there may be.
+    """
+    run(1)
     count, is_warm = 1, 0
     while not is_warm:
         started = time.perf_counter()
@@ -163,6 +168,11 @@ def perform(task: Task, contestant: Contestant, samples: int) -> None:
             result = {"losses": losses}
     if contestant.rank == 0:
         answer(result)
+
+
+def note(text: str) -> None:
+    """A line for the reader of the tables; the same line of several processes and runs is printed once."""
+    print(NOTE + text, flush=True)
 
 
 def answer(result: dict[str, Any]) -> None:
