@@ -83,6 +83,7 @@ def predict(
                 out,
                 overwrite=overwrite,
                 inputs=used.files,
+                threads=used.threads,
                 advance=bar.update,
                 pulse=pulse,
                 note=say,

@@ -32,6 +32,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "stop": (None, [_POINTER]),
     "advance": (ctypes.c_int, [_WHOLE, _NET, ctypes.POINTER(SlicePlan), _RUN]),
     "forward": (ctypes.c_int, [_WHOLE, _NET, _POINTER, _WHOLE, _POINTER, _RUN]),
+    "predict": (ctypes.c_int, [_WHOLE, _NET, _WHOLE, _POINTER, _POINTER, _POINTER]),
     "backward": (None, [_WHOLE, _NET, _WHOLE, _WHOLE, _WHOLE, _WHOLE]),
 }
 
@@ -47,6 +48,7 @@ class Library:
             function.restype, function.argtypes = result, arguments
             self._functions[name] = function
         self.advance, self.forward, self.backward = (self._functions[n] for n in ("advance", "forward", "backward"))
+        self.predict = self._functions["predict"]
 
     def panel(self, dtype: np.dtype[Any], m: int) -> int:
         """How many samples a panel has, for pieces of m samples."""
