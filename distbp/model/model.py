@@ -44,8 +44,9 @@ class Model:
 
     DataError is raised if x does not fit the inputs, if it holds NaN or infinite values, or if an output is not finite.
 
-    The outputs are, bit for bit, those that `distbp predict` writes for the same rows with as many BLAS threads.  The
-    last bits of a row may depend on how many rows are given together, as they do in any matrix product.
+    The outputs are, bit for bit, those that `distbp predict` writes for the same rows.  With the compiled step they
+    depend neither on the other rows nor on the number of threads.  Without it, or for a run with --engine numpy, the
+    last bits of a row may depend on how many rows are given together and on the BLAS threads, as in any product.
 
     A Model never changes.  Several threads may use it at the same time, and it can be pickled.
 

@@ -28,7 +28,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,11 +39,10 @@ from distbp.data.labels import Labels, from_array, to_array
 from distbp.data.problem import Names, Problem
 from distbp.data.scaling import Scaling
 from distbp.errors import CheckpointError, DistbpError
-from distbp.files.forgiving_file import ForgivingFile
 from distbp.files.new_file import replace_synced, temporary_name
 from distbp.files.patience import UnreadError
 from distbp.files.plain_hdf5 import ATTRIBUTE_BYTES, Expected, PlainFile, open_plain, short
-from distbp.files.write_arrays import write_arrays, write_attributes
+from distbp.files.write_arrays import write_hdf5
 from distbp.mathematics.metrics import all_metrics, metrics_of, names_of_sums
 from distbp.mathematics.network import Network, largest_weights, parameter_bytes
 from distbp.ranks.machine_record import Machine
@@ -105,9 +103,7 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
         raise
     temporary = temporary_name(path)
     try:
-        with ForgivingFile(temporary) as disk, h5py.File(disk, "w", libver=("v108", "v110")) as file:
-            write_arrays(file, tree)
-            write_attributes(file, attributes)
+        write_hdf5(temporary, tree, attributes)
         replace_synced(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
