@@ -60,6 +60,7 @@ USERS = {
 ORDER = [
     "files",
     "mathematics",
+    "settings",
     "ranks",
     "data",
     "engine",
@@ -74,7 +75,7 @@ ORDER = [
     "pages",
     "commands",
 ]
-GROUND = {"errors", "config", "counted", "progress"}  # for all
+GROUND = {"errors", "counted", "progress"}  # for all
 
 
 @cache

@@ -23,9 +23,9 @@ import numpy as np
 import pytest
 from runs import BIN, LIMIT, NoWaits, Runner, check_error, configuration, environment, train_on, write_data
 
-from distbp.config import Config
 from distbp.errors import RunError
 from distbp.files import new_file
+from distbp.settings.config import Config
 from distbp.training.checkpoint import read, write
 from distbp.training.comparison import digest
 from distbp.training.history import History
@@ -42,7 +42,7 @@ from distbp.files import write_arrays
 from distbp.training.checkpoint import read
 from distbp.training.comparison import digest
 from distbp.ranks.communicator import OneProcess
-from distbp.config import merge
+from distbp.settings.merged import merge
 from distbp.errors import RunError
 from distbp.training.listener import Listener
 from distbp.training.prepare import Start

@@ -64,7 +64,7 @@ thread.join()
 peaks = comm.gather(peak[0])
 """
 MEASURED = f"""{START}
-from distbp.config import merge
+from distbp.settings.merged import merge
 from distbp.training.prepare import Start
 from distbp.training.train import train
 run = train(comm, merge(json.loads(sys.argv[1]), "test"), Start(resume_with=json.loads(sys.argv[2])))

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.config import as_dict
 from distbp.counted import counted
 from distbp.errors import DataError, UsageError
 from distbp.mathematics.activations import Array
@@ -19,6 +18,7 @@ from distbp.model.variables import Variables
 from distbp.prediction.network_outputs import Outputs, make_outputs, output_dtype
 from distbp.prediction.predictions import classes_of, name_of_values, values_of_classes
 from distbp.ranks.threads import blas_threads
+from distbp.settings.config import as_dict
 from distbp.training.comparison import digest
 from distbp.training.invariants import history_columns
 from distbp.training.state import Checkpoint

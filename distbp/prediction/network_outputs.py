@@ -14,7 +14,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.config import Config
 from distbp.data.problem import Problem, unscaled_output
 from distbp.data.scaling import Scaling
 from distbp.engine.compiled_outputs import CompiledOutputs, why_no_compiled_outputs
@@ -25,6 +24,7 @@ from distbp.mathematics.backprop import piece_samples
 from distbp.mathematics.batches import pieces
 from distbp.mathematics.forward_room import ForwardMemory, ForwardPass, ForwardRoom
 from distbp.mathematics.network import Network, Parameters
+from distbp.settings.config import Config
 
 BLOCK, BLOCK_OUTPUTS = 65536, 2**22  # samples, and outputs, that are predicted before they are written, at most
 

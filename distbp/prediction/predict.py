@@ -14,7 +14,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from distbp.config import Config
 from distbp.data.problem import Problem
 from distbp.data.split import Split
 from distbp.engine.diagnosis import row_in_words
@@ -34,6 +33,7 @@ from distbp.prediction.predictions import PredictionFile
 from distbp.ranks.communicator import Communicator, agree, on_first
 from distbp.ranks.stop import Pulse
 from distbp.ranks.written_together import written_together
+from distbp.settings.config import Config
 from distbp.training.state import Checkpoint
 
 

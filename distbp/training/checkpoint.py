@@ -32,7 +32,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp import __version__
-from distbp.config import AUTO, Config
 from distbp.data.column_texts import decoded, encoded
 from distbp.data.fingerprint import Fingerprint, from_json, to_json
 from distbp.data.labels import Labels, from_array, to_array
@@ -47,6 +46,8 @@ from distbp.mathematics.metrics import all_metrics, metrics_of, names_of_sums
 from distbp.mathematics.network import Network, largest_weights, parameter_bytes
 from distbp.ranks.machine_record import Machine
 from distbp.ranks.node_memory import free_bytes
+from distbp.settings.config import Config
+from distbp.settings.option import AUTO
 from distbp.training.history import History, record
 from distbp.training.invariants import METRICS, check, flaw_of, history_columns
 from distbp.training.older_layouts import LAST, older_names, upgraded

@@ -21,11 +21,11 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np
 
-from distbp.config import merge
 from distbp.data.problem import Problem
 from distbp.data.scaling import Scaling
 from distbp.mathematics.network import Network, Parameters, initialize
 from distbp.model.model import Model
+from distbp.settings.merged import merge
 from distbp.training.checkpoint import Checkpoint
 
 CALLS = {1: 10, 1000: 1}  # in a measurement, by the number of samples
