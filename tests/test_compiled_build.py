@@ -21,6 +21,8 @@ STRUCTURES = {
     "columns": plan.ColumnsPlan,
     "net": plan.NetPlan,
     "slice": plan.SlicePlan,
+    "batch": plan.BatchPlan,
+    "tree": plan.TreePlan,
     "run": plan.RunPlan,
 }
 

@@ -17,8 +17,6 @@ pytestmark = pytest.mark.skipif(not isinstance(library(), Library), reason=f"the
 class TestCompiledEngine(EngineTests):
     """All tests are inherited."""
 
-    modes = ("plain",)
-
     def make(self, work: Work) -> CompiledEngine:
         lib = library()
         assert isinstance(lib, Library), lib

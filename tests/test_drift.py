@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from runs import configuration, train_on
 
+from distbp.engine.compiled_engine import CompiledEngine
+from distbp.engine.numpy_engine import NumpyEngine
 from distbp.errors import DriftError
 from distbp.mathematics.network import Network, Parameters, initialize
-from distbp.mathematics.optimizers.adam import Adam
 from distbp.ranks.communicator import Communicator, run_threads
 from distbp.ranks.drift import DriftGuard
 from distbp.training.run_directory import RunDirectory
@@ -75,7 +75,6 @@ def test_a_run_that_drifts_stops_before_it_saves(
     data_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reproducible: bool, steps: int, found: int | None
 ) -> None:
     """One rank's memory flips a bit in step 4 or after; an epoch has 4 steps."""
-    update = Adam.update
     config = configuration(
         data_file, tmp_path / "run", drift_steps=steps, reproducible=reproducible, checkpoint_every=1
     )
@@ -85,12 +84,16 @@ def test_a_run_that_drifts_stops_before_it_saves(
 
     calls = itertools.count(1)
 
-    def faulty(self: Adam, w: np.ndarray, g: np.ndarray, state: Any, rate: float, t: int, *more: Any) -> None:
-        update(self, w, g, state, rate, t, *more)
-        if t == (4 if steps == 2 else 5) and next(calls) == 2:  # one of the three
-            w.view(np.uint64)[7] ^= 1
+    def with_fault(change: Callable[..., None]) -> Callable[..., None]:
+        def faulty(self: NumpyEngine, rate: float, t: int) -> None:
+            change(self, rate, t)
+            if t == (4 if steps == 2 else 5) and next(calls) == 2:  # one of the three
+                self.w.view(np.uint64)[7] ^= 1
 
-    monkeypatch.setattr(Adam, "update", faulty)
+        return faulty
+
+    for kind in (NumpyEngine, CompiledEngine):
+        monkeypatch.setattr(kind, "_change", with_fault(kind._change))
     if found is None:
         assert run_threads(3, on_rank, [[0], [1], [2]]) == [12] * 3
         return

@@ -23,8 +23,9 @@ from distbp.data.problem import Problem, unscaled_output
 from distbp.data.scaling import Scaling
 from distbp.engine.choice import choose_engine, make_engine, make_evaluation
 from distbp.engine.native.library import library
-from distbp.engine.numpy_engine import NumpyEngine, contents_of, step_memory
+from distbp.engine.numpy_engine import NumpyEngine
 from distbp.engine.planned_rank import PlannedRank
+from distbp.engine.shared_memory import contents_of, step_memory
 from distbp.engine.sums import Requests
 from distbp.engine.work import Work, optimizer_of
 from distbp.errors import CheckpointError, TooLargeError
@@ -174,7 +175,7 @@ def test_what_is_counted_is_what_is_taken(
     Also where a shard, or the grains of a rank, do not go through the network together.
     """
     monkeypatch.setattr("distbp.mathematics.backprop.PIECE_SAMPLES", small[0])
-    monkeypatch.setattr("distbp.engine.reproducible.ROOM_BYTES", small[1])
+    monkeypatch.setattr("distbp.engine.grain_sums.ROOM_BYTES", small[1])
     monkeypatch.setattr("distbp.engine.step_memory.BUCKET_BYTES", 256)
     config = configuration("none.h5", "run", dtype=dtype, loss=head[0], optimizer=optimizer, **mode)
     network, classes = Network.of(layers, "tanh", head[1], head[0]), head[0] == "cross_entropy"
@@ -184,7 +185,7 @@ def test_what_is_counted_is_what_is_taken(
     data = split_of(x, y, labels)
     problem = Problem(network, Scaling.none(layers[0]), Scaling.none(layers[-1]), labels)
     sizes, (ranks, nodes) = (max(n, last), min(n, last)), form
-    is_compiled = compiled and not config.reproducible and not isinstance(library(), str)
+    is_compiled = compiled and not isinstance(library(), str)
     one = Work(OneProcess(), config, problem, data, sizes, is_compiled=is_compiled)
     here = nodes_of(ranks, nodes)
 
@@ -227,7 +228,7 @@ def test_what_is_counted_is_what_is_taken(
     contents = contents_of(replace(one, comm=PlannedRank(0, here)))
     for node in here:
         needed = plans[node[0]][0] + sum(plans[rank][1] for rank in node)
-        arrays = 4 + len(contents.names) + len(node) * contents.sums
+        arrays = 5 + len(contents.names) + len(node) * contents.sums
         assert needed <= contents.bytes(len(node)) <= needed + (arrays + 1) * PAGE
 
 
@@ -238,9 +239,10 @@ def test_sums_on_the_way_are_those_that_are_used(
 ) -> None:
     """In the reproducible mode, on every rank, by whole batches and a short one."""
     used: dict[int, set[int]] = {rank: set() for rank in range(ranks)}
-    monkeypatch.setattr("distbp.engine.reproducible.ROOM_BYTES", room)
+    monkeypatch.setattr("distbp.engine.grain_sums.ROOM_BYTES", room)
     options = {"reproducible": True, "grain": grain, "batch_size": n, "hidden": [6, 5], "dtype": "float32"}
-    config = configuration(write_data(tmp_path / "d.h5", train=223), tmp_path / "run", **options)
+    data = write_data(tmp_path / "d.h5", train=223)
+    config = configuration(data, tmp_path / "run", engine="numpy", **options)
 
     class Noted(list[Any]):
         rank = 0
@@ -251,7 +253,7 @@ def test_sums_on_the_way_are_those_that_are_used(
 
     def on_rank(comm: Communicator) -> int:
         run = prepared(comm, config)
-        gradient = run.engine._gradient  # type: ignore[attr-defined]
+        gradient = run.engine._gradient._node_sums  # type: ignore[attr-defined]
         gradient._above = Noted(gradient._above)
         gradient._above.rank = comm.rank
         for batch in run.loader.batches(0, 0):

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from runs import StopAt, configuration, resumed, train_on, write_data
 
 from distbp.errors import DistbpError, DivergedError, Stopped
-from distbp.mathematics.clipping import BLOCK, Length, length_of, scaled_squares, shorten, squares
+from distbp.mathematics.clipping import BLOCK, Length, exact_squares, length_of, scaled_squares, shorten
 from distbp.training.comparison import digest
 
 
 def norm(gradient: np.ndarray) -> float:
     out = np.full(-(-len(gradient) // BLOCK), np.nan)
-    squares(gradient, out, exact=True)
+    exact_squares(gradient, out)
     return math.sqrt(out.sum())
 
 
@@ -28,7 +28,7 @@ def length(gradient: np.ndarray) -> Length:
     """As the memory of a step has it."""
     out, scaled = np.full((2, -(-len(gradient) // BLOCK)), np.nan)
     with np.errstate(all="ignore"):
-        squares(gradient, out, exact=True)
+        exact_squares(gradient, out)
         scaled_squares(gradient, scaled)
         return length_of(out, scaled)
 

@@ -17,8 +17,9 @@ from steps import steps_on
 
 from distbp.data.problem import Problem
 from distbp.data.scaling import Scaling
-from distbp.engine import reproducible
+from distbp.engine import grain_sums, reproducible
 from distbp.engine.batch_gradient import PlainGradient
+from distbp.engine.native.library import Library, library
 from distbp.engine.reproducible import ReproducibleGradient
 from distbp.engine.step_memory import Contents, StepMemory
 from distbp.engine.sums import Requests
@@ -73,13 +74,14 @@ CASES = [  # each value of one with each value of another
 ]
 
 
+@pytest.mark.parametrize("engine", ["auto", "numpy"])
 @pytest.mark.parametrize(("optimizer", "loss", "dtype", "batches", "all_ranks"), CASES)
 def test_steps_on_any_number_of_ranks(
-    optimizer: str, loss: str, dtype: str, batches: str, all_ranks: tuple[int, ...]
+    optimizer: str, loss: str, dtype: str, batches: str, all_ranks: tuple[int, ...], engine: str
 ) -> None:
     kind, options = LOSSES[loss]
     options = {**options, **OPTIMIZERS[optimizer], **BATCHES[batches], "dtype": dtype, "reproducible": True}
-    config = configuration("d.h5", "run", hidden=[6, 5], epochs=2, **options)
+    config = configuration("d.h5", "run", hidden=[6, 5], epochs=2, engine=engine, **options)
     found = {ranks: steps_on(ranks, config, kind=kind).bits for ranks in all_ranks}
     for ranks in all_ranks:
         assert found[ranks] == found[1]
@@ -112,6 +114,7 @@ def test_runs_on_any_number_of_ranks(
     scale=st.sampled_from(["standardize", "minmax", "none"]),
     dtype=st.sampled_from(["float32", "float64"]),
     kind=st.sampled_from(["classes", "targets"]),
+    engine=st.sampled_from(["auto", "numpy"]),
 )
 @settings(max_examples=80)
 def test_any_network_and_batch(ranks: int, kind: str, samples: int, n: int, **options: Any) -> None:
@@ -122,8 +125,11 @@ def test_any_network_and_batch(ranks: int, kind: str, samples: int, n: int, **op
 
 
 @pytest.mark.slow
-def test_64_ranks_and_grains_that_go_through_products_together() -> None:
-    options = dict(hidden=[64, 32], batch_size=256, grain=16, reproducible=True, dtype="float32", epochs=2)
+@pytest.mark.parametrize("engine", ["auto", "numpy"])
+def test_64_ranks_and_grains_that_go_through_products_together(engine: str) -> None:
+    options = dict(
+        hidden=[64, 32], batch_size=256, grain=16, reproducible=True, dtype="float32", epochs=2, engine=engine
+    )
     config = configuration("d.h5", "run", **options)
     found = [steps_on(r, config, train=700, test=300).bits for r in (1, 5, 16, 64)]
     assert all(one == found[0] for one in found)
@@ -139,7 +145,7 @@ def test_a_run_on_16_ranks(tmp_path: Path) -> None:
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is exchanged at a time is a matter of speed."""
-    options = dict(hidden=[9, 7], batch_size="all", grain=8, reproducible=True, dtype="float32")
+    options = dict(hidden=[9, 7], batch_size="all", grain=8, reproducible=True, dtype="float32", engine="numpy")
     config = configuration("d.h5", "run", **options)
     whole = steps_on(3, config, train=90).bits
     monkeypatch.setattr(reproducible, "CHUNK", 10)
@@ -152,18 +158,18 @@ def test_small_memory_changes_nothing(
     monkeypatch: pytest.MonkeyPatch, dtype: str, fit: int, together: set[int]
 ) -> None:
     """How many grains are worked on together is a matter of memory."""
-    options = dict(hidden=[9, 7], batch_size="all", grain=8, reproducible=True, dtype=dtype)
+    options = dict(hidden=[9, 7], batch_size="all", grain=8, reproducible=True, dtype=dtype, engine="numpy")
     config = configuration("d.h5", "run", **options)
     whole = steps_on(5, config, train=90).bits
     network, seen = Network.of([4, 9, 7, 3], "relu", "softmax", "cross_entropy"), set()
-    monkeypatch.setattr(reproducible, "ROOM_BYTES", fit * sample_bytes(network, dtype) * stride(8, dtype))
+    monkeypatch.setattr(grain_sums, "ROOM_BYTES", fit * sample_bytes(network, dtype) * stride(8, dtype))
 
     class Watched(Grains):
         def __init__(self, network: Network, room: Piece, grain: int, lengths: list[int]) -> None:
             seen.add(len(lengths))
             super().__init__(network, room, grain, lengths)
 
-    monkeypatch.setattr(reproducible, "Grains", Watched)
+    monkeypatch.setattr(grain_sums, "Grains", Watched)
     for ranks in (1, 3):  # 12 grains, and 4 of each rank
         assert steps_on(ranks, config, train=90).bits == whole
     assert seen == together
@@ -172,9 +178,9 @@ def test_small_memory_changes_nothing(
 @pytest.mark.slow
 def test_any_number_of_ranks_with_small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Products go to parts of a matrix on one rank, and beside it on another."""
-    monkeypatch.setattr(reproducible, "TILE", (4, 3))
+    monkeypatch.setattr(grain_sums, "TILE", (4, 3))
     for dtype in ("float32", "float64"):
-        options = dict(hidden=[9, 7], batch_size=44, grain=4, reproducible=True, dtype=dtype)
+        options = dict(hidden=[9, 7], batch_size=44, grain=4, reproducible=True, dtype=dtype, engine="numpy")
         config = configuration("d.h5", "run", **options)
         found = [steps_on(r, config, train=90).bits for r in sorted({*RANKS[0], *RANKS[1]})]
         assert all(one == found[0] for one in found)
@@ -187,7 +193,7 @@ def distinct(**options: Any) -> int:
 
 
 def test_with_an_allreduce_the_bits_depend_on_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = dict(batch_size=45, grain=5, reproducible=True, hidden=[20], activation="tanh")
+    options = dict(batch_size=45, grain=5, reproducible=True, hidden=[20], activation="tanh", engine="numpy")
     assert distinct(**options) == 1
 
     def mean(exchange: Any, owned: Any, count: int, n: int) -> None:
@@ -264,7 +270,9 @@ def test_ranks_without_work_are_told_once(data_file: str, tmp_path: Path) -> Non
 def test_another_machine_is_told_and_recorded(data_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = machine(1)
     config = configuration(data_file, tmp_path / "run", reproducible=True, epochs=1)
-    assert train_on(2, config).state.machines == [{"step": 0, **here, "engine": "numpy"}]
+    lib = library()
+    engine = f"compiled ({lib.kind})" if isinstance(lib, Library) else "numpy"
+    assert train_on(2, config).state.machines == [{"step": 0, **here, "engine": engine}]
     assert "bits may differ" not in notes_of(config, 2, resume_with={"epochs": 2})
     monkeypatch.setattr("distbp.training.prepare.machine", lambda threads: {**here, "blas": "another 1.0"})
     text = notes_of(config, 1, resume_with={"epochs": 3})

@@ -9,9 +9,9 @@ from distbp.bench.model import samples_of_a_rank
 from distbp.bench.products import SUM_BYTES, Products
 from distbp.bench.workload import Task
 from distbp.engine.choice import make_engine
-from distbp.engine.numpy_engine import contents_of, step_memory
 from distbp.engine.planned_rank import PlannedRank
 from distbp.engine.reduction import EXCHANGE
+from distbp.engine.shared_memory import contents_of, step_memory
 from distbp.engine.work import Work
 from distbp.mathematics.arena import CountingArena
 from distbp.mathematics.grains import grain_count

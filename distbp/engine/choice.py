@@ -11,7 +11,7 @@ from distbp.engine.compiled_engine import CompiledEngine
 from distbp.engine.compiled_net import why_not_compiled
 from distbp.engine.evaluate import Evaluation
 from distbp.engine.laps import Lap, no_lap
-from distbp.engine.native.library import Library, library
+from distbp.engine.native.library import library, loaded
 from distbp.engine.numpy_engine import NumpyEngine
 from distbp.engine.step_memory import StepMemory
 from distbp.engine.work import Work
@@ -66,9 +66,7 @@ def make_engine(work: Work, lap: Lap = no_lap, memory: StepMemory | None = None)
     """The engine for this work; `lap` and `memory`: see `NumpyEngine`."""
     if not work.is_compiled:
         return NumpyEngine(work, lap, memory)
-    lib = library()
-    assert isinstance(lib, Library), lib
-    return CompiledEngine(work, lib, lap, memory)
+    return CompiledEngine(work, loaded(), lap, memory)
 
 
 def evaluation_work(comm: Communicator, config: Config, problem: Problem, data: Split, threads: int = 1) -> Work:
@@ -85,17 +83,13 @@ def make_evaluation(work: Work, parameters: Parameters, arena: Arena = ALIGNED) 
     """An evaluation of work.training, for these parameters."""
     if not work.is_compiled:
         return Evaluation(work.comm, work.problem, work.training, work.config.dtype, arena)
-    lib = library()
-    assert isinstance(lib, Library), lib
-    return compiled_evaluation(work, lib, parameters, arena)
+    return compiled_evaluation(work, loaded(), parameters, arena)
 
 
 def _choice(config: Config, problem: Problem, data: Split) -> Choice:
     """What this rank could do."""
     if config.engine == "numpy":
         return Choice("")
-    if config.reproducible:
-        return Choice("", "--reproducible is computed with NumPy")
     lib = library()
     if isinstance(lib, str):
         return Choice("", lib)

@@ -4,7 +4,11 @@ The ranks of a node share memory as those of the NumPy engine do (`StepMemory`),
 are in C, too.  What is rare stays in Python, and is the code of the NumPy engine: a gradient that is not finite, or so
 large that the update has to be looked at first.
 
-Where there are several nodes, C computes what a rank computes by itself, and the rest is the NumPy engine's.
+Where there are several nodes, C computes what a rank computes by itself and makes the update; what the nodes exchange
+is the NumPy engine's.
+
+In the reproducible mode (see `reproducible`) there is a tree of grains: on one node C adds up along it,
+on several nodes Python.  The bits are the same, whatever the nodes.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import ctypes
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +26,7 @@ from distbp.data.loader import Batch
 from distbp.data.split import Split
 from distbp.engine.batch_gradient import BatchGradient, PlainGradient
 from distbp.engine.compiled_block import compiled_evaluation
+from distbp.engine.compiled_grains import CompiledGrainSums, GrainTree
 from distbp.engine.compiled_net import CompiledNet, why_not_compiled
 from distbp.engine.compiled_shard import CompiledShardGradient
 from distbp.engine.engine import Ask
@@ -32,11 +38,14 @@ from distbp.engine.native.plan import RULES, SUMS, Answer, RunPlan, SlicePlan
 from distbp.engine.numpy_engine import NumpyEngine
 from distbp.engine.own_slices import decaying, without_decay
 from distbp.engine.reduction import DIGIT
+from distbp.engine.reproducible import ReproducibleGradient
 from distbp.engine.shard_gradient import room_of
 from distbp.engine.step_memory import TAIL, StepMemory
 from distbp.engine.sums import NOTHING, Requests, Stepped, Sums
 from distbp.engine.work import Work
 from distbp.mathematics.activations import Array
+from distbp.mathematics.exact_sum import total
+from distbp.mathematics.grains import grain_count
 
 SPINS = 300  # turns at a fence before other threads are let run: some 10 µs
 
@@ -48,17 +57,37 @@ class CompiledEngine(NumpyEngine):
         self._lib, self._to_close = lib, list[Evaluation]()
         super().__init__(work, lap, memory)
         self._own_steps = self._gradient if isinstance(self._gradient, _OwnGradient) else None
+        self._kept = list[Any]()
+        self._slices = [self._slice_plan(mine) for mine in self.slices]
         self._run = RunPlan(rank=work.comm.rank, size=work.comm.size)
-        if self._own_steps:
-            self._slice = self._slice_plan()
+        if self._own_steps and (tree := self._own_steps.tree):
+            self._run.tree = ctypes.addressof(tree.plan)
 
     def _batch_gradient(self) -> BatchGradient:
-        work, memory = self._work, self.memory
-        if len(memory.nodes) > 1:
-            return PlainGradient(
-                work, memory, self.parameters, self._lap, lambda *parts: CompiledShardGradient(self._lib, *parts)
-            )
-        return _OwnGradient(work, self._lib, memory)
+        work, memory, lib = self._work, self.memory, self._lib
+        if len(memory.nodes) == 1:
+            own = _OwnGradient(work, lib, memory)
+            self._net = own.net
+            return own
+
+        def grain_sums(*parts: Any) -> CompiledGrainSums:
+            made = CompiledGrainSums(lib, *parts)
+            self._net = made.net
+            return made
+
+        def shard_gradient(*parts: Any) -> CompiledShardGradient:
+            made = CompiledShardGradient(lib, *parts)
+            self._net = made.net
+            return made
+
+        if work.config.reproducible:
+            return ReproducibleGradient(work, memory, self.parameters, self._lap, grain_sums)
+        return PlainGradient(work, memory, self.parameters, self._lap, shard_gradient)
+
+    def _change(self, rate: float, t: int) -> None:
+        numbers = self._numbers([rate], t - 1)
+        for one in self._slices:
+            self._net.update(one, numbers)
 
     def step(self, batches: Sequence[Batch], rates: Sequence[float], done: int, ask: Ask) -> list[Stepped]:
         """See `Engine`."""
@@ -100,11 +129,11 @@ class CompiledEngine(NumpyEngine):
     ) -> list[Stepped]:
         """Goes on until C comes back with steps that are done; between, it may want to have something looked at."""
         assert self._own_steps
-        run, net, config, count = self._run, self._own_steps.net, self._config, len(batches)
+        run, net, tree, count = self._run, self._net, self._own_steps.tree, len(batches)
         rows = np.ascontiguousarray(batches[0].rows if count == 1 else np.concatenate([one.rows for one in batches]))
         lengths = np.array([len(batch.rows) for batch in batches], np.int64)
-        corrections = [(1.0 - config.beta1**t, 1.0 - config.beta2**t) for t in range(done + 1, done + count + 1)]
-        numbers = np.array([(rate, *pair) for rate, pair in zip(rates, corrections, strict=True)])
+        numbers = self._numbers(rates, done)
+        kept = tree.begin(lengths.tolist()) if tree else None
         parts, agreed = np.empty((count, SUMS)), np.empty((count, TAIL))
         net.point_to(self._work.training.x, self._work.training.y)
         run.steps, run.step, run.stage, run.first_row = count, 0, 0, 0
@@ -114,7 +143,7 @@ class CompiledEngine(NumpyEngine):
         update = self._update if has_update else None
         self._lap("data")
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            while (answer := self._advance(net, update)) != Answer.DONE:
+            while (answer := self._advance(update)) != Answer.DONE:
                 if answer == Answer.WAITING:
                     self.memory.check()
                     continue
@@ -124,15 +153,30 @@ class CompiledEngine(NumpyEngine):
                 run.length = 0.0  # the gradient has been shortened where it had to be
         run.tell_laps(self._lap)
         steps = _stepped(parts[: run.step], agreed[: run.step])
+        if tree and kept is not None:
+            for one, of_grains in zip(steps, kept, strict=False):
+                one.part = self._of_all(of_grains[: grain_count(one.samples, tree.grain)])
         steps[-1].wrong, steps[-1].by_a_sample = looked.wrong, looked.by_a_sample
         return steps
 
-    def _advance(self, net: CompiledNet, update: FiniteUpdate | None) -> Answer:
+    def _of_all(self, of_grains: NDArray[np.float64]) -> Sums:
+        """The sums of all ranks, which know those of all grains: they are the part of the first."""
+        if self._comm.rank:
+            return Sums([0.0] * SUMS)
+        return Sums([total(values) for values in of_grains.T.tolist()])
+
+    def _numbers(self, rates: Sequence[float], done: int) -> NDArray[np.float64]:
+        """Of the steps behind `done`: η, 1 - β₁^t, 1 - β₂^t."""
+        beta1, beta2 = self._config.beta1, self._config.beta2
+        return np.array([(rate, 1.0 - beta1**t, 1.0 - beta2**t) for t, rate in enumerate(rates, done + 1)])
+
+    def _advance(self, update: FiniteUpdate | None) -> Answer:
         """A call of C, which makes updates by itself as long as all numbers surely stay finite."""
         run = self._run
         run.calm_length, run.calm_rate, run.calm_steps = update.calm if update else (0.0, 0.0, 0)
         before = run.calm_steps
-        answer = net.advance(self._slice, run)
+        (own,) = self._slices
+        answer = self._net.advance(own, run)
         if update:
             update.count(before - run.calm_steps)
         return answer
@@ -148,22 +192,24 @@ class CompiledEngine(NumpyEngine):
         else:
             self._look_at_gradient(stepped)
 
-    def _slice_plan(self) -> SlicePlan:
-        """What this rank adds up and updates."""
-        memory, config, (mine,) = self.memory, self._config, self.slices
+    def _slice_plan(self, mine: slice) -> SlicePlan:
+        """What this rank adds up and updates of a bucket."""
+        memory, config = self.memory, self._config
         count, vectors = len(memory.w), [one.ctypes.data for one in memory.vectors.values()]
-        gradients = [sums[0] for sums in memory.sums]
-        agreed = gradients[memory.owners - 1][count:]
-        self._segments = np.array(decaying(mine, without_decay(config, self._network)), np.int64).reshape(-1, 3)
-        self._addresses = (ctypes.c_void_p * len(gradients))(*(one.ctypes.data for one in gradients))
+        gradients = [one for sums in memory.sums for one in sums]
+        agreed = memory.sums[memory.owners - 1][0][count:]
+        segments = np.array(decaying(mine, without_decay(config, self._network)), np.int64).reshape(-1, 3)
+        addresses = (ctypes.c_void_p * len(gradients))(*(one.ctypes.data for one in gradients))
+        self._kept += [segments, addresses]
         return SlicePlan(
             start=mine.start,
             stop=mine.stop,
             count=count,
-            ranks=len(gradients),
+            ranks=len(memory.sums),
             own=memory.part,
             has_tail=memory.part == memory.owners - 1,
-            gradient=ctypes.addressof(self._addresses),
+            slots=len(memory.sums[0]),
+            gradient=ctypes.addressof(addresses),
             agreed=agreed.ctypes.data,
             w=memory.w.ctypes.data,
             m=vectors[0] if vectors else None,
@@ -179,8 +225,8 @@ class CompiledEngine(NumpyEngine):
             epsilon=config.epsilon,
             decay=config.weight_decay,
             limit=config.clip_norm,
-            segments=len(self._segments),
-            segment=self._segments.ctypes.data,
+            segments=len(segments),
+            segment=segments.ctypes.data,
         )
 
 
@@ -190,6 +236,8 @@ class _OwnGradient:
     def __init__(self, work: Work, lib: Library, memory: StepMemory) -> None:
         own = memory.sums[memory.part][0]
         m, _ = room_of(work.network, work.n, work.comm.size, work.config.dtype)
+        self.tree = GrainTree(work, memory) if work.config.reproducible else None
+        m = self.tree.m if self.tree else m
         self.net = CompiledNet(work, lib, memory.w, own, m)
         (bucket,) = memory.buckets
         self.g: list[Array] = [own[bucket.mine]]

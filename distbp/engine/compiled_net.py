@@ -25,6 +25,7 @@ from distbp.engine.native.plan import (
     NetPlan,
     RunPlan,
     SlicePlan,
+    TreePlan,
 )
 from distbp.engine.work import Work
 from distbp.mathematics.activations import Array
@@ -82,6 +83,7 @@ class CompiledNet:
         plan.row = self._room(self._threads * (-(-max(n[1], n[F]) // P) + 1) * P, dtype)
         plan.arranged = self._room(self._threads * lib.arranged(dtype, P), dtype)
         plan.loss_of, plan.metric_of = (self._room(M, np.float64) for _ in range(2))
+        self._parameter_count = network.parameter_count
         self._is_labelled, self._is_double = work.training.is_labelled, dtype == np.float64
 
     def point_to(self, x: NDArray[Any], y: NDArray[Any] | None) -> None:
@@ -115,6 +117,21 @@ class CompiledNet:
         """
         self._lib.backward(self._is_double, self.plan, m, upper, lower, is_sum)
 
+    def node(
+        self, rows: NDArray[np.int64], tree: TreePlan, out: Array, sums: NDArray[np.float64], run: RunPlan
+    ) -> None:
+        """Leaves S(node) in `out`, of the node whose samples these are; adds what each grain sums up to `sums`."""
+        rows, count = np.ascontiguousarray(rows), self._parameter_count
+        assert sums.flags.c_contiguous
+        answer = self._lib.node(
+            self._is_double, self.plan, tree, rows.ctypes.data, len(rows), count, out.ctypes.data, sums.ctypes.data, run
+        )
+        assert answer == Answer.DONE, OUT_OF_RANGE
+
+    def update(self, slice_plan: SlicePlan, numbers: NDArray[np.float64]) -> None:
+        """Updates a slice of w; `numbers`: η, 1 - β₁^t, 1 - β₂^t."""
+        self._lib.update(self._is_double, self.plan, slice_plan, numbers.ctypes.data)
+
     def advance(self, slice_plan: SlicePlan, run: RunPlan) -> Answer:
         """Goes on with the steps of `run`: see `step.h`."""
         answer = Answer(self._lib.advance(self._is_double, self.plan, slice_plan, run))
@@ -141,12 +158,12 @@ class CompiledNet:
             layer.sigma = SIGMAS.index(sigma)
             layer.z = self._room(n[l] * M, dtype) if l == F or sigma in NEEDS_Z else layer.a
             biases = start + n[l] * n[l - 1]
-            layer.W, layer.b = w[start:].ctypes.data, w[biases:].ctypes.data
+            layer.start, layer.W, layer.b = start, w[start:].ctypes.data, w[biases:].ctypes.data
             if gradient is not None:
                 layer.d = self._room(n[l] * M, dtype)
-                layer.dW, layer.db = gradient[start:].ctypes.data, gradient[biases:].ctypes.data
             start = biases + n[l]
         self._kept.append(layers)
+        self.plan.gradient = None if gradient is None else gradient.ctypes.data
         self.plan.layer = ctypes.addressof(layers)
 
     def _data(self, work: Work, dtype: np.dtype[Any]) -> None:

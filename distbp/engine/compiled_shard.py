@@ -23,12 +23,12 @@ class CompiledShardGradient:
     def __init__(self, lib: Library, work: Work, parameters: Parameters, reduction: Reduction, lap: Lap) -> None:
         self._reduction, self._lap, self._training, self._F = reduction, lap, work.training, work.network.F
         self._m, _ = room_of(work.network, work.n, work.comm.size, work.config.dtype)
-        self._net = CompiledNet(work, lib, parameters.vector, reduction.gradient.vector, self._m)
+        self.net = CompiledNet(work, lib, parameters.vector, reduction.gradient.vector, self._m)
         self._run, self._sums = RunPlan(), np.zeros(SUMS)
 
     def __call__(self, rows: NDArray[np.int64], requests: Requests, n: int) -> None:
         """`rows` are the samples of the shard, of a batch of n; none leave a gradient of 0."""
-        net, count, reduction = self._net, len(rows), self._reduction
+        net, count, reduction = self.net, len(rows), self._reduction
         self._sums.fill(0.0)
         if count == 0:
             reduction.gradient.vector.fill(0.0)
@@ -51,4 +51,4 @@ class CompiledShardGradient:
 
     def close(self) -> None:
         """Ends the threads."""
-        self._net.close()
+        self.net.close()

@@ -9,13 +9,14 @@ import numpy as np
 
 from distbp.data.loader import Batch
 from distbp.data.split import Split
-from distbp.engine.batch_gradient import BatchGradient, batch_gradient, has_overlap, sums_of_a_rank
+from distbp.engine.batch_gradient import BatchGradient, batch_gradient
 from distbp.engine.engine import Ask
 from distbp.engine.evaluate import Evaluation
 from distbp.engine.finite_update import FiniteUpdate
 from distbp.engine.laps import Lap, no_lap
 from distbp.engine.own_slices import slices_of_rank, without_decay
-from distbp.engine.step_memory import Contents, StepMemory
+from distbp.engine.shared_memory import step_memory
+from distbp.engine.step_memory import StepMemory
 from distbp.engine.sums import Requests, Stepped
 from distbp.engine.work import Work, optimizer_of
 from distbp.mathematics.arena import Arena
@@ -72,11 +73,15 @@ class NumpyEngine:
         assert stepped.samples == len(batch.rows), "samples were lost or repeated"
         self._look(stepped, rate, t)
         if not stepped.wrong:
-            for own in self._mine:
-                self._optimizer.update(own.w, own.g, own.vectors, rate, t, own.biases)
+            self._change(rate, t)
         self.memory.fence()
         self._lap("update")
         return stepped
+
+    def _change(self, rate: float, t: int) -> None:
+        """Makes the update of this rank's slices."""
+        for own in self._mine:
+            self._optimizer.update(own.w, own.g, own.vectors, rate, t, own.biases)
 
     def _look(self, stepped: Stepped, rate: float, t: int) -> None:
         """Says what of the loss, the gradient or the update is not finite, if anything; shortens the gradient.
@@ -127,22 +132,3 @@ class NumpyEngine:
     def close(self) -> None:
         """See `Engine`."""
         self._gradient.close()
-
-
-def contents_of(work: Work) -> Contents:
-    """What the ranks of a node share while they train."""
-    config = work.config
-    return Contents(
-        work.network,
-        config.dtype,
-        optimizer_of(config).vectors,
-        sums_of_a_rank(config, work.sizes, work.comm.size),
-        f"state of {config.optimizer}",
-    )
-
-
-def step_memory(work: Work) -> StepMemory:
-    """The memory that they share.  The compiled step always measures gradients exactly."""
-    config = work.config
-    exact, overlap = config.clip_norm > 0 or work.is_compiled, has_overlap(config, work.comm)
-    return StepMemory(work.comm, contents_of(work), exact=exact, overlap=overlap, arena=work.arena)

@@ -25,7 +25,7 @@ So between two fences no number is written by one rank and read or written by an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import NamedTuple
@@ -38,7 +38,7 @@ from distbp.engine.sums import Requests
 from distbp.mathematics.activations import Array
 from distbp.mathematics.arena import ALIGNED, PAGE, Arena, CountingArena
 from distbp.mathematics.batches import shard
-from distbp.mathematics.clipping import BLOCK, Length, length_of, scaled_squares, squares
+from distbp.mathematics.clipping import BLOCK, Length, exact_squares, length_of, scaled_squares
 from distbp.mathematics.network import Network
 from distbp.ranks.communicator import Communicator, NodeArray
 
@@ -71,8 +71,10 @@ class StepMemory:
         exact: bool = False,
         overlap: bool = False,
         arena: Arena = ALIGNED,
+        squares: Callable[[Array, NDArray[np.float64]], None] = exact_squares,
     ) -> None:
-        self._exact = exact
+        """`squares` leaves Σ g² of each block of a gradient in its second argument."""
+        self._exact, self._squares = exact, squares
         network, dtype, here = contents.network, contents.dtype, comm.node_ranks()
         is_shared = can_share(comm, contents)
         place, size = np.dtype(np.uint8), contents.bytes(len(here) if is_shared else 1)
@@ -83,6 +85,7 @@ class StepMemory:
         taken = contents.take(arena.within(shared.array), len(self.ranks), self.part)
         self.w, self.vectors, self.sums = taken.w, taken.vectors, taken.sums
         self.squares, self.scaled, self.turns = taken.squares, taken.scaled, taken.turns
+        self.of_grains = taken.of_grains
 
         self.nodes = all_nodes(comm, self.ranks)
         self.owners = min(map(len, self.nodes))  # ranks of a node that have slices
@@ -133,14 +136,14 @@ class StepMemory:
         part = slice(first, first - (-len(g) // BLOCK))
         out = self.squares[part]
         if self._exact:
-            squares(g, out, exact=True)
+            self._squares(g, out)
             if not isfinite(float(np.add.reduce(out))):
                 scaled_squares(g, self.scaled[part])
         elif isfinite(square := float(g @ g)):
             out[0] = square
         else:  # maybe too large to be squared
             of_blocks = np.empty_like(out)
-            squares(g, of_blocks, exact=True)
+            self._squares(g, of_blocks)
             out[0] = np.add.reduce(of_blocks)
             if not isfinite(out[0]):
                 scaled_squares(g, of_blocks)
@@ -156,6 +159,7 @@ class Taken(NamedTuple):
     squares: NDArray[np.float64]  # Σ g² of each block
     scaled: NDArray[np.float64]  # where that is not finite: scaled_squares
     turns: NDArray[np.uint32]  # of the fences of the compiled step
+    of_grains: NDArray[np.float64]  # what the compiled step sums up besides the gradient, grain by grain
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,7 @@ class Contents:
     """What is held for a network: w, the optimizer's vectors, and for each rank a gradient, or sums of parts of it.
 
     `names`: of the vectors; `sums`: how many gradients, or sums, a rank has; `state`: what the vectors are called in a
-    memory plan.
+    memory plan; `of_grains`: the grains of the largest batch, and how many numbers are summed up of each.
     """
 
     network: Network
@@ -171,6 +175,7 @@ class Contents:
     names: Sequence[str] = ()
     sums: int = 1
     state: str = "state"
+    of_grains: tuple[int, int] = (0, 0)
 
     def take(self, arena: Arena, ranks: int, part: int) -> Taken:
         """The arrays of a node of so many ranks, for its rank `part`."""
@@ -186,6 +191,7 @@ class Contents:
             squares.take(blocks, np.float64),
             squares.take(blocks, np.float64),
             squares.take(FENCE_BYTES // 4, np.uint32),
+            arena.of("sums of grains", shared=True).take(self.of_grains, np.float64),
         )
 
     def _sums_of_a_rank(self, arena: Arena, *, is_own: bool) -> list[Array]:

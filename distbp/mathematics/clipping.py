@@ -32,25 +32,31 @@ class Length(NamedTuple):
 
 def length_of(squares: NDArray[np.float64], scaled: NDArray[np.float64]) -> Length:
     """The length, from the squares of all blocks; where these are not finite, from the `scaled` ones of such blocks."""
-    square = float(np.add.reduce(squares))
+    square = _one_after_another(squares)
     if isfinite(square):
         value = sqrt(square)
         return Length(value, value * SCALE)
     whole = np.where(np.isfinite(squares), squares * SCALE * SCALE, scaled)
-    length = sqrt(square) if isfinite(square := float(np.add.reduce(whole))) else inf
+    length = sqrt(square) if isfinite(square := _one_after_another(whole)) else inf
     return Length(length / SCALE, length)
 
 
-def squares(gradient: Array, out: NDArray[np.float64], *, exact: bool) -> None:
+def _one_after_another(numbers: NDArray[np.float64]) -> float:
+    """Their sum, in the order in which the compiled step adds them up."""
+    return float(np.add.accumulate(numbers)[-1])
+
+
+def exact_squares(gradient: Array, out: NDArray[np.float64]) -> None:
     """Σ g² of each block of the gradient: |g|² is the sum of all.
 
-    `exact`: in float64, where squares of float32 numbers neither overflow nor vanish; those of float64 numbers may.
+    In float64, where squares of float32 numbers neither overflow nor vanish; those of float64 numbers may.
     """
-    if exact and gradient.dtype != np.float64:
-        for first in range(0, len(out), TOGETHER):
-            part = gradient[first * BLOCK : (first + TOGETHER) * BLOCK].astype(np.float64)
-            squares(part, out[first : first + TOGETHER], exact=False)
-        return
+    for first in range(0, len(out), TOGETHER):
+        part = gradient[first * BLOCK : (first + TOGETHER) * BLOCK].astype(np.float64, copy=False)
+        _squares(part, out[first : first + TOGETHER])
+
+
+def _squares(gradient: NDArray[np.float64], out: NDArray[np.float64]) -> None:
     whole = len(gradient) // BLOCK
     blocks = gradient[: whole * BLOCK].reshape(whole, BLOCK)
     out[:whole] = np.vecdot(blocks, blocks)

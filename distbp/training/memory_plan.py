@@ -10,8 +10,8 @@ from distbp.data.scaling import Scaling
 from distbp.data.split import Split, foresee_split, read_ahead_bytes
 from distbp.data.survey import Survey
 from distbp.engine.choice import choose_engine, make_engine
-from distbp.engine.numpy_engine import contents_of, step_memory
 from distbp.engine.planned_rank import PlannedRank, all_nodes
+from distbp.engine.shared_memory import contents_of, step_memory
 from distbp.engine.step_memory import can_share
 from distbp.engine.work import Work
 from distbp.mathematics.arena import CountingArena

@@ -14,17 +14,28 @@
 /* Numbers of a part of A that `times` arranges at a time. */
 #define ARRANGED(size, P) (BLOCK_ROWS * (BLOCK_BYTES / (int64_t)(size) / (P)))
 #define MOST_P 32
+#define DEEPEST 20 /* levels of a tree of grains that are worked on together: `Grains.LEVELS` in Python */
+#define WHOLE INT64_MAX /* a grain that all samples are in */
 
 struct products {
     int64_t P; /* samples in a panel */
     void (*times)(int64_t, int64_t, const void *, int64_t, int64_t, const void *, const void *, void *, int64_t, int64_t,
                   int64_t, int64_t, void *);
     void (*gradient)(int64_t, int64_t, int64_t, int64_t, const void *, const void *, void *, int64_t, int64_t, int64_t,
-                     int64_t, int);
+                     int64_t, int64_t, int);
     void (*spread)(int64_t, const void *, void *, int64_t);
     void (*turn)(int64_t, const void *, int64_t, void *);
     void (*turn_back)(int64_t, const void *, void *);
 };
+
+enum how { ALONE, CHAIN, PLUS }; /* see `sum_samples_of` in products.h */
+
+/* Sums are added up along the tree of distbp/mathematics/grain_tree.py as they come, from left to right: each is put on
+   a stack, and then the uppermost two are added so many times.  `count`: how many have come, which are the children of
+   nodes of their own; `depth`: how many sums are on the stack. */
+static inline int64_t merges(int64_t count, int64_t depth, int is_last) {
+    return is_last ? depth - 1 : __builtin_ctzll((uint64_t)count);
+}
 
 /* Without a run nobody wants to know of the time. */
 static inline void begin_laps(struct run *run) {
@@ -94,20 +105,22 @@ EXPORT int NAMED(forward)(int64_t is_double, const struct net *net, const int64_
                           struct run *run) {
     begin_laps(run);
     if (is_double) {
-        struct piece_double piece = piece_of_double(net, products_of(widths_double, net->panel), rows, m, 0);
+        struct piece_double piece = piece_of_double(net, products_of(widths_double, net->panel), rows, m);
         return forward_double(&piece, sums, run);
     }
-    struct piece_float piece = piece_of_float(net, products_of(widths_float, net->panel), rows, m, 0);
+    struct piece_float piece = piece_of_float(net, products_of(widths_float, net->panel), rows, m);
     return forward_float(&piece, sums, run);
 }
 
 /* After that: d^l, ∂L/∂W^l and ∂L/∂b^l for the layers l = from … to, downwards; added to what is there if is_sum. */
 EXPORT void NAMED(backward)(int64_t is_double, const struct net *net, int64_t m, int64_t from, int64_t to, int64_t is_sum) {
     if (is_double) {
-        struct piece_double piece = piece_of_double(net, products_of(widths_double, net->panel), 0, m, is_sum);
+        struct piece_double piece = piece_of_double(net, products_of(widths_double, net->panel), 0, m);
+        piece.is_sum = is_sum;
         backward_double(&piece, from, to, 0);
     } else {
-        struct piece_float piece = piece_of_float(net, products_of(widths_float, net->panel), 0, m, is_sum);
+        struct piece_float piece = piece_of_float(net, products_of(widths_float, net->panel), 0, m);
+        piece.is_sum = is_sum;
         backward_float(&piece, from, to, 0);
     }
 }
@@ -118,4 +131,31 @@ EXPORT int NAMED(predict)(int64_t is_double, const struct net *net, int64_t m, v
     if (is_double)
         return predict_double(net, products_of(widths_double, net->panel), m, out, spread, shift);
     return predict_float(net, products_of(widths_float, net->panel), m, out, spread, shift);
+}
+
+/* See `node_gradient` in step.h. */
+EXPORT int NAMED(node)(int64_t is_double, const struct net *net, const struct tree *tree, const int64_t *rows,
+                       int64_t count, int64_t size, void *out, double *sums, struct run *run) {
+    begin_laps(run);
+    if (is_double)
+        return node_gradient_double(net, products_of(widths_double, net->panel), tree, rows, count, size, out, sums, run);
+    return node_gradient_float(net, products_of(widths_float, net->panel), tree, rows, count, size, out, sums, run);
+}
+
+/* Σ g² of each block of `count` numbers. */
+EXPORT void NAMED(squares)(int64_t is_double, int64_t count, const void *g, double *out) {
+    for (int64_t first = 0; first < count; first += BLOCK) {
+        const int64_t left = count - first, here = left < BLOCK ? left : BLOCK;
+        *out++ = is_double ? square_double(here, (const double *)g + first) : square_float(here, (const float *)g + first);
+    }
+}
+
+/* An update of this slice; numbers: η, 1 - β₁^t, 1 - β₂^t. */
+EXPORT void NAMED(update)(int64_t is_double, const struct net *net, const struct slice *slice, const double *numbers) {
+    struct job_double of_double = {slice, 1, 1, numbers, 0};
+    struct job_float of_float = {slice, 1, 1, numbers, 0};
+    if (is_double)
+        together(net, update_double, &of_double);
+    else
+        together(net, update_float, &of_float);
 }

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from distbp.engine.native.plan import NetPlan, RunPlan, SlicePlan
+from distbp.engine.native.plan import NetPlan, RunPlan, SlicePlan, TreePlan
 from distbp.errors import UsageError
 
 HERE = Path(__file__).parent
@@ -24,16 +25,20 @@ KINDS = ("avx512", "avx2", "baseline")  # of CPUs: the best first
 CHOICE = "DISTBP_ISA"  # names another kind than the best one
 
 _WHOLE, _POINTER = ctypes.c_int64, ctypes.c_void_p
-_NET, _RUN = ctypes.POINTER(NetPlan), ctypes.POINTER(RunPlan)
+_NET, _RUN, _SLICE = (ctypes.POINTER(one) for one in (NetPlan, RunPlan, SlicePlan))
+_TREE = ctypes.POINTER(TreePlan)
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "panel": (_WHOLE, [_WHOLE, _WHOLE]),
     "arranged": (_WHOLE, [_WHOLE, _WHOLE]),
     "start": (_POINTER, [_WHOLE]),
     "stop": (None, [_POINTER]),
-    "advance": (ctypes.c_int, [_WHOLE, _NET, ctypes.POINTER(SlicePlan), _RUN]),
+    "advance": (ctypes.c_int, [_WHOLE, _NET, _SLICE, _RUN]),
     "forward": (ctypes.c_int, [_WHOLE, _NET, _POINTER, _WHOLE, _POINTER, _RUN]),
     "predict": (ctypes.c_int, [_WHOLE, _NET, _WHOLE, _POINTER, _POINTER, _POINTER]),
     "backward": (None, [_WHOLE, _NET, _WHOLE, _WHOLE, _WHOLE, _WHOLE]),
+    "node": (ctypes.c_int, [_WHOLE, _NET, _TREE, _POINTER, _WHOLE, _WHOLE, _POINTER, _POINTER, _RUN]),
+    "update": (None, [_WHOLE, _NET, _SLICE, _POINTER]),
+    "squares": (None, [_WHOLE, _WHOLE, _POINTER, _POINTER]),
 }
 
 
@@ -48,7 +53,7 @@ class Library:
             function.restype, function.argtypes = result, arguments
             self._functions[name] = function
         self.advance, self.forward, self.backward = (self._functions[n] for n in ("advance", "forward", "backward"))
-        self.predict = self._functions["predict"]
+        self.node, self.update, self.predict = (self._functions[n] for n in ("node", "update", "predict"))
 
     def panel(self, dtype: np.dtype[Any], m: int) -> int:
         """How many samples a panel has, for pieces of m samples."""
@@ -57,6 +62,13 @@ class Library:
     def arranged(self, dtype: np.dtype[Any], panel: int) -> int:
         """How many numbers of memory a thread needs to arrange a part of W, for such panels."""
         return int(self._functions["arranged"](dtype == np.float64, panel))
+
+    def squares(self, gradient: NDArray[Any], out: NDArray[np.float64]) -> None:
+        """See `distbp.mathematics.clipping.exact_squares`."""
+        assert gradient.flags.c_contiguous
+        assert out.flags.c_contiguous
+        is_double = gradient.dtype == np.float64
+        self._functions["squares"](is_double, len(gradient), gradient.ctypes.data, out.ctypes.data)
 
     def start_team(self, threads: int) -> int:
         """A team of so many threads, the caller among them.  Raises OSError if there are none to be had."""
@@ -89,3 +101,10 @@ def library() -> Library | str:
     if asked and asked not in kinds:
         raise UsageError(f"{CHOICE}={asked}: expected one of {', '.join(kinds)}, which this CPU can run")
     return Library(functions, asked or kinds[0])
+
+
+def loaded() -> Library:
+    """The compiled step, for those who know that it is there."""
+    lib = library()
+    assert isinstance(lib, Library), lib
+    return lib

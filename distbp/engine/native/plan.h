@@ -24,8 +24,8 @@ enum stage { COMPUTE, ADD_UP, AGREE, CHANGE, NEXT };
 /* Layer l.  a, z and d are panels, [p][n][P]; `at` is a with the samples as rows, [q][M][P]: see products.h. */
 struct layer {
     int64_t n, sigma;
+    int64_t start; /* of W^l in w and in a gradient; b^l stands behind it */
     void *W, *b;   /* in w */
-    void *dW, *db; /* in the gradient of this rank */
     void *z;       /* where σ' is made of a alone, the same as a */
     void *a, *at, *d;
 };
@@ -45,6 +45,7 @@ struct net {
     int64_t F, loss, metric, panel, room;
     int64_t samples;     /* rows of x, and of y or classes */
     struct layer *layer; /* layer[l], l = 1 … F */
+    void *gradient;      /* of this rank */
     struct columns x, y;
     const int32_t *classes; /* in the place of y: of all rows */
     const double *weights;  /* of each output, for SQUARED_ERROR */
@@ -59,7 +60,8 @@ struct net {
 struct slice {
     int64_t start, stop, count; /* of w, which has `count` numbers */
     int64_t ranks, own, has_tail;
-    void **gradient; /* of each rank of the node: count + TAIL numbers; gradient[own] is this rank's */
+    int64_t slots;   /* how many gradients, or sums of grains, each rank has */
+    void **gradient; /* of each rank of the node, `slots` of them: count + TAIL numbers each; own * slots is this rank's */
     void *agreed;    /* where the sums of the tails lie */
     void *w, *m, *v; /* m: also the velocity of momentum */
     double *squares; /* Σ g² of each block of w */
@@ -71,9 +73,31 @@ struct slice {
     const int64_t *segment;
 };
 
+/* What a batch of n samples is made of in the reproducible mode: see distbp/engine/reproducible.py. */
+struct batch {
+    int64_t n, grains;
+    int64_t nodes; /* of this rank, the i-th of which is left in its slot i */
+    const int64_t *node; /* of each: the first grain, and the one behind the last */
+    int64_t leaves; /* the nodes of all ranks, from left to right */
+    const int64_t *leaf; /* of each: its slot among all of the slice's, and how many additions come behind it */
+};
+
+/* The tree of grains. */
+struct tree {
+    int64_t grain;    /* samples */
+    int64_t together; /* grains that are worked on together: a power of 2 */
+    int64_t most;     /* grains of the largest batch */
+    int64_t kinds;
+    const struct batch *batch; /* of each kind */
+    void **above;     /* for sums on the way to that of a node */
+    double *shared;   /* [most][SUMS], which the ranks of the node hold together: the sums of each grain */
+    double *kept;     /* [steps][most][SUMS]: the same, for Python */
+};
+
 /* Some steps, one after another, and how far they are. */
 struct run {
     int64_t steps, rank, size;
+    const struct tree *tree;       /* NULL: a rank's shard is one sum, and the ranks' are added one after another */
     const int64_t *rows, *lengths; /* the rows of all batches, one after another, and how many each has */
     const double *numbers;         /* of each step: η, 1 - β₁^t, 1 - β₂^t */
     double requests[TAIL - 3];     /* of this rank, with the first step */

@@ -40,10 +40,9 @@ class LayerPlan(Structure):
     _fields_ = [
         ("n", c_int64),
         ("sigma", c_int64),
+        ("start", c_int64),
         ("W", c_void_p),
         ("b", c_void_p),
-        ("dW", c_void_p),
-        ("db", c_void_p),
         ("z", c_void_p),
         ("a", c_void_p),
         ("at", c_void_p),
@@ -68,6 +67,7 @@ class NetPlan(Structure):
         ("room", c_int64),
         ("samples", c_int64),
         ("layer", c_void_p),
+        ("gradient", c_void_p),
         ("x", ColumnsPlan),
         ("y", ColumnsPlan),
         ("classes", c_void_p),
@@ -92,6 +92,7 @@ class SlicePlan(Structure):
         ("ranks", c_int64),
         ("own", c_int64),
         ("has_tail", c_int64),
+        ("slots", c_int64),
         ("gradient", c_void_p),
         ("agreed", c_void_p),
         ("w", c_void_p),
@@ -113,6 +114,34 @@ class SlicePlan(Structure):
     ]
 
 
+class BatchPlan(Structure):
+    """`struct batch`"""
+
+    _fields_ = [
+        ("n", c_int64),
+        ("grains", c_int64),
+        ("nodes", c_int64),
+        ("node", c_void_p),
+        ("leaves", c_int64),
+        ("leaf", c_void_p),
+    ]
+
+
+class TreePlan(Structure):
+    """`struct tree`"""
+
+    _fields_ = [
+        ("grain", c_int64),
+        ("together", c_int64),
+        ("most", c_int64),
+        ("kinds", c_int64),
+        ("batch", c_void_p),
+        ("above", c_void_p),
+        ("shared", c_void_p),
+        ("kept", c_void_p),
+    ]
+
+
 class RunPlan(Structure):
     """`struct run`"""
 
@@ -120,6 +149,7 @@ class RunPlan(Structure):
         ("steps", c_int64),
         ("rank", c_int64),
         ("size", c_int64),
+        ("tree", c_void_p),
         ("rows", c_void_p),
         ("lengths", c_void_p),
         ("numbers", c_void_p),

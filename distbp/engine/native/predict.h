@@ -102,7 +102,7 @@ static void FN(leave)(const void *work, int64_t t, int64_t T) {
 /* DONE; LOOK if some number of z^2 or of the outputs is not finite. */
 static int FN(predict)(const struct net *net, const struct products *products, int64_t m, void *out,
                        const double *spread, const double *shift) {
-    struct FN(outputs) outputs = {FN(piece_of)(net, products, 0, m, 0), out, spread, shift, 0};
+    struct FN(outputs) outputs = {FN(piece_of)(net, products, 0, m), out, spread, shift, 0};
     struct FN(piece) *piece = &outputs.piece;
     together(net, FN(enter), &outputs);
     for (piece->l = 2; piece->l <= net->F; piece->l++) {

@@ -6,7 +6,10 @@
    reads lies in memory as it reads it: nothing needs to be rearranged but W.
 
    Each element of a result is a sum over k (or over samples) in ascending order, of one fused multiply-add after
-   another.  So its bits depend neither on the number of lanes, nor on tiles, blocks or threads. */
+   another.  So its bits depend neither on the number of lanes, nor on tiles, blocks or threads.
+
+   Sums over samples may be cut into grains: each is a sum by itself, and these are added up along the tree of
+   distbp/mathematics/grain_tree.py.  The number of additions behind each grain says the whole tree: see `merges`. */
 
 #define VECTOR PASTE(PASTE(REAL, _), BYTES)
 #define LANES (BYTES / (int)sizeof(REAL))
@@ -94,14 +97,31 @@ static __attribute__((noinline)) void FN(tile)(int rows, int64_t K, const REAL *
 #undef ARRANGED_FOR
 }
 
-/* Copies a block of A so that each tile finds its numbers one after another. */
+/* Copies `rows` rows of A, K numbers each, so that a tile finds its numbers one after another: out[k][r] = A[r, k]. */
+INLINE void FN(arrange_rows)(const int ROWS, int64_t K, const REAL *A, int64_t row, int64_t step, REAL *out) {
+    const int64_t small = 16 / sizeof(REAL);
+    int64_t k = 0;
+    if (row == 1) {
+        for (; k < K; k++)
+            for (int r = 0; r < ROWS; r++)
+                out[k * ROWS + r] = A[k * step + r];
+        return;
+    }
+    for (; ROWS % small == 0 && k + small <= K; k += small)
+        for (int r = 0; r < ROWS; r += (int)small)
+            PASTE(turn_, REAL)(A + r * row + k, row, out + k * ROWS + r, ROWS);
+    for (; k < K; k++)
+        for (int r = 0; r < ROWS; r++)
+            out[k * ROWS + r] = A[r * row + k];
+}
+
+/* The same of n rows, tile after tile; `step` is 1 or `row` is. */
 static void FN(arrange)(int64_t n, int64_t K, const REAL *A, int64_t row, int64_t step, REAL *out) {
-    for (int64_t j = 0, rows; j < n; j += rows) {
+    for (int64_t j = 0, rows; j < n; j += rows, out += rows * K) {
         rows = FN(rows)(n - j);
-        const REAL *from = A + j * row;
-        for (int64_t k = 0; k < K; k++)
-            for (int64_t r = 0; r < rows; r++)
-                *out++ = from[r * row + k * step];
+#define CALL(ROWS) FN(arrange_rows)(ROWS, K, A + j * row, row, step, out)
+        FOR_ROWS(rows, CALL)
+#undef CALL
     }
 }
 
@@ -137,53 +157,93 @@ static void FN(times)(int64_t n, int64_t K, const void *A_, int64_t row, int64_t
     }
 }
 
-/* c[r][.] = start + Σ_i d[r, i] x[i][.] over m samples i, whose d lie in panels that are `panel` apart. */
-INLINE void FN(sum_samples_of)(const int ROWS, int64_t m, const REAL *d, int64_t panel, const REAL *x, REAL *c,
-                            int64_t c_row, int is_sum) {
+/* c[r][.] = Σ_i d[r, i] x[i][.] over m samples i, of which the first is the one behind `skipped` samples of a panel; the
+   panels of d are `panel` apart.  CHAIN: the sum goes on from what is in c; PLUS: the sum is then added to that. */
+INLINE void FN(sum_samples_of)(const int ROWS, int64_t m, int64_t skipped, const REAL *d, int64_t panel, const REAL *x,
+                               REAL *c, int64_t c_row, enum how how) {
     VECTOR sum[12][VECTORS]; /* no array of ROWS: one of variable length would not stay in registers */
 #pragma GCC unroll 12
     for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 4
         for (int v = 0; v < VECTORS; v++)
-            sum[r][v] = is_sum ? *(const VECTOR *)(c + r * c_row + v * LANES) : (VECTOR){0};
-    for (; m > 0; m -= P, d += panel) {
-        const int64_t here = m < P ? m : P;
-        for (int64_t i = 0; i < here; i++, x += P) {
+            sum[r][v] = how == CHAIN ? *(const VECTOR *)(c + r * c_row + v * LANES) : (VECTOR){0};
+    for (; m > 0; d += panel) {
+        const int64_t here = m < P - skipped ? m : P - skipped;
+        const REAL *d_i = d + skipped;
+        for (int64_t i = 0; i < here; i++, x += P, d_i++) {
             VECTOR x_i[VECTORS];
 #pragma GCC unroll 4
             for (int v = 0; v < VECTORS; v++)
                 x_i[v] = *(const VECTOR *)(x + v * LANES);
 #pragma GCC unroll 12
             for (int r = 0; r < ROWS; r++) {
-                VECTOR d_ri = d[r * P + i] - (VECTOR){0};
+                VECTOR d_ri = d_i[r * P] - (VECTOR){0};
 #pragma GCC unroll 4
                 for (int v = 0; v < VECTORS; v++)
                     sum[r][v] = FMA(d_ri, x_i[v], sum[r][v]);
             }
         }
+        m -= here, skipped = 0;
     }
 #pragma GCC unroll 12
     for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; v++)
-            *(VECTOR *)(c + r * c_row + v * LANES) = sum[r][v];
+        for (int v = 0; v < VECTORS; v++) {
+            VECTOR *out = (VECTOR *)(c + r * c_row + v * LANES);
+            *out = how == PLUS ? *out + sum[r][v] : sum[r][v];
+        }
 }
 
-static __attribute__((noinline)) void FN(sum_samples)(int rows, int64_t m, const REAL *d, int64_t panel, const REAL *x,
-                                                      REAL *c, int64_t c_row, int is_sum) {
-#define CALL(ROWS) FN(sum_samples_of)(ROWS, m, d, panel, x, c, c_row, is_sum)
+static __attribute__((noinline)) void FN(sum_samples)(int rows, int64_t m, int64_t skipped, const REAL *d, int64_t panel,
+                                                      const REAL *x, REAL *c, int64_t c_row, enum how how) {
+#define CALL(ROWS) FN(sum_samples_of)(ROWS, m, skipped, d, panel, x, c, c_row, how)
     FOR_ROWS(rows, CALL)
 #undef CALL
 }
 
-/* The same for the last columns, which do not fill a vector. */
-static void FN(sum_edge)(int rows, int64_t m, const REAL *d, int64_t panel, const REAL *x, REAL *c, int64_t c_row,
-                         int64_t width, int is_sum) {
+/* The same of m samples in grains, which are added up along their tree. */
+static void FN(sum_grains)(int rows, int64_t m, int64_t grain, const REAL *d, int64_t panel, const REAL *x, REAL *c,
+                           int64_t c_row) {
+    REAL above[DEEPEST][12 * P];
+    int64_t depth = 0, done = 0;
+    for (int64_t first = 0; first < m; first += grain) {
+        const int64_t count = m - first < grain ? m - first : grain;
+        int64_t merging = merges(++done, depth + 1, first + grain >= m);
+        const enum how how = merging > 0 ? PLUS : ALONE;
+        if (how == ALONE)
+            depth++;
+        else
+            merging--;
+        REAL *to = depth > 1 ? above[depth - 2] : c;
+        FN(sum_samples)(rows, count, first % P, d + first / P * panel, panel, x + first * P, to, depth > 1 ? P : c_row, how);
+        for (; merging > 0; merging--, depth--) {
+            const REAL *from = above[depth - 2];
+            REAL *sum = depth > 2 ? above[depth - 3] : c;
+            const int64_t row = depth > 2 ? P : c_row;
+            for (int64_t r = 0; r < rows; r++)
+                for (int64_t k = 0; k < P; k++)
+                    sum[r * row + k] += from[r * P + k];
+        }
+    }
+}
+
+/* All columns of these rows, of m samples that are one grain, or several. */
+INLINE void FN(sum_tile)(int rows, int64_t m, int64_t grain, const REAL *d, int64_t panel, const REAL *x, REAL *c,
+                         int64_t c_row, int is_sum) {
+    if (m > grain)
+        FN(sum_grains)(rows, m, grain, d, panel, x, c, c_row);
+    else
+        FN(sum_samples)(rows, m, 0, d, panel, x, c, c_row, is_sum ? CHAIN : ALONE);
+}
+
+/* The same for the last columns, `width` of them, which do not fill a vector. */
+static void FN(sum_edge)(int rows, int64_t m, int64_t grain, const REAL *d, int64_t panel, const REAL *x, REAL *c,
+                         int64_t c_row, int64_t width, int is_sum) {
     REAL edge[12 * P] = {0};
     for (int r = 0; r < rows && is_sum; r++)
         for (int64_t k = 0; k < width; k++)
             edge[r * P + k] = c[r * c_row + k];
-    FN(sum_samples)(rows, m, d, panel, x, edge, P, 1);
+    FN(sum_tile)(rows, m, grain, d, panel, x, edge, P, is_sum);
     for (int r = 0; r < rows; r++)
         for (int64_t k = 0; k < width; k++)
             c[r * c_row + k] = edge[r * P + k];
@@ -191,13 +251,14 @@ static void FN(sum_edge)(int rows, int64_t m, const REAL *d, int64_t panel, cons
 
 /* ∂L/∂w_jk = Σ_i d_ji a_ki over m samples, for the rows j0 … j1-1 and the columns of the panels q0 … q1-1.
    d is [p][n][P]; `at` is a with the samples as rows, in panels of P neurons, [q][M][P]; dW is n x K, added to if
-   is_sum. */
+   is_sum, which several grains are not. */
 static void FN(gradient)(int64_t n, int64_t K, int64_t m, int64_t M, const void *d_, const void *at_, void *dW_,
-                         int64_t j0, int64_t j1, int64_t q0, int64_t q1, int is_sum) {
+                         int64_t j0, int64_t j1, int64_t q0, int64_t q1, int64_t grain, int is_sum) {
     const REAL *d = d_, *at = at_;
     REAL *dW = dW_;
-    for (int64_t first = 0; first < m; first += BLOCK_SAMPLES) {
-        const int64_t count = m - first < BLOCK_SAMPLES ? m - first : BLOCK_SAMPLES;
+    const int64_t block = m > grain ? m : BLOCK_SAMPLES;
+    for (int64_t first = 0; first < m; first += block) {
+        const int64_t count = m - first < block ? m - first : block;
         const int adds = is_sum || first > 0;
         for (int64_t i0 = j0; i0 < j1; i0 += BLOCK_ROWS) {
             const int64_t i1 = j1 - i0 < BLOCK_ROWS ? j1 : i0 + BLOCK_ROWS;
@@ -209,9 +270,9 @@ static void FN(gradient)(int64_t n, int64_t K, int64_t m, int64_t M, const void 
                     const REAL *d_j = d + (first / P * n + j) * P;
                     REAL *c = dW + j * K + q * P;
                     if (width == P)
-                        FN(sum_samples)((int)rows, count, d_j, n * P, x, c, K, adds);
+                        FN(sum_tile)((int)rows, count, grain, d_j, n * P, x, c, K, adds);
                     else
-                        FN(sum_edge)((int)rows, count, d_j, n * P, x, c, K, width, adds);
+                        FN(sum_edge)((int)rows, count, grain, d_j, n * P, x, c, K, width, adds);
                 }
             }
         }

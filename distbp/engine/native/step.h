@@ -13,12 +13,15 @@ INLINE int64_t FN(cut)(int64_t count, int64_t unit, int64_t t, int64_t T) {
 }
 #define MY_PART(from, to, count, unit) const int64_t from = FN(cut)(count, unit, t, T), to = FN(cut)(count, unit, t + 1, T)
 
-/* What the threads work on together: a piece of m samples, in `panels` panels, which have room for M; and layer l. */
+/* What the threads work on together: a piece of m samples, in `panels` panels, which have room for M; and layer l.
+   Its gradient is a sum over samples, or the sum of those over grains of so many samples. */
 struct FN(piece) {
     const struct net *net;
     const struct products *products;
     const int64_t *rows;
-    int64_t m, panels, M, l, is_sum;
+    int64_t m, panels, M, l, grain;
+    REAL *gradient;
+    int64_t is_sum; /* whether it is added to what is there */
     _Atomic int is_wrong; /* a row or a class that is not there */
 };
 
@@ -291,27 +294,42 @@ static void FN(output_error)(const void *work, int64_t t, int64_t T) {
 
 /* --- backward ------------------------------------------------------------------------------------------------------- */
 
-/* ∂L/∂b_j = Σ_i d_ji: sixteen sums, of every sixteenth sample, which are then added one after another */
+/* `start` + Σ_i d_ji over m samples from `first` on: sixteen sums, of every sixteenth sample, which are then added one after
+   another */
+static REAL FN(sum_of_d)(const struct FN(piece) *piece, int64_t j, int64_t first, int64_t m, REAL start) {
+    const struct layer *layer = &piece->net->layer[piece->l];
+    const int64_t P = piece->products->P;
+    REAL sums[16] = {0}, sum = start;
+    for (int64_t i = 0, here; i < m; i += here) {
+        const int64_t skipped = (first + i) % P;
+        const REAL *d = AT(REAL, layer->d) + ((first + i) / P * layer->n + j) * P + skipped;
+        int64_t k = 0;
+        here = m - i < P - skipped ? m - i : P - skipped;
+        for (; i % 16 == 0 && k + 16 <= here; k += 16)
+            for (int64_t s = 0; s < 16; s++)
+                sums[s] += d[k + s];
+        for (; k < here; k++)
+            sums[(i + k) % 16] += d[k];
+    }
+    for (int64_t s = 0; s < 16; s++)
+        sum += sums[s];
+    return sum;
+}
+
+/* ∂L/∂b_j = Σ_i d_ji, grain by grain */
 static void FN(bias_gradient)(const struct FN(piece) *piece, int64_t j0, int64_t j1) {
     const struct layer *layer = &piece->net->layer[piece->l];
-    const int64_t P = piece->products->P, n = layer->n;
-    REAL *db = layer->db;
+    REAL *db = piece->gradient + layer->start + layer->n * layer[-1].n;
     for (int64_t j = j0; j < j1; j++) {
-        REAL sums[16] = {0}, sum = piece->is_sum ? db[j] : 0;
-        for (int64_t p = 0; p < piece->panels; p++) {
-            const int64_t count = piece->m - p * P < P ? piece->m - p * P : P;
-            const REAL *d = AT(REAL, layer->d) + (p * n + j) * P;
-            if (count == P && P % 16 == 0)
-                for (int64_t i = 0; i < P; i += 16)
-                    for (int64_t s = 0; s < 16; s++)
-                        sums[s] += d[i + s];
-            else
-                for (int64_t i = 0; i < count; i++)
-                    sums[(p * P + i) % 16] += d[i];
+        REAL stack[DEEPEST + 1];
+        int64_t depth = 0, done = 0;
+        for (int64_t first = 0; first < piece->m; first += piece->grain) {
+            const int64_t left = piece->m - first, count = left < piece->grain ? left : piece->grain;
+            stack[depth++] = FN(sum_of_d)(piece, j, first, count, piece->is_sum ? db[j] : 0);
+            for (int64_t merging = merges(++done, depth, count == left); merging > 0; merging--, depth--)
+                stack[depth - 2] += stack[depth - 1];
         }
-        for (int64_t s = 0; s < 16; s++)
-            sum += sums[s];
-        db[j] = sum;
+        db[j] = stack[0];
     }
 }
 
@@ -325,8 +343,8 @@ static void FN(gradient)(const void *work, int64_t t, int64_t T) {
         q0 = FN(cut)(columns, 1, t, T), q1 = FN(cut)(columns, 1, t + 1, T);
     else
         j0 = FN(cut)(layer->n, 12, t, T), j1 = FN(cut)(layer->n, 12, t + 1, T);
-    piece->products->gradient(layer->n, below->n, piece->m, piece->M, layer->d, below->at, layer->dW, j0, j1, q0, q1,
-                              (int)piece->is_sum);
+    piece->products->gradient(layer->n, below->n, piece->m, piece->M, layer->d, below->at, piece->gradient + layer->start,
+                              j0, j1, q0, q1, piece->grain, (int)piece->is_sum);
     MY_PART(first, last, layer->n, 1);
     FN(bias_gradient)(piece, first, last);
 }
@@ -349,12 +367,12 @@ static void FN(error)(const void *work, int64_t t, int64_t T) {
 /* --- a rank's shard of a batch -------------------------------------------------------------------------------------- */
 
 static struct FN(piece) FN(piece_of)(const struct net *net, const struct products *products, const int64_t *rows,
-                                     int64_t m, int64_t is_sum) {
+                                     int64_t m) {
     const int64_t panels = (m + products->P - 1) / products->P;
-    return (struct FN(piece)){net, products, rows, m, panels, panels * products->P, 1, is_sum, 0};
+    return (struct FN(piece)){net, products, rows, m, panels, panels * products->P, 1, WHOLE, net->gradient, 0, 0};
 }
 
-/* z^l and a^l for l = 2 … F of the samples of a piece; their sums are added to `sums` */
+/* z^l and a^l for l = 2 … F of the samples of a piece; the sums of each grain are added to `sums`, [grains][SUMS] */
 static int FN(forward)(struct FN(piece) *piece, double *sums, struct run *run) {
     const struct net *net = piece->net;
     together(net, FN(gather), piece);
@@ -365,8 +383,11 @@ static int FN(forward)(struct FN(piece) *piece, double *sums, struct run *run) {
         together(net, FN(weigh), piece);
         together(net, piece->l < net->F ? FN(activate) : FN(judge), piece);
     }
-    for (int64_t i = 0; i < piece->m; i++)
-        sums[0] += net->loss_of[i], sums[1] += net->metric_of[i];
+    for (int64_t first = 0; first < piece->m; first += piece->grain, sums += SUMS) {
+        const int64_t left = piece->m - first, last = left < piece->grain ? piece->m : first + piece->grain;
+        for (int64_t i = first; i < last; i++)
+            sums[0] += net->loss_of[i], sums[1] += net->metric_of[i];
+    }
     lap(run, FORWARD);
     return DONE;
 }
@@ -383,17 +404,56 @@ static void FN(backward)(struct FN(piece) *piece, int64_t from, int64_t to, stru
 
 /* Σ_i ∂L_i/∂w over the samples of these rows, in the gradient of this rank */
 static int FN(shard_gradient)(const struct net *net, const struct products *products, const int64_t *rows,
-                               int64_t count, REAL *gradient, int64_t size, double *sums, struct run *run) {
+                               int64_t count, int64_t size, double *sums, struct run *run) {
     const int64_t pieces = (count + net->room - 1) / net->room;
+    REAL *gradient = net->gradient;
     if (count == 0)
         for (int64_t i = 0; i < size; i++)
             gradient[i] = 0;
     for (int64_t i = 0; i < pieces; i++) {
         const int64_t first = count * i / pieces, last = count * (i + 1) / pieces;
-        struct FN(piece) piece = FN(piece_of)(net, products, rows + first, last - first, i > 0);
+        struct FN(piece) piece = FN(piece_of)(net, products, rows + first, last - first);
+        piece.is_sum = i > 0;
         if (FN(forward)(&piece, sums, run) == REFUSED)
             return REFUSED;
         FN(backward)(&piece, net->F, 2, run);
+    }
+    return DONE;
+}
+
+INLINE void FN(add)(int64_t count, const REAL *from, REAL *to) {
+    for (int64_t i = 0; i < count; i++)
+        to[i] += from[i];
+}
+
+struct FN(pair) {
+    int64_t count;
+    const REAL *from;
+    REAL *to;
+};
+static void FN(add_one)(const void *work, int64_t t, int64_t T) {
+    const struct FN(pair) *pair = work;
+    MY_PART(from, to, pair->count, 64);
+    FN(add)(to - from, pair->from + from, pair->to + from);
+}
+
+/* S(node): the same over the grains of a node, added up along its tree; in `out`.  `sums`, [grains][SUMS], are added to. */
+static int FN(node_gradient)(const struct net *net, const struct products *products, const struct tree *tree,
+                             const int64_t *rows, int64_t count, int64_t size, REAL *out, double *sums, struct run *run) {
+    const int64_t most = tree->together * tree->grain;
+    int64_t depth = 0, done = 0;
+    for (int64_t first = 0; first < count; first += most, sums += tree->together * SUMS) {
+        const int64_t left = count - first;
+        struct FN(piece) piece = FN(piece_of)(net, products, rows + first, left < most ? left : most);
+        piece.grain = tree->grain, piece.gradient = depth > 0 ? tree->above[depth - 1] : out;
+        if (FN(forward)(&piece, sums, run) == REFUSED)
+            return REFUSED;
+        FN(backward)(&piece, net->F, 2, run);
+        depth++;
+        for (int64_t merging = merges(++done, depth, left <= most); merging > 0; merging--, depth--) {
+            struct FN(pair) pair = {size, tree->above[depth - 2], depth > 2 ? tree->above[depth - 3] : out};
+            together(net, FN(add_one), &pair);
+        }
     }
     return DONE;
 }
@@ -405,17 +465,20 @@ struct FN(job) {
     int64_t n;      /* samples of the batch */
     double factor;  /* that shortens the gradient */
     const double *numbers;
+    const struct batch *batch; /* of the tree, or NULL */
 };
 
-/* g ← g / n; where n is a power of 2, a multiplication has the same bits */
-INLINE void FN(divide)(int64_t count, int64_t n, REAL *g) {
+INLINE REAL *FN(own)(const struct slice *slice) { return slice->gradient[slice->own * slice->slots]; }
+
+/* g ← sum / n; where n is a power of 2, a multiplication has the same bits */
+INLINE void FN(divide)(int64_t count, int64_t n, const REAL *sum, REAL *g) {
     const REAL divisor = (REAL)n, factor = 1 / divisor;
     if ((n & (n - 1)) == 0)
         for (int64_t i = 0; i < count; i++)
-            g[i] *= factor;
+            g[i] = sum[i] * factor;
     else
         for (int64_t i = 0; i < count; i++)
-            g[i] /= divisor;
+            g[i] = sum[i] / divisor;
 }
 
 /* Σ g²: eight sums, of every eighth number, which are then added one after another */
@@ -432,33 +495,45 @@ static double FN(square)(int64_t count, const REAL *g) {
     return square;
 }
 
-INLINE void FN(add)(int64_t count, const REAL *from, REAL *to) {
-    for (int64_t i = 0; i < count; i++)
-        to[i] += from[i];
+/* Part of the sum of all ranks.  It is made in this rank's slice of their gradients, where nobody else reads or writes. */
+static const REAL *FN(sum_of_ranks)(const struct FN(job) *job, int64_t first, int64_t count) {
+    const struct slice *slice = job->slice;
+    const struct batch *batch = job->batch;
+    if (!batch) {
+        for (int64_t r = 0; r < slice->ranks; r++)
+            if (r != slice->own)
+                FN(add)(count, AT(REAL, slice->gradient[r]) + first, FN(own)(slice) + first);
+        return FN(own)(slice) + first;
+    }
+    REAL *stack[64];
+    int64_t depth = 0;
+    for (int64_t i = 0; i < batch->leaves; i++) {
+        stack[depth++] = AT(REAL, slice->gradient[batch->leaf[2 * i]]) + first;
+        for (int64_t merging = batch->leaf[2 * i + 1]; merging > 0; merging--, depth--)
+            FN(add)(count, stack[depth - 1], stack[depth - 2]);
+    }
+    return stack[0];
 }
 
 /* In this rank's slice of its own gradient: ∂L_B/∂w = (1/n) Σ_i ∂L_i/∂w.  Blocks are worked on while they are cached. */
 static void FN(add_up)(const void *work, int64_t t, int64_t T) {
     const struct FN(job) *job = work;
     const struct slice *slice = job->slice;
-    REAL *own = slice->gradient[slice->own];
+    REAL *own = FN(own)(slice);
     MY_PART(from, to, slice->stop - slice->start, BLOCK);
     for (int64_t first = slice->start + from; first < slice->start + to; first += BLOCK) {
         const int64_t left = slice->start + to - first, count = left < BLOCK ? left : BLOCK;
-        for (int64_t r = 0; r < slice->ranks; r++)
-            if (r != slice->own)
-                FN(add)(count, AT(REAL, slice->gradient[r]) + first, own + first);
-        FN(divide)(count, job->n, own + first);
+        FN(divide)(count, job->n, FN(sum_of_ranks)(job, first, count), own + first);
         slice->squares[first / BLOCK] = FN(square)(count, own + first);
     }
     for (int64_t r = 0; r < slice->ranks && slice->has_tail && t == 0; r++)
         if (r != slice->own)
-            FN(add)(TAIL, AT(REAL, slice->gradient[r]) + slice->count, own + slice->count);
+            FN(add)(TAIL, AT(REAL, slice->gradient[r * slice->slots]) + slice->count, own + slice->count);
 }
 
 /* SGD: w ← w - η v, v ← μ v + g; Nesterov: w ← w - η (g + μ v) */
 static void FN(sgd)(const struct slice *slice, int64_t start, int64_t stop, REAL decay, const struct FN(job) *job) {
-    const REAL *restrict gradient = slice->gradient[slice->own];
+    const REAL *restrict gradient = FN(own)(slice);
     REAL *restrict w = slice->w, *restrict v = slice->m;
     const REAL rate = (REAL)job->numbers[0], mu = (REAL)slice->momentum, factor = (REAL)job->factor;
     const int is_nesterov = slice->nesterov != 0;
@@ -475,7 +550,7 @@ static void FN(sgd)(const struct slice *slice, int64_t start, int64_t stop, REAL
 
 /* Adam: m ← β₁ m + (1-β₁) g, v ← β₂ v + (1-β₂) g², w ← w - η m̂ / (√v̂ + ε); AdamW shrinks w first */
 static void FN(adam)(const struct slice *slice, int64_t start, int64_t stop, REAL decay, const struct FN(job) *job) {
-    const REAL *restrict gradient = slice->gradient[slice->own];
+    const REAL *restrict gradient = FN(own)(slice);
     REAL *restrict w = slice->w, *restrict m = slice->m, *restrict v = slice->v;
     const REAL beta1 = (REAL)slice->beta1, rest1 = (REAL)(1 - slice->beta1), factor = (REAL)job->factor;
     const REAL beta2 = (REAL)slice->beta2, rest2 = (REAL)(1 - slice->beta2), epsilon = (REAL)slice->epsilon;
@@ -508,14 +583,67 @@ static void FN(update)(const void *work, int64_t t, int64_t T) {
 
 /* --- steps, one after another --------------------------------------------------------------------------------------- */
 
+/* What a batch of the next step is made of in the reproducible mode, or NULL. */
+static const struct batch *FN(batch_of)(const struct run *run) {
+    const struct tree *tree = run->tree;
+    for (int64_t i = 0; tree && i < tree->kinds; i++)
+        if (tree->batch[i].n == run->lengths[run->step])
+            return &tree->batch[i];
+    return 0;
+}
+
 /* The tail of this rank's gradient: see distbp/engine/reduction.py */
 static void FN(tell)(const struct slice *slice, const struct run *run, int64_t samples) {
-    REAL *tail = AT(REAL, slice->gradient[slice->own]) + slice->count;
+    REAL *tail = FN(own)(slice) + slice->count;
     const double loss = run->part[run->step * SUMS];
     tail[0] = loss - loss == 0 ? 0 : (REAL)loss;
     tail[1] = (REAL)(samples / DIGIT), tail[2] = (REAL)(samples % DIGIT);
     for (int i = 3; i < TAIL; i++)
         tail[i] = run->step == 0 ? (REAL)run->requests[i - 3] : 0;
+}
+
+/* What this rank adds to the gradient of a batch, and tells the others. */
+static int FN(compute)(const struct net *net, const struct products *products, const struct slice *slice,
+                       struct run *run) {
+    const int64_t n = run->lengths[run->step], *rows = run->rows + run->first_row;
+    const struct batch *batch = FN(batch_of)(run);
+    double *part = run->part + run->step * SUMS;
+    int64_t samples = 0;
+    part[0] = part[1] = 0;
+    if (!run->tree) {
+        const int64_t first = n * run->rank / run->size;
+        samples = n * (run->rank + 1) / run->size - first;
+        if (FN(shard_gradient)(net, products, rows + first, samples, slice->count, part, run) == REFUSED)
+            return REFUSED;
+    } else if (!batch)
+        return REFUSED;
+    for (int64_t i = 0; batch && i < batch->nodes; i++) {
+        const int64_t from = batch->node[2 * i], to = batch->node[2 * i + 1], grain = run->tree->grain;
+        const int64_t first = from * grain, count = (to * grain < n ? to * grain : n) - first;
+        double *sums = run->tree->shared + from * SUMS;
+        for (int64_t k = 0; k < (to - from) * SUMS; k++)
+            sums[k] = 0;
+        REAL *out = slice->gradient[slice->own * slice->slots + i];
+        if (FN(node_gradient)(net, products, run->tree, rows + first, count, slice->count, out, sums, run) == REFUSED)
+            return REFUSED;
+        for (int64_t k = 0; k < (to - from) * SUMS; k++)
+            part[k % SUMS] += sums[k];
+        samples += count;
+    }
+    FN(tell)(slice, run, samples);
+    return DONE;
+}
+
+/* Keeps the sums of all grains of a batch; the loss of all where it is not finite, else 0. */
+static double FN(flaw_of)(const struct run *run, const struct batch *batch) {
+    const double *sums = run->tree->shared;
+    double *kept = run->tree->kept + run->step * run->tree->most * SUMS, loss = 0;
+    for (int64_t i = 0; i < batch->grains; i++, sums += SUMS, kept += SUMS) {
+        for (int k = 0; k < SUMS; k++)
+            kept[k] = sums[k];
+        loss += sums[0];
+    }
+    return loss - loss == 0 ? 0 : loss;
 }
 
 /* What all ranks have told; whether nobody needs to look before the update is made. */
@@ -524,6 +652,8 @@ static int FN(is_calm)(const struct slice *slice, struct run *run) {
     double square = 0, *told = run->agreed + run->step * TAIL;
     for (int64_t i = 0; i < TAIL; i++)
         told[i] = (double)agreed[i];
+    if (run->tree)
+        told[0] = FN(flaw_of)(run, FN(batch_of)(run));
     for (int64_t i = 0; i < (slice->count + BLOCK - 1) / BLOCK; i++)
         square += slice->squares[i];
     run->length = __builtin_sqrt(square);
@@ -544,20 +674,14 @@ static int FN(advance)(const struct net *net, const struct products *products, c
         const int64_t n = run->lengths[run->step];
         const double *numbers = run->numbers + 3 * run->step;
         const int shortens = slice->limit > 0 && run->length > slice->limit;
-        struct FN(job) job = {slice, n, shortens ? slice->limit / run->length : 1, numbers};
+        struct FN(job) job = {slice, n, shortens ? slice->limit / run->length : 1, numbers, FN(batch_of)(run)};
         switch (run->stage) {
-        case COMPUTE: {
-            const int64_t first = n * run->rank / run->size, count = n * (run->rank + 1) / run->size - first;
-            REAL *own = slice->gradient[slice->own];
-            double *part = run->part + run->step * SUMS;
-            part[0] = part[1] = 0;
-            const int64_t *rows = run->rows + run->first_row + first;
-            if (FN(shard_gradient)(net, products, rows, count, own, slice->count, part, run) == REFUSED)
+        case COMPUTE:
+            if (FN(compute)(net, products, slice, run) == REFUSED)
                 return REFUSED;
-            FN(tell)(slice, run, count);
             run->turn = arrive(slice);
             run->stage = ADD_UP;
-        } /* fall through */
+            /* fall through */
         case ADD_UP:
             if (!is_over(slice, run->turn))
                 return WAITING;
