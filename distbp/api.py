@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from distbp.config import AUTO
 from distbp.data.layout import CLASSES, TARGETS
 from distbp.data.names import quoted
 from distbp.errors import UsageError
@@ -17,6 +16,7 @@ from distbp.model.read_model import read_model
 from distbp.runs.run import Run
 from distbp.runs.scores import Scores, scores_of
 from distbp.runs.train import train_in_python
+from distbp.settings.option import AUTO
 
 
 def load(path: str | os.PathLike[str]) -> Model:

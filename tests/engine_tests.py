@@ -13,7 +13,6 @@ import pytest
 import textbook
 from runs import configuration, nodes_of, split_of, sums_of
 
-from distbp.config import Config
 from distbp.data.loader import Batch
 from distbp.data.problem import Problem
 from distbp.data.scaling import Scaling
@@ -22,6 +21,7 @@ from distbp.engine.sums import Requests
 from distbp.engine.work import Work
 from distbp.mathematics.network import Network, initialize
 from distbp.ranks.communicator import Communicator, run_threads
+from distbp.settings.config import Config
 
 FORMS = [(1, 1), (2, 1), (3, 1), (3, 2), (4, 4)]  # ranks, nodes
 MODES = {"plain": {}, "reproducible": {"reproducible": True, "grain": 3}}

@@ -23,7 +23,6 @@ import numpy as np
 import pytest
 from forked import Forks
 
-from distbp.config import Config, merge
 from distbp.data.layout import Column, Layout, Part
 from distbp.data.split import Split
 from distbp.engine.epoch_sums import EpochSums
@@ -33,6 +32,8 @@ from distbp.files import patience
 from distbp.ranks.attention import Attention
 from distbp.ranks.communicator import Communicator, OneProcess, run_threads
 from distbp.runs import listener
+from distbp.settings.config import Config
+from distbp.settings.merged import merge
 from distbp.training.listener import Listener
 from distbp.training.prepare import Start, Voice, prepare
 from distbp.training.run import Run

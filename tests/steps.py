@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from runs import nodes_of, samples, split_of
 
-from distbp.config import AUTO, Config
 from distbp.data.loading import choose_loader
 from distbp.data.problem import Problem, pose
 from distbp.data.split import Split
@@ -24,6 +23,8 @@ from distbp.mathematics.batches import batch_samples, batch_sizes, steps_per_epo
 from distbp.mathematics.grains import default_grain
 from distbp.mathematics.network import initialize
 from distbp.ranks.communicator import Communicator, run_threads
+from distbp.settings.config import Config
+from distbp.settings.option import AUTO
 from distbp.training.rates import schedule_of
 
 

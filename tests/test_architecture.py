@@ -42,7 +42,6 @@ USERS = {
         "prediction.hdf5_predictions",
         "tables.hdf5_table",
         "tables.import_data",
-        "training.checkpoint",
     },
     "click": {"cli", "ranks.launch", *(name for name in MODULES if re.match(r"commands\.(?!__init__)", name))},
     "threadpoolctl": {"ranks.threads", "ranks.machine_record"},
@@ -61,6 +60,7 @@ USERS = {
 ORDER = [
     "files",
     "mathematics",
+    "settings",
     "ranks",
     "data",
     "engine",
@@ -75,7 +75,7 @@ ORDER = [
     "pages",
     "commands",
 ]
-GROUND = {"errors", "config", "counted", "progress"}  # for all
+GROUND = {"errors", "counted", "progress"}  # for all
 
 
 @cache

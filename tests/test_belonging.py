@@ -14,11 +14,11 @@ import pytest
 from runs import BIN, Notes, NoWaits, Runner, check_error, configuration, resumed, train_on, write_data
 
 import distbp
-from distbp.config import Config
 from distbp.errors import CheckpointError
 from distbp.inspection.file_inspection import describe, describe_difference, describe_digest
 from distbp.prediction.trained import Use, load
 from distbp.ranks.communicator import OneProcess
+from distbp.settings.config import Config
 from distbp.tables.like import names_of
 from distbp.training import checkpoint, invariants
 from distbp.training.checkpoint import Checkpoint, read

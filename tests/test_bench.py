@@ -21,10 +21,11 @@ from distbp.bench.overlap import first_part
 from distbp.bench.predict import rows, worth
 from distbp.bench.products import products_of_a_sample
 from distbp.bench.table import in_seconds, lines
-from distbp.config import Config, merge
 from distbp.errors import DataError, RunError, Stopped, UsageError
 from distbp.mathematics.network import Network
 from distbp.ranks.communicator import Communicator, OneProcess, run_threads
+from distbp.settings.config import Config
+from distbp.settings.merged import merge
 
 NODE = Node(2, 4, {10: Passes(1.0, 2.0, 4.0), 20: Passes(2.0, 3.0, 7.0)}, 0.25, 0.5, 1000, 1)
 LINK = Link(0.001, 0.002)

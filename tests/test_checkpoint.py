@@ -302,3 +302,21 @@ def test_what_is_no_checkpoint(tmp_path: Path, data_file: str) -> None:
         read(tmp_path / "text.h5")
     with pytest.raises(CheckpointError, match="not a distbp checkpoint"):
         read(Path(data_file))
+
+
+def test_small_and_large_files_hold_the_same(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small one is put together in memory; a large one is written part by part."""
+    state = read(path)
+    write(tmp_path / "small.h5", state)
+    monkeypatch.setattr("distbp.files.write_arrays.IN_MEMORY", -1)
+    write(tmp_path / "large.h5", state)
+    with h5py.File(tmp_path / "small.h5") as small, h5py.File(tmp_path / "large.h5") as large:
+        names: list[str] = []
+        small.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        found: list[str] = []
+        large.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+        assert names == found
+        for name in names:
+            assert small[name].dtype == large[name].dtype
+            assert np.array_equal(small[name][()], large[name][()])
+        assert dict(small.attrs) == dict(large.attrs)

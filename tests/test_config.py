@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 import tomli_w
 
-from distbp.config import FIELDS, PATHS, Config, as_dict, merge, parse, read_toml, resume, with_paths
 from distbp.errors import UsageError
+from distbp.settings.config import FIELDS, Config, as_dict
+from distbp.settings.files import PATHS, read_toml, with_paths
+from distbp.settings.merged import merge, resume
+from distbp.settings.values import parse
 
 
 def test_defaults_pass_their_own_checks_and_survive_toml() -> None:

@@ -1,8 +1,8 @@
 """A run that is killed, or cannot write, at any point of writing: `--resume` goes on as if nothing had been.
 
 The process counts what it is about to do to its directory (open, write, sync, link, rename, remove), and is killed
-before the k-th, for each k; of the many small writes of an HDF5 file, every 11th (all: DISTBP_TEST_EVERY=1).  All of it
-in one child process, which forks: a fork of the tests themselves would have their threads.
+before the k-th, for each k; of the many small writes of a large HDF5 file, every 11th (all: DISTBP_TEST_EVERY=1).  All
+of it in one child process, which forks: a fork of the tests themselves would have their threads.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import numpy as np
 import pytest
 from runs import BIN, LIMIT, NoWaits, Runner, check_error, configuration, environment, train_on, write_data
 
-from distbp.config import Config
 from distbp.errors import RunError
 from distbp.files import new_file
+from distbp.settings.config import Config
 from distbp.training.checkpoint import read, write
 from distbp.training.comparison import digest
 from distbp.training.history import History
@@ -38,10 +38,11 @@ import gc, os, signal, sys
 from dataclasses import replace
 from pathlib import Path
 import h5py
+from distbp.files import write_arrays
 from distbp.training.checkpoint import read
 from distbp.training.comparison import digest
 from distbp.ranks.communicator import OneProcess
-from distbp.config import merge
+from distbp.settings.merged import merge
 from distbp.errors import RunError
 from distbp.training.listener import Listener
 from distbp.training.prepare import Start
@@ -51,6 +52,8 @@ data, out, every = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 part, parts, saves = int(sys.argv[4]), int(sys.argv[5]), "auto" if sys.argv[6] == "auto" else int(sys.argv[6])
 SMALL = dict(hidden=[], optimizer="sgd", epochs=2, batch_size=12, reproducible=True, keep=1, data=[data])
 SMALL["checkpoint_every"] = saves
+if saves == 1:
+    write_arrays.IN_MEMORY = -1  # as a large checkpoint is written
 
 def config(name):
     return merge({**SMALL, "out": str(out / name)}, "test")
@@ -143,7 +146,10 @@ print(len(points), *sorted(set(points)))
 @pytest.mark.timeout(LIMIT * 9)
 @pytest.mark.parametrize(("part", "parts", "saves"), [(0, 2, "1"), (1, 2, "1"), (0, 2, "auto"), (1, 2, "auto")])
 def test_killed_at_any_point_of_writing(data_file: str, tmp_path: Path, part: int, parts: int, saves: str) -> None:
-    """With a checkpoint after each epoch, and with those that auto writes; in halves, for two workers."""
+    """With a checkpoint after each epoch, written as large ones are, and with those of auto, which are small.
+
+    In halves, for two workers.  A small one is put together in memory, and has one write.
+    """
     done = subprocess.run(
         [sys.executable, "-c", KILLER, data_file, str(tmp_path), *map(str, (EVERY, part, parts)), saves],
         env=environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1"),
@@ -216,6 +222,8 @@ def test_an_error_in_mid_run(
         return original(*arguments, **how)
 
     monkeypatch.setattr(owner, where, fails)
+    if where == "close":
+        monkeypatch.setattr("distbp.files.write_arrays.IN_MEMORY", -1)  # a small one is not closed by HDF5
     NoWaits().install(monkeypatch)
     with pytest.raises(RunError, match=words) as caught:
         train_on(1, often(data_file, run))

@@ -31,9 +31,9 @@ from runs import (
     write_data,
 )
 
-from distbp.config import merge
 from distbp.engine.native.library import library
 from distbp.errors import Stopped, UsageError
+from distbp.settings.merged import merge
 from distbp.training.checkpoint import read
 from distbp.training.comparison import digest
 from distbp.training.run import Run

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from runs import Notes, configuration, resumed, train_on, write_data
 
-from distbp.config import Config
 from distbp.data.fingerprint import BLOCK_BYTES, BLOCKS, fingerprint, from_json, sample, to_json
 from distbp.data.split import read_split
 from distbp.errors import CheckpointError, DataError, UsageError
 from distbp.ranks.communicator import OneProcess, run_threads
+from distbp.settings.config import Config
 from distbp.training import checkpoint
 from distbp.training.comparison import digest
 from distbp.training.run_directory import RunDirectory

@@ -13,9 +13,11 @@ import pytest
 from hypothesis import example, given, settings
 from runs import LIMIT, environment
 
-from distbp.config import FIELDS, merge, read_toml
 from distbp.engine.work import optimizer_of
 from distbp.errors import DistbpError, UsageError
+from distbp.settings.config import FIELDS
+from distbp.settings.files import read_toml
+from distbp.settings.merged import merge
 from distbp.training.rates import schedule_of
 
 FUZZ = Path(__file__).parent.parent / "scripts" / "fuzz"

@@ -18,7 +18,7 @@ import pytest
 from jobs import Commands
 from runs import BIN, LIMIT, OPEN_MPI, Runner, mpirun_command, train_on, write_data
 
-from distbp.config import merge
+from distbp.settings.merged import merge
 from distbp.training.checkpoint import read
 from distbp.training.comparison import digest
 

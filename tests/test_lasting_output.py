@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from runs import BIN, Runner, mpirun_command, train_on, wait_for_its_end, write_data
 
-from distbp.config import merge
 from distbp.ranks.lasting_output import LastingOutput
+from distbp.settings.merged import merge
 
 DISTBP = f"{BIN}/distbp"
 TRAIN = "train d.h5 --hidden 6 --epochs 2 --out run"

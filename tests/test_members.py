@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from runs import Runner, write_data
 
-from distbp.config import FIELDS, Config
 from distbp.mathematics.activations import ACTIVATIONS
 from distbp.mathematics.gradcheck import all_networks
 from distbp.mathematics.losses import LOSSES, default_loss
 from distbp.mathematics.optimizers import OPTIMIZERS, make_optimizer
 from distbp.mathematics.schedules import SCHEDULES, Schedule
+from distbp.settings.config import FIELDS, Config
 
 TABLES = {"loss": LOSSES, "output_activation": ACTIVATIONS, "optimizer": OPTIMIZERS, "schedule": SCHEDULES}
 NEW = {"loss": "log_cosh", "activation": "sine", "optimizer": "sign", "schedule": "halving"}
@@ -69,7 +69,7 @@ def test_facts_of_losses() -> None:
 
 def test_the_tables_are_read_without_numpy(runner: Runner) -> None:
     """So `--help` does not wait for it."""
-    code = "import sys, distbp.config; sys.exit('numpy' in sys.modules)"
+    code = "import sys, distbp.settings.config; sys.exit('numpy' in sys.modules)"
     assert runner.run(sys.executable, "-c", code).returncode == 0
 
 

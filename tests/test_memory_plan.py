@@ -36,7 +36,7 @@ from distbp.mathematics.network import Network
 from distbp.mathematics.optimizers.adam import Adam
 from distbp.mathematics.optimizers.sgd import SGD
 from distbp.prediction.memory_plan import evaluation_terms, prediction_terms
-from distbp.prediction.predict import _Outputs
+from distbp.prediction.predict import _Outputs, room_for_outputs
 from distbp.prediction.trained import Use, load
 from distbp.ranks import memory_plan
 from distbp.ranks.communicator import Communicator, OneProcess, run_threads
@@ -65,7 +65,7 @@ thread.join()
 peaks = comm.gather(peak[0])
 """
 MEASURED = f"""{START}
-from distbp.config import merge
+from distbp.settings.merged import merge
 from distbp.training.prepare import Start
 from distbp.training.train import train
 run = train(comm, merge(json.loads(sys.argv[1]), "test"), Start(resume_with=json.loads(sys.argv[2])))
@@ -403,14 +403,14 @@ def test_what_predictions_and_an_evaluation_take(trained: dict[str, str], checkp
         problem = used.state.problem
         terms = prediction_terms(comm, outline(Path(trained[checkpoint])), used.data)
         said = {term.name: term.bytes for term in terms}
-        outputs = _Outputs(comm, used.state, used.data, lambda phase: None)
-        room = sum(array.nbytes for array in (*outputs._room.a, *outputs._room.z) if array is not None)
-        assert room <= said["activations"] <= room + 2 * problem.network.sizes[-1] * CACHE_LINE
+        outputs, room = _Outputs(comm, used.state, used.data, 1, lambda phase: None), Kept()
+        room_for_outputs(comm, problem, used.state.parameters, used.state.config, len(used.data), arena=room)
+        assert said["activations"] == room.bytes - outputs._found.nbytes
         N = len(used.data)
         held = len(outputs._found) * problem.network.sizes[-1] * outputs._found.itemsize
         assert held == outputs._found.nbytes == -(-N // ranks) * problem.network.sizes[-1] * outputs._found.itemsize
         block = outputs(0, N)
-        assert block.dtype == unscaled_output(problem, outputs._room.a[-1]).dtype
+        assert block.dtype == unscaled_output(problem, np.zeros((1, 1), used.state.config.dtype)).dtype
         blocks = comm.gather(block)
         sent = 0 if ranks == 1 else 2 * sum(one.nbytes for one in blocks) if blocks else held
         assert said["predictions of a block"] == held + sent

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 from runs import Runner, train_on
 
-from distbp.config import Config, as_dict
 from distbp.errors import CheckpointError
 from distbp.inspection.file_inspection import describe
+from distbp.settings.config import Config, as_dict
 from distbp.training.checkpoint import _checksum, outline, read
 from distbp.training.phases import columns
 from distbp.training.run_directory import RunDirectory

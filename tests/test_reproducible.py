@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from runs import Notes, StopAt, configuration, resumed, split_of, train_on, write_data
 from steps import steps_on
 
-from distbp.config import merge
 from distbp.data.problem import Problem
 from distbp.data.scaling import Scaling
 from distbp.engine import grain_sums, reproducible
@@ -32,6 +31,7 @@ from distbp.mathematics.network import Network, Parameters, initialize
 from distbp.ranks.communicator import Communicator, OneProcess
 from distbp.ranks.machine_record import machine
 from distbp.ranks.threads import Threads
+from distbp.settings.merged import merge
 from distbp.training.comparison import digest
 from distbp.training.phases import columns
 from distbp.training.run import Run

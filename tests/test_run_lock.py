@@ -20,8 +20,8 @@ import pytest
 from jobs import in_one_job
 from runs import BIN, LIMIT, Runner, StopAt, check_error, configuration, environment, train_on
 
-from distbp.config import Config
 from distbp.errors import RunError, Stopped
+from distbp.settings.config import Config
 from distbp.training import run_lock
 from distbp.training.run_lock import Owner, RunLock, this_process
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from runs import StopAt, configuration, resumed, train_on, write_data
 
-from distbp.config import Config
 from distbp.engine.sums import Requests
 from distbp.errors import DivergedError, RunError, Stopped
+from distbp.settings.config import Config
 from distbp.training import saving
 from distbp.training.checkpoint import Checkpoint, read, write
 from distbp.training.history import History

@@ -11,10 +11,10 @@ import pytest
 from jobs import in_one_job
 from runs import Runner, check_error, mpirun_command, train_on
 
-from distbp.config import merge
 from distbp.ranks import mpi
 from distbp.ranks.communicator import Communicator, run_threads
 from distbp.ranks.shared_memory import all_see_first, free_shared_bytes, why_no_start
+from distbp.settings.merged import merge
 from distbp.training.checkpoint import read
 from distbp.training.comparison import digest
 

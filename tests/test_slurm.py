@@ -13,7 +13,7 @@ import pytest
 from cluster import LOOK_SECONDS, Slurm, mpirun, srun
 from runs import BIN, LIMIT, train_on, write_data
 
-from distbp.config import merge
+from distbp.settings.merged import merge
 from distbp.training.comparison import digest
 
 SCRIPTS = Path(__file__).parent.parent / "slurm"

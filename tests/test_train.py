@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from runs import StopAt, configuration, resumed, train_on, write_data
 
-from distbp.config import Config
 from distbp.errors import DataError, DivergedError, RunError, Stopped, UsageError
 from distbp.ranks.threads import Threads
+from distbp.settings.config import Config
 from distbp.training import checkpoint
 from distbp.training.phases import columns
 from distbp.training.run_directory import RunDirectory

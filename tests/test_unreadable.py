@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from runs import HASTY, NoWaits, Runner, check_error, configuration, resumed, to_preload, train_on, write_data
 
-from distbp.config import Config
 from distbp.errors import CheckpointError, RunError
 from distbp.files import patience, plain_hdf5
 from distbp.inspection.file_inspection import describe
 from distbp.prediction.trained import Use, load
 from distbp.ranks.communicator import OneProcess
+from distbp.settings.config import Config
 from distbp.training import checkpoint
 from distbp.training.comparison import digest
 from distbp.training.run_directory import RunDirectory

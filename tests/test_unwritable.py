@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from runs import BIN, Notes, NoWaits, Runner, check_error, configuration, resumed, to_preload, train_on, write_data
 
-from distbp.config import Config, read_toml
 from distbp.errors import RunError, UsageError
 from distbp.files.write_patience import written_patiently
 from distbp.inspection.ranking import rank
+from distbp.settings.config import Config
+from distbp.settings.files import read_toml
 from distbp.training.checkpoint import read
 from distbp.training.comparison import digest
 from distbp.training.run_lock import RunLock

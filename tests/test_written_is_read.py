@@ -13,9 +13,9 @@ from hypothesis import Phase, event, given, settings
 from hypothesis import strategies as st
 from runs import configuration, resumed, train_on, write_data
 
-from distbp.config import Config
 from distbp.errors import DataError, DistbpError, DivergedError, UsageError
 from distbp.mathematics.optimizers import make_optimizer
+from distbp.settings.config import Config
 from distbp.training import checkpoint
 from distbp.training.run_directory import RunDirectory
 

@@ -17,7 +17,6 @@ from distbp.bench.measure import Measured, measure
 from distbp.bench.memory_plan import bench_plan
 from distbp.bench.model import doubled
 from distbp.bench.workload import Task, random_problem, random_rows, random_split, shape_without_data
-from distbp.config import AUTO, Config, as_dict, flag
 from distbp.data.layout import CLASSES, TARGETS
 from distbp.data.problem import network_for
 from distbp.data.split import Split, data_files, read_labels
@@ -33,6 +32,8 @@ from distbp.ranks.memory_plan import Measured as RankMemory
 from distbp.ranks.same_everywhere import check_options, compare_files
 from distbp.ranks.stop import Pulse
 from distbp.ranks.threads import set_threads
+from distbp.settings.config import Config, as_dict, flag
+from distbp.settings.option import AUTO
 
 REST_SECONDS = 0.002  # those who wait leave their cores to others
 ROWS = 2**20  # batches of the data set that stands in where there are no data

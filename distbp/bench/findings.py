@@ -7,8 +7,8 @@ from typing import Any
 
 from distbp.bench.measure import Measured
 from distbp.bench.model import Link, Node, given_link
-from distbp.config import Config, flag
 from distbp.mathematics.network import Network
+from distbp.settings.config import Config, flag
 
 
 @dataclass(frozen=True)

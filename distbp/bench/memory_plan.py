@@ -8,7 +8,6 @@ from dataclasses import replace
 from distbp.bench.model import samples_of_a_rank
 from distbp.bench.products import SUM_BYTES, Products
 from distbp.bench.workload import Task
-from distbp.config import Config
 from distbp.engine.choice import make_engine
 from distbp.engine.planned_rank import PlannedRank
 from distbp.engine.reduction import EXCHANGE
@@ -19,6 +18,7 @@ from distbp.mathematics.grains import grain_count
 from distbp.mathematics.network import Parameters, initialize_bytes
 from distbp.ranks.communicator import Communicator
 from distbp.ranks.memory_plan import DATA, Measured, MemoryPlan, Term, check_countable, largest_moment
+from distbp.settings.config import Config
 
 SMALLER = "a smaller --hidden"
 

@@ -9,7 +9,6 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.config import Config
 from distbp.data.layout import Column, Layout, Part
 from distbp.data.loader import Batch
 from distbp.data.problem import Problem
@@ -23,6 +22,7 @@ from distbp.engine.work import Work
 from distbp.mathematics.batches import shard
 from distbp.mathematics.network import Network, initialize
 from distbp.ranks.communicator import Communicator
+from distbp.settings.config import Config
 from distbp.training.phases import Phases
 
 DATA_BYTES = 128 * 2**20  # of random samples, at most: more than caches hold, as data sets are

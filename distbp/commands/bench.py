@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from distbp.commands.options import Grouped, config_options, given_options
-from distbp.config import Config, merge
 from distbp.ranks.launch import Launch, printable
+from distbp.settings.config import Config
+from distbp.settings.merged import merge
 
 OPTIONS = (
     "split",

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from distbp.commands.options import trust_links_option
-from distbp.config import AUTO
 from distbp.ranks.launch import Launch, printable
+from distbp.settings.option import AUTO
 
 
 @click.command()

@@ -10,24 +10,12 @@ from typing import Any
 
 import click
 
-from distbp.config import (
-    DATA,
-    FIELDS,
-    NETWORK,
-    PATHS,
-    RUN,
-    TRAINING,
-    Config,
-    below,
-    check_each,
-    flag,
-    kind,
-    parse,
-    read_toml,
-    with_paths,
-)
 from distbp.errors import UsageError
 from distbp.files.patience import is_there, why_no_text
+from distbp.settings.config import FIELDS, Config, flag, kind
+from distbp.settings.files import PATHS, below, read_toml, with_paths
+from distbp.settings.option import DATA, NETWORK, RUN, TRAINING
+from distbp.settings.values import check_each, parse
 
 CONFIG_FILE = "distbp.toml"
 FIRST, OTHER = "Most used", "Other"

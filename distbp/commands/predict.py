@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from distbp.commands.options import memory_option, stall_option, trust_links_option
-from distbp.config import with_paths
 from distbp.counted import counted
 from distbp.ranks.launch import Launch, say
+from distbp.settings.files import with_paths
 
 
 @click.command()
@@ -83,6 +83,7 @@ def predict(
                 out,
                 overwrite=overwrite,
                 inputs=used.files,
+                threads=used.threads,
                 advance=bar.update,
                 pulse=pulse,
                 note=say,

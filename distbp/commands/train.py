@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from distbp.commands.options import Grouped, config_options, given_options
-from distbp.config import AUTO, Config, check_each, merge
 from distbp.ranks.job import job_of
 from distbp.ranks.launch import Launch
+from distbp.settings.config import Config
+from distbp.settings.merged import merge
+from distbp.settings.option import AUTO
+from distbp.settings.values import check_each
 
 if TYPE_CHECKING:
     from distbp.ranks.watch import Watch

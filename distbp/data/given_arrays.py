@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.config import Config
 from distbp.data.layout import Column, Layout, Part
 from distbp.data.locate import check_kinds
 from distbp.data.split import IN_MEMORY
 from distbp.data.survey import Survey, followed_columns, task_of
 from distbp.errors import DataError, UsageError
 from distbp.ranks.communicator import Communicator, agree
+from distbp.settings.config import Config
 
 TRAINING, VALIDATION = "training", "validation"
 ONLY_OF_FILES = ("split", "validation_split", "x", "y", "drop", "each", "trust_links", "stage_to")

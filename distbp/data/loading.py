@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from distbp.config import AUTO, Config
 from distbp.data.block_loader import BlockLoader, plan_bytes
 from distbp.data.layout import Layout
 from distbp.data.loader import InMemory, Loader, Shares, Streamed, order_bytes
@@ -19,6 +18,8 @@ from distbp.mathematics.arena import ALIGNED, Arena, CountingArena
 from distbp.mathematics.grains import sample_shares
 from distbp.ranks.communicator import Communicator
 from distbp.ranks.node_memory import free_bytes
+from distbp.settings.config import Config
+from distbp.settings.option import AUTO
 
 BLOCK_BYTES = 2**20  # read at a time, and shuffled as one
 WHOLE_BYTES = 2**30  # data up to this size are shuffled as a whole

@@ -10,7 +10,6 @@ from functools import cached_property
 
 import numpy as np
 
-from distbp.config import AUTO, Config, check
 from distbp.data.labels import Labels, in_words
 from distbp.data.layout import CLASSES, TARGETS, Layout
 from distbp.data.scaling import Scaling, measure
@@ -25,6 +24,9 @@ from distbp.mathematics.metrics import Metric, metrics_of, names_of_sums
 from distbp.mathematics.network import Network
 from distbp.ranks.communicator import Communicator, agree
 from distbp.ranks.stop import Pulse
+from distbp.settings.config import Config
+from distbp.settings.option import AUTO
+from distbp.settings.rules import check
 
 CHECK_ROWS = 65536
 

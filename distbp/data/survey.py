@@ -15,7 +15,6 @@ from typing import Any
 import h5py
 import numpy as np
 
-from distbp.config import AUTO, Config
 from distbp.data.attributes import Attributes
 from distbp.data.choice import Candidate, check_given, choose, is_meant, words
 from distbp.data.conventions import is_default_fill
@@ -33,6 +32,8 @@ from distbp.errors import DataError, UsageError
 from distbp.mathematics.activations import ACTIVATIONS
 from distbp.mathematics.losses import LOSSES
 from distbp.ranks.communicator import Communicator, from_first
+from distbp.settings.config import Config
+from distbp.settings.option import AUTO
 
 FIRST_ROWS, FIRST_BYTES = 1000, 8 * 2**20
 TRAIN, TEST, WHOLE = "train", "test", "/"

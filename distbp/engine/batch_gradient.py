@@ -8,7 +8,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.config import Config
 from distbp.engine.laps import Lap
 from distbp.engine.reduction import Reduction
 from distbp.engine.reproducible import ReproducibleGradient, most_sums
@@ -20,6 +19,7 @@ from distbp.mathematics.activations import Array
 from distbp.mathematics.batches import shard
 from distbp.mathematics.network import Parameters
 from distbp.ranks.communicator import Communicator
+from distbp.settings.config import Config
 
 
 class BatchGradient(Protocol):

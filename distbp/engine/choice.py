@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from distbp.config import AUTO, Config
 from distbp.data.problem import Problem
 from distbp.data.split import Split
 from distbp.engine.compiled_block import compiled_evaluation
@@ -20,6 +19,8 @@ from distbp.errors import UsageError
 from distbp.mathematics.arena import ALIGNED, Arena
 from distbp.mathematics.network import Parameters
 from distbp.ranks.communicator import Communicator, agree
+from distbp.settings.config import Config
+from distbp.settings.option import AUTO
 
 
 @dataclass(frozen=True)

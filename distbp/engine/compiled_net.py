@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from distbp.config import Config
 from distbp.data.problem import Problem
 from distbp.data.scaling import Scaling
 from distbp.data.split import Split
@@ -32,6 +31,7 @@ from distbp.engine.work import Work
 from distbp.mathematics.activations import Array
 from distbp.mathematics.arena import Arena
 from distbp.mathematics.metrics import Accuracy, BinaryAccuracy, RootMeanSquareError
+from distbp.settings.config import Config
 
 OUT_OF_RANGE = "a row or a class is out of range"
 LEAST_WORK = 2**22  # multiplications of a pass for which threads are worth while: some 0.1 ms

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from distbp.config import Config
 from distbp.data.far_values import FAR, describe, scaled
 from distbp.data.problem import Problem
 from distbp.data.split import Split
@@ -17,6 +16,7 @@ from distbp.mathematics.batches import pieces, shard
 from distbp.mathematics.network import Network, Parameters
 from distbp.ranks.communicator import Communicator, agree
 from distbp.ranks.stop import Pulse
+from distbp.settings.config import Config
 
 
 def first_not_finite(

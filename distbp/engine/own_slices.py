@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from distbp.config import Config
 from distbp.engine.step_memory import StepMemory
 from distbp.mathematics.activations import Array
 from distbp.mathematics.network import Network, bias_slices
+from distbp.settings.config import Config
 
 
 @dataclass(frozen=True)

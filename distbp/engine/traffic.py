@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distbp.config import Config
 from distbp.engine.batch_gradient import has_overlap
 from distbp.engine.exchange import CHUNK, exchange_of
 from distbp.engine.reproducible import CHUNK as GRAIN_CHUNK
@@ -16,6 +15,7 @@ from distbp.mathematics.activations import Array
 from distbp.mathematics.network import Network
 from distbp.ranks.communicator import Communicator
 from distbp.ranks.mpi import ALLREDUCE_BYTES
+from distbp.settings.config import Config
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from distbp.config import Config
 from distbp.data.problem import Problem
 from distbp.data.split import Split
 from distbp.mathematics.arena import ALIGNED, Arena
 from distbp.mathematics.network import Network
 from distbp.mathematics.optimizers import Optimizer, make_optimizer
 from distbp.ranks.communicator import Communicator
+from distbp.settings.config import Config
 
 
 @dataclass(frozen=True)

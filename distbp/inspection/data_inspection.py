@@ -14,7 +14,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.config import AUTO, Config
 from distbp.counted import counted
 from distbp.data.data_file import fields_of, member, names_in, opened, split_names
 from distbp.data.labels import Labels, in_words, union
@@ -33,6 +32,8 @@ from distbp.inspection.column_statistics import ColumnStatistics, LabelCounts
 from distbp.inspection.contents import contents, described
 from distbp.mathematics.batches import pieces
 from distbp.ranks.node_memory import free_bytes
+from distbp.settings.config import Config
+from distbp.settings.option import AUTO
 
 WHOLE, TEST, FLOAT32 = "/", "test", float(np.finfo(np.float32).max)
 BLOCK_BYTES = 8 * 2**20  # of float64 that are looked at together

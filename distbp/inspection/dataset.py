@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.config import AUTO
 from distbp.counted import counted
 from distbp.data.data_file import opened
 from distbp.data.layout import CLASSES, TARGETS, Layout, few
@@ -18,6 +17,7 @@ from distbp.data.reader import Reader
 from distbp.data.split import data_files
 from distbp.errors import DataError, UsageError
 from distbp.inspection.data_inspection import View, gather, survey_splits
+from distbp.settings.option import AUTO
 
 
 @dataclass(frozen=True)

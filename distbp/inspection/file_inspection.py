@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from distbp.config import as_dict
 from distbp.counted import counted
 from distbp.data.data_file import opened
 from distbp.data.labels import in_words
 from distbp.files.patience import patiently
 from distbp.inspection.data_inspection import View, describe_data
+from distbp.settings.config import as_dict
 from distbp.training import checkpoint
 from distbp.training.comparison import differences, digest
 from distbp.training.run_directory import find_checkpoint

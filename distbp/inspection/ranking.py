@@ -12,9 +12,10 @@ from statistics import median
 from typing import Any
 
 from distbp.bench.table import aligned
-from distbp.config import flag, read_toml
 from distbp.errors import RunError
 from distbp.files.patience import is_there, read_patiently, why_no_text
+from distbp.settings.config import flag
+from distbp.settings.files import read_toml
 from distbp.training import starts
 
 MANNER = (

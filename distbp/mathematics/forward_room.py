@@ -61,8 +61,8 @@ class ForwardPass:
 class ForwardMemory:
     """Memory for one `ForwardRoom` at a time, of any m.  It grows to the largest m that was asked for."""
 
-    def __init__(self, network: Network, dtype: DTypeLike) -> None:
-        self._network, self._dtype = network, np.dtype(dtype)
+    def __init__(self, network: Network, dtype: DTypeLike, arena: Arena = ALIGNED) -> None:
+        self._network, self._dtype, self._arena = network, np.dtype(dtype), arena
         self._memory, self._most = ALIGNED.take(0, np.uint8), 0
         self._rooms: dict[int, ForwardRoom] = {}
 
@@ -71,12 +71,16 @@ class ForwardMemory:
         room = self._rooms.get(m)
         return self._new(m) if room is None else room
 
+    def grow(self, m: int) -> None:
+        """Takes memory for m samples.  Earlier rooms are gone."""
+        counted = CountingArena(CACHE_LINE)
+        ForwardRoom(self._network, m, self._dtype, counted)
+        self._memory, self._most = self._arena.take(counted.bytes, np.uint8), m
+        self._rooms.clear()
+
     def _new(self, m: int) -> ForwardRoom:
         if m > self._most:
-            counted = CountingArena(CACHE_LINE)
-            ForwardRoom(self._network, m, self._dtype, counted)
-            self._memory, self._most = ALIGNED.take(counted.bytes, np.uint8), m
-            self._rooms.clear()
+            self.grow(m)
         elif len(self._rooms) > 1:  # only one sample, and the number that was asked for last, come again and again
             self._rooms = {one: room for one, room in self._rooms.items() if one == 1}
         self._rooms[m] = ForwardRoom(self._network, m, self._dtype, ALIGNED.within(self._memory, CACHE_LINE))

@@ -8,22 +8,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.config import as_dict
 from distbp.counted import counted
-from distbp.engine.scaled_rows import ScaledRows
 from distbp.errors import DataError, UsageError
 from distbp.mathematics.activations import Array
 from distbp.mathematics.batches import pieces
 from distbp.mathematics.finite import first_not_finite
-from distbp.mathematics.forward_room import ForwardMemory, ForwardRoom
 from distbp.model.rows import as_rows, check_finite
 from distbp.model.variables import Variables
-from distbp.prediction.network_outputs import NetworkOutputs, blocks, output_dtype, piece_rows
+from distbp.prediction.network_outputs import Outputs, make_outputs, output_dtype
 from distbp.prediction.predictions import classes_of, name_of_values, values_of_classes
+from distbp.ranks.threads import blas_threads
+from distbp.settings.config import as_dict
 from distbp.training.comparison import digest
 from distbp.training.invariants import history_columns
 from distbp.training.state import Checkpoint
 
+MUCH_WORK = 2**28  # multiplications of a call for which threads are worth while, which end with it: some 10 ms
+CHECKED_ROWS = 1024  # at a time
 WHOLE = ("epoch", "step")  # columns of the history that count
 
 
@@ -43,8 +44,9 @@ class Model:
 
     DataError is raised if x does not fit the inputs, if it holds NaN or infinite values, or if an output is not finite.
 
-    The outputs are, bit for bit, those that `distbp predict` writes for the same rows with as many BLAS threads.  The
-    last bits of a row may depend on how many rows are given together, as they do in any matrix product.
+    The outputs are, bit for bit, those that `distbp predict` writes for the same rows.  With the compiled step they
+    depend neither on the other rows nor on the number of threads.  Without it, or for a run with --engine numpy, the
+    last bits of a row may depend on how many rows are given together and on the BLAS threads, as in any product.
 
     A Model never changes.  Several threads may use it at the same time, and it can be pickled.
 
@@ -65,13 +67,8 @@ class Model:
         self._outputs = Variables(network.sizes[-1], names.y, names.y_units)
         self._labels = None if problem.labels is None else _frozen(np.array(problem.labels))
         self._parameters = state.parameters
-        self._network_outputs = NetworkOutputs(problem, self._parameters)
         self._output_dtype = output_dtype(problem.target, dtype)
-        self._longest = piece_rows(network, dtype, 2**62)
-        # A value of x that is not finite makes all of z^2 NaN or infinite, unless nothing is multiplied by it.
-        self._has_unused_inputs = not bool(self._parameters.W[2].any(axis=0).all())
-        self._scaled: dict[np.dtype[Any], ScaledRows] = {}
-        self._memories: list[ForwardMemory] = []  # those that no thread uses now
+        self._rooms: list[Outputs] = []  # those that no thread uses now
 
     def predict(self, x: Any) -> Any:
         """Predicts labels or targets.
@@ -250,41 +247,31 @@ class Model:
 
     def _compute(self, x: NDArray[Any]) -> Array:
         """a^F in the units of the targets, shape (N, n_F), for rows of x, shape (N, n_1)."""
-        network, N = self._problem.network, len(x)
+        N = len(x)
         out = np.empty((N, self._outputs.count), self._output_dtype)
-        scaled = self._scaled.get(x.dtype)
-        if scaled is None:
-            scaled = self._scaled[x.dtype] = ScaledRows(self._problem.input, x.dtype, self._dtype)
         try:
-            memory = self._memories.pop()
+            room = self._rooms.pop()
         except IndexError:
-            memory = ForwardMemory(network, self._dtype)
+            room = make_outputs(self._problem, self._parameters, self._state.config)
         try:
-            if 0 < N <= self._longest:
-                self._compute_piece(x, scaled, memory.room(N), out, 0)
-            elif N:
-                room = memory.room(self._longest)
-                for start, end in blocks(network, N):
-                    for first, last in pieces(start, end, self._longest):
-                        part = room if last - first == room.m else room.part(last - first)
-                        self._compute_piece(x[first:last], scaled, part, out[first:last], first)
+            is_finite = room(x, out, blas_threads() if N * len(self._state.vector) >= MUCH_WORK else 1)
         finally:
-            self._memories.append(memory)
+            room.close()
+            self._rooms.append(room)
+        if not is_finite:
+            self._check(x, out)
         return out
 
-    def _compute_piece(
-        self, x: NDArray[Any], scaled: ScaledRows, room: ForwardRoom, out: NDArray[Any], first: int
-    ) -> None:
-        """The outputs of some rows.  Raises DataError if x or the outputs are not finite."""
-        if self._network_outputs(x, scaled, room, out) and not self._has_unused_inputs:
-            return
-        check_finite(x, self._inputs, first)
-        row = first_not_finite(out)
-        if row is not None:
-            raise DataError(
-                f"x, row {first + row}: the output is {out[row].tolist()[:8]}, for the inputs are far from those that "
-                "the network was trained on; remove or replace such rows"
-            )
+    def _check(self, x: NDArray[Any], out: NDArray[Any]) -> None:
+        """Raises DataError if x or the outputs are not finite."""
+        for first, last in pieces(0, len(x), CHECKED_ROWS):
+            check_finite(x[first:last], self._inputs, first)
+            row = first_not_finite(out[first:last])
+            if row is not None:
+                raise DataError(
+                    f"x, row {first + row}: the output is {out[first + row].tolist()[:8]}, for the inputs are far from "
+                    "those that the network was trained on; remove or replace such rows"
+                )
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:

@@ -28,8 +28,10 @@ def evaluation_terms(comm: Communicator, outline: Outline, data: Split) -> list[
 
 def prediction_terms(comm: Communicator, outline: Outline, data: Split) -> list[Term]:
     """Of `predict`."""
-    network, dtype, counted = outline.network, outline.config.dtype, CountingArena()
-    _, found = room_for_outputs(comm, network, len(data), dtype, outline.target, counted)
+    network, counted = outline.network, CountingArena()
+    problem = Problem(network, Scaling.none(network.sizes[1]), outline.target, None)
+    parameters = Parameters.zeros(network, outline.config.dtype, CountingArena())
+    _, found = room_for_outputs(comm, problem, parameters, outline.config, len(data), arena=counted)
     counted.of("predictions of a block").take(sent_bytes(comm, network, len(data), found), np.uint8)
     return terms_of(counted)
 

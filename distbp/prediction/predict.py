@@ -14,10 +14,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from distbp.data.scaling import Scaling
+from distbp.data.problem import Problem
 from distbp.data.split import Split
 from distbp.engine.diagnosis import row_in_words
-from distbp.engine.scaled_rows import ScaledRows
 from distbp.errors import DataError, RunError
 from distbp.files.new_file import FAILURES, NewFile, remove_temporary
 from distbp.files.output import check_out
@@ -27,14 +26,14 @@ from distbp.files.write_patience import failure, written_patiently
 from distbp.mathematics.arena import ALIGNED, Arena
 from distbp.mathematics.batches import pieces, shard
 from distbp.mathematics.finite import first_not_finite
-from distbp.mathematics.forward_room import ForwardRoom
-from distbp.mathematics.network import Network
+from distbp.mathematics.network import Network, Parameters
 from distbp.prediction.formats import check_format, new_predictions
-from distbp.prediction.network_outputs import NetworkOutputs, block_samples, blocks, output_dtype, piece_rows
+from distbp.prediction.network_outputs import Outputs, block_samples, blocks, make_outputs, output_dtype, piece_rows
 from distbp.prediction.predictions import PredictionFile
 from distbp.ranks.communicator import Communicator, agree, on_first
 from distbp.ranks.stop import Pulse
 from distbp.ranks.written_together import written_together
+from distbp.settings.config import Config
 from distbp.training.state import Checkpoint
 
 
@@ -46,19 +45,21 @@ def predict(
     *,
     overwrite: bool = False,
     inputs: Sequence[str] = (),
+    threads: int = 1,
     advance: Callable[[int], None] = lambda samples: None,
     pulse: Pulse = lambda phase: None,
     note: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Writes `out`, in the format that its ending says (see `formats`); it appears when it is complete.
 
-    `advance` is told how many samples more are done, or fewer where they are predicted anew.  `pulse` is called again
-    and again; `note` tells the user, on rank 0.  Raises UsageError for another ending, RunError, DataError for files
-    that cannot be read any more or rows whose outputs are not finite, or what `pulse` raises, agreed by all ranks.
+    `threads`: of this rank, for the compiled step.  `advance` is told how many samples more are done, or fewer if they
+    are predicted anew.  `pulse` is called again and again; `note` tells the user, on rank 0.  Raises UsageError for
+    another ending, RunError, DataError for files that cannot be read any more or rows whose outputs are not finite, or
+    what `pulse` raises, agreed by all ranks.
     """
     on_first(comm, lambda: check_out(out, inputs, overwrite=overwrite))
     on_first(comm, lambda: check_format(out))
-    outputs = _Outputs(comm, state, data, pulse)
+    outputs = _Outputs(comm, state, data, threads, pulse)
     done = 0
 
     def attempt() -> None:
@@ -80,42 +81,55 @@ def predict(
         if comm.rank == 0:
             remove_temporary(out)
 
-    written_together(comm, attempt, again, note)
+    with closing(outputs):
+        written_together(comm, attempt, again, note)
 
 
 class _Outputs:
     """a^F, shape (samples, n_F), of a rank's shard of a block; they are overwritten by those of the next."""
 
-    def __init__(self, comm: Communicator, state: Checkpoint, data: Split, pulse: Pulse) -> None:
+    def __init__(self, comm: Communicator, state: Checkpoint, data: Split, threads: int, pulse: Pulse) -> None:
         dtype, network = state.config.dtype, state.problem.network
-        self._comm, self._problem, self._data, self._pulse = comm, state.problem, data, pulse
-        self._outputs = NetworkOutputs(state.problem, state.parameters)
-        self._scaled = ScaledRows(state.problem.input, data.layout.dtype("x"), dtype)
-        self._room, self._found = room_for_outputs(comm, network, len(data), dtype, state.problem.target)
+        self._threads, self._comm, self._problem, self._data, self._pulse = threads, comm, state.problem, data, pulse
+        self._outputs, self._found = room_for_outputs(
+            comm, state.problem, state.parameters, state.config, len(data), threads
+        )
+        self._longest = piece_rows(network, dtype, len(data))
 
     def __call__(self, first: int, last: int) -> NDArray[Any]:
         start, end = shard(last - first, self._comm.rank, self._comm.size)
         found = self._found[: end - start]
-        for i, j in pieces(start, end, self._room.m):
+        for i, j in pieces(start, end, self._longest):
             self._pulse("predicting")
             x, _ = self._data.read(first + i, first + j, first + end)
             outputs = found[i - start : j - start]
-            is_finite = self._outputs(x, self._scaled, self._room.part(j - i), outputs)
+            is_finite = self._outputs(x, outputs, self._threads)
             bad = None if is_finite else first_not_finite(outputs)
             if bad is not None:
                 where = row_in_words(self._problem, self._data, first + i + bad, x[bad])
                 raise DataError(f"no finite output for {where}; nothing was written: remove or replace such rows")
         return found
 
+    def close(self) -> None:
+        """Ends the threads."""
+        self._outputs.close()
+
 
 def room_for_outputs(
-    comm: Communicator, network: Network, N: int, dtype: str, target: Scaling, arena: Arena = ALIGNED
-) -> tuple[ForwardRoom, NDArray[Any]]:
-    """Room for what a rank works on, and for the outputs of its shard of a block."""
-    rows = min(N, block_samples(network))
-    room = ForwardRoom(network, piece_rows(network, dtype, N), dtype, arena.of("activations"))
-    predictions, item = arena.of("predictions of a block"), output_dtype(target, dtype)
-    return room, predictions.take((-(-rows // comm.size), network.sizes[-1]), item)
+    comm: Communicator,
+    problem: Problem,
+    parameters: Parameters,
+    config: Config,
+    N: int,
+    threads: int = 1,
+    arena: Arena = ALIGNED,
+) -> tuple[Outputs, NDArray[Any]]:
+    """What computes the outputs of a piece, with room for it, and room for those of a rank's shard of a block."""
+    network, dtype = problem.network, config.dtype
+    outputs = make_outputs(problem, parameters, config, arena.of("activations"))
+    outputs.take_room(piece_rows(network, dtype, N), threads)
+    shape = -(-min(N, block_samples(network)) // comm.size), network.sizes[-1]
+    return outputs, arena.of("predictions of a block").take(shape, output_dtype(problem.target, dtype))
 
 
 def sent_bytes(comm: Communicator, network: Network, N: int, found: NDArray[Any]) -> int:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from distbp import __version__
-from distbp.config import Config, as_dict, flag
 from distbp.errors import DataError, LaunchError, UsageError
 from distbp.ranks.communicator import Communicator, agree
+from distbp.settings.config import Config, as_dict, flag
 
 
 def check_version(comm: Communicator) -> None:

@@ -57,6 +57,13 @@ def threads_given_back() -> Iterator[None]:
         yield
 
 
+def blas_threads() -> int:
+    """How many threads the BLAS of NumPy has now."""
+    from threadpoolctl import ThreadpoolController
+
+    return max((pool["num_threads"] for pool in ThreadpoolController().info() if pool["user_api"] == "blas"), default=1)
+
+
 def set_threads(comm: Communicator, asked: int, *, reproducible: bool = False) -> Threads:
     """Limits the BLAS of this process to the threads of a rank.
 

@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from distbp.config import Config, as_dict, check_each, merge, with_paths
 from distbp.errors import UsageError
 from distbp.ranks.communicator import Communicator, OneProcess, agree
 from distbp.ranks.threads import threads_given_back
 from distbp.runs.given_data import paths_of, samples_of
 from distbp.runs.listener import AgreedCallback, Callback, Notes
 from distbp.runs.run import Run
+from distbp.settings.config import Config, as_dict
+from distbp.settings.files import with_paths
+from distbp.settings.merged import merge
+from distbp.settings.values import check_each
 from distbp.training.checkpoint import read
 from distbp.training.comparison import digest
 from distbp.training.history import History

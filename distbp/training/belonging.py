@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from distbp.config import AUTO, FIELDS, flag
+from distbp.settings.config import FIELDS, flag
+from distbp.settings.option import AUTO
 from distbp.training.state import Checkpoint
 
 COMPARED = ("step", "train_loss", "validation_loss")  # of the history: rows of epochs that are done do not change

@@ -28,27 +28,26 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from distbp import __version__
-from distbp.config import AUTO, Config
 from distbp.data.column_texts import decoded, encoded
 from distbp.data.fingerprint import Fingerprint, from_json, to_json
 from distbp.data.labels import Labels, from_array, to_array
 from distbp.data.problem import Names, Problem
 from distbp.data.scaling import Scaling
 from distbp.errors import CheckpointError, DistbpError
-from distbp.files.forgiving_file import ForgivingFile
 from distbp.files.new_file import replace_synced, temporary_name
 from distbp.files.patience import UnreadError
 from distbp.files.plain_hdf5 import ATTRIBUTE_BYTES, Expected, PlainFile, open_plain, short
-from distbp.files.write_arrays import write_arrays, write_attributes
+from distbp.files.write_arrays import write_hdf5
 from distbp.mathematics.metrics import all_metrics, metrics_of, names_of_sums
 from distbp.mathematics.network import Network, largest_weights, parameter_bytes
 from distbp.ranks.machine_record import Machine
 from distbp.ranks.node_memory import free_bytes
+from distbp.settings.config import Config
+from distbp.settings.option import AUTO
 from distbp.training.history import History, record
 from distbp.training.invariants import METRICS, check, flaw_of, history_columns
 from distbp.training.older_layouts import LAST, older_names, upgraded
@@ -105,9 +104,7 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
         raise
     temporary = temporary_name(path)
     try:
-        with ForgivingFile(temporary) as disk, h5py.File(disk, "w", libver=("v108", "v110")) as file:
-            write_arrays(file, tree)
-            write_attributes(file, attributes)
+        write_hdf5(temporary, tree, attributes)
         replace_synced(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

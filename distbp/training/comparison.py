@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.config import FIELDS, as_dict, flag
 from distbp.data.labels import in_words
 from distbp.mathematics.activations import Array
 from distbp.mathematics.network import Parameters
+from distbp.settings.config import FIELDS, as_dict, flag
 from distbp.training.state import Checkpoint
 
 

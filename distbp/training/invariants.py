@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.config import LARGEST
 from distbp.mathematics.metrics import all_metrics
 from distbp.mathematics.optimizers import OPTIMIZERS
+from distbp.settings.values import LARGEST
 from distbp.training.phases import columns
 from distbp.training.state import Checkpoint
 

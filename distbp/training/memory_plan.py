@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from distbp.config import AUTO
 from distbp.data.loading import Choice, choose_loader, held_bytes
 from distbp.data.problem import Problem, network_for
 from distbp.data.scaling import Scaling
@@ -21,6 +20,7 @@ from distbp.mathematics.grains import default_grain
 from distbp.mathematics.network import Network, initialize_bytes
 from distbp.ranks.communicator import Communicator, agree
 from distbp.ranks.memory_plan import DATA, Measured, MemoryPlan, Term, check_countable, largest_moment, terms_of
+from distbp.settings.option import AUTO
 from distbp.training.checkpoint import write_bytes
 
 SMALLER = "a smaller --hidden"

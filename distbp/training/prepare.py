@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from distbp.config import AUTO, Config, resume
 from distbp.counted import counted
 from distbp.data.far_values import far_values
 from distbp.data.fingerprint import Fingerprint, fingerprint
@@ -34,6 +33,9 @@ from distbp.ranks.memory_plan import MemoryPlan
 from distbp.ranks.same_everywhere import check_alike
 from distbp.ranks.stop import Pulse
 from distbp.ranks.threads import set_threads
+from distbp.settings.config import Config
+from distbp.settings.merged import resume
+from distbp.settings.option import AUTO
 from distbp.training.history import History
 from distbp.training.invariants import history_columns
 from distbp.training.memory_plan import MemoryPlanner, Needs

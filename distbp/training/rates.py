@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from distbp.config import Config
 from distbp.mathematics.schedules import Schedule
+from distbp.settings.config import Config
 
 
 def schedule_of(config: Config, steps: int) -> Schedule:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distbp.config import Config
 from distbp.data.loader import Loader
 from distbp.data.problem import Problem
 from distbp.data.split import Split
@@ -18,6 +17,7 @@ from distbp.ranks.communicator import Communicator
 from distbp.ranks.job import Job
 from distbp.ranks.memory_plan import MemoryPlan
 from distbp.ranks.threads import Threads
+from distbp.settings.config import Config
 from distbp.training.phases import Phases
 from distbp.training.run_directory import RunDirectory
 from distbp.training.state import Checkpoint

@@ -26,12 +26,13 @@ import tomli_w
 from numpy.typing import NDArray
 
 from distbp import __version__
-from distbp.config import Config, as_dict, with_absolute_paths
 from distbp.errors import CheckpointError, RunError
 from distbp.files.new_file import FAILURES, sync, write_synced
 from distbp.files.patience import UnreadError, is_passing, is_system_error, patiently, tried_again, why_not_read
 from distbp.files.write_patience import failure, written_patiently
 from distbp.ranks.job import Job
+from distbp.settings.config import Config, as_dict
+from distbp.settings.files import with_absolute_paths
 from distbp.training import checkpoint, starts
 from distbp.training.belonging import why_not_of
 from distbp.training.history import History

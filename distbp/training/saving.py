@@ -10,8 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
-from distbp.config import AUTO
 from distbp.errors import DistbpError
+from distbp.settings.option import AUTO
 from distbp.training.history import History
 from distbp.training.run_directory import RunDirectory
 from distbp.training.state import Checkpoint

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from distbp.config import Config
 from distbp.data.data_file import stamp
 from distbp.data.given_arrays import Samples, survey_of
 from distbp.data.split import data_files
@@ -16,6 +15,7 @@ from distbp.errors import DataError
 from distbp.ranks.communicator import Communicator, from_first
 from distbp.ranks.same_everywhere import compare_files
 from distbp.ranks.stop import Pulse
+from distbp.settings.config import Config
 from distbp.training.trace_file import check_trace
 
 if TYPE_CHECKING:

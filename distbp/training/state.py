@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from distbp.config import Config
 from distbp.data.fingerprint import Fingerprint
 from distbp.data.problem import Problem
 from distbp.mathematics.activations import Array
 from distbp.mathematics.network import Parameters
 from distbp.mathematics.optimizers import make_optimizer
 from distbp.ranks.machine_record import Machine
+from distbp.settings.config import Config
 from distbp.training.history import History
 
 

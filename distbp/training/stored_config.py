@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from distbp import __version__
-from distbp.config import FIELDS, Config, merge, shown
 from distbp.errors import UsageError
+from distbp.settings.config import FIELDS, Config
+from distbp.settings.merged import merge
+from distbp.settings.words import shown
 
 
 def stored_config(values: Mapping[str, Any], writer: str) -> Config:

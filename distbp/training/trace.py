@@ -6,10 +6,10 @@ import socket
 from collections.abc import Callable, Sequence
 from time import perf_counter
 
-from distbp.config import trace_steps
 from distbp.engine.sums import Stepped
 from distbp.errors import Stopped
 from distbp.ranks.communicator import on_first
+from distbp.settings.rules import trace_steps
 from distbp.training.listener import MOST_STEPS, Listener
 from distbp.training.run import Run
 from distbp.training.trace_file import write_trace

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
-from distbp.config import Config
 from distbp.ranks.attention import Attention
 from distbp.ranks.communicator import Communicator
+from distbp.settings.config import Config
 from distbp.training.checkpointing import Checkpointing
 from distbp.training.deadline import Deadline, ends_of, time_of_the_first
 from distbp.training.listener import Listener, Listeners

@@ -125,6 +125,14 @@ EXPORT void NAMED(backward)(int64_t is_double, const struct net *net, int64_t m,
     }
 }
 
+/* a^F of m rows of net.x, [m][n_F], as numbers of this type, or times spread plus shift as doubles: see predict.h. */
+EXPORT int NAMED(predict)(int64_t is_double, const struct net *net, int64_t m, void *out, const double *spread,
+                          const double *shift) {
+    if (is_double)
+        return predict_double(net, products_of(widths_double, net->panel), m, out, spread, shift);
+    return predict_float(net, products_of(widths_float, net->panel), m, out, spread, shift);
+}
+
 /* See `node_gradient` in step.h. */
 EXPORT int NAMED(node)(int64_t is_double, const struct net *net, const struct tree *tree, const int64_t *rows,
                        int64_t count, int64_t size, void *out, double *sums, struct run *run) {

@@ -34,6 +34,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "stop": (None, [_POINTER]),
     "advance": (ctypes.c_int, [_WHOLE, _NET, _SLICE, _RUN]),
     "forward": (ctypes.c_int, [_WHOLE, _NET, _POINTER, _WHOLE, _POINTER, _RUN]),
+    "predict": (ctypes.c_int, [_WHOLE, _NET, _WHOLE, _POINTER, _POINTER, _POINTER]),
     "backward": (None, [_WHOLE, _NET, _WHOLE, _WHOLE, _WHOLE, _WHOLE]),
     "node": (ctypes.c_int, [_WHOLE, _NET, _TREE, _POINTER, _WHOLE, _WHOLE, _POINTER, _POINTER, _RUN]),
     "update": (None, [_WHOLE, _NET, _SLICE, _POINTER]),
@@ -52,7 +53,7 @@ class Library:
             function.restype, function.argtypes = result, arguments
             self._functions[name] = function
         self.advance, self.forward, self.backward = (self._functions[n] for n in ("advance", "forward", "backward"))
-        self.node, self.update = (self._functions[n] for n in ("node", "update"))
+        self.node, self.update, self.predict = (self._functions[n] for n in ("node", "update", "predict"))
 
     def panel(self, dtype: np.dtype[Any], m: int) -> int:
         """How many samples a panel has, for pieces of m samples."""

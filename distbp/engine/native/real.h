@@ -55,3 +55,4 @@ static const struct products *const PASTE(widths_, REAL)[] = {
 
 #include "functions.h"
 #include "step.h"
+#include "predict.h"
