@@ -22,6 +22,7 @@ import h5py
 import numpy as np
 import pytest
 from forked import Forks
+from rank_forks import RankForks
 
 from distbp.config import Config, merge
 from distbp.data.layout import Column, Layout, Part
@@ -231,6 +232,22 @@ def forks() -> Forks:
     return started
 
 
+@cache
+def rank_forks() -> RankForks:
+    """For ranks, and for one process that is to get signals."""
+    started = RankForks(environment())
+    atexit.register(started.close)
+    return started
+
+
+def in_fork(*command: str, **extra: str) -> tuple[str, ...]:
+    """What to start in the place of `distbp ARGUMENTS`, or of this Python with a program; see `rank_forks`."""
+    is_known = command[0] in (str(BIN / "distbp"), sys.executable)
+    if not is_known or not rank_forks().may_have(environment(**extra)):
+        return command
+    return rank_forks().command(*command)
+
+
 class Runner:
     """Starts commands in `directory`, each with a time limit: a hang is a failure.
 
@@ -278,20 +295,26 @@ class Runner:
         """Runs a command to its end."""
         return self.finish(self.start(*command, ranks=ranks, **extra), limit)
 
+    def fork(self, *command: str, ranks: int = 0, **extra: str) -> subprocess.Popen[str]:
+        """Starts `distbp ARGUMENTS`, or this Python with a program: in forks (`rank_forks`) where they are as good."""
+        return self.start(*in_fork(*command, **extra), ranks=ranks, **extra)
+
     def start_faulty(self, place: str, rank: int | str, how: str, *arguments: str, ranks: int) -> subprocess.Popen[str]:
         """Starts `distbp ARGUMENTS`, in which one rank comes to harm (see `fault.py`)."""
         fault = str(Path(__file__).parent / "fault.py")
-        return self.start(sys.executable, fault, place, str(rank), how, *map(str, arguments), ranks=ranks)
+        return self.fork(sys.executable, fault, place, str(rank), how, *map(str, arguments), ranks=ranks)
 
     def faulty(self, place: str, rank: int | str, how: str, *arguments: str, ranks: int, limit: float = LIMIT) -> Any:
         """Runs it to its end."""
         return self.finish(self.start_faulty(place, rank, how, *arguments, ranks=ranks), limit)
 
     def distbp(self, *arguments: str, ranks: int = 0, **extra: str) -> Any:
-        """Runs `distbp ARGUMENTS`: without ranks in a fork of a process that has imported it, see `forked`."""
+        """Runs `distbp ARGUMENTS` in forks of a process that has imported it: see `forked` and `rank_forks`."""
         environs = environment(**{"TMPDIR": str(self.scratch), **extra})
-        if ranks or not forks().may_have(environs):
-            return self.afresh(*arguments, ranks=ranks, **extra)
+        if ranks:
+            return self.finish(self.fork(str(BIN / "distbp"), *map(str, arguments), ranks=ranks, **extra))
+        if not forks().may_have(environs):
+            return self.afresh(*arguments, **extra)
         try:
             return forks().run_apart([str(BIN / "distbp"), *map(str, arguments)], self.directory, environs, LIMIT)
         except subprocess.TimeoutExpired as over:
@@ -347,7 +370,7 @@ def ranks_of(launcher: int) -> list[int]:
             for line in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"):
                 name, _, value = line.partition(b"=")
                 if name in (b"PMI_RANK", b"OMPI_COMM_WORLD_RANK", b"PMIX_RANK"):
-                    found[int(value)] = process
+                    found[int(value)] = rank_forks().process_of(process)
     return [found[rank] for rank in sorted(found)]
 
 

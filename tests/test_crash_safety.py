@@ -296,7 +296,8 @@ def test_a_directory_that_is_taken_away_in_mid_run(runner: Runner, data_file: st
     if what == "read-only" and rights and (ranks or not shutil.which("setpriv")):
         pytest.skip("root may write everywhere")
     options = ("--epochs", "100000", "--checkpoint-every", "1", "--hidden", "4", "--batch-size", "2")
-    process = runner.start(*rights, str(BIN / "distbp"), "train", data_file, *options, ranks=ranks)
+    start = runner.start if rights else runner.fork
+    process = start(*rights, str(BIN / "distbp"), "train", data_file, *options, ranks=ranks)
     run = runner.directory / "run"
     while not (run / "metrics.csv").exists() or len((run / "metrics.csv").read_text().splitlines()) < 3:
         assert process.poll() is None, process.communicate()
