@@ -18,8 +18,10 @@ import ctypes
 import gc
 import importlib
 import os
+import resource
 import runpy
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -35,8 +37,13 @@ from typing import Any, NoReturn
 from forked import IMPORTED, LIMIT, LOADED_WITH
 
 CLIENT = str(Path(__file__).parent / "forked_rank.py")
+DISTBP = str(Path(sys.executable).parent / "distbp")
 OWN = ("distbp.ranks.mpi", "distbp.ranks.both_mpis")  # what ranks import besides
-ROOM = 256  # descriptors of the server are below, those of a client go above on their way
+
+
+def asked(environment: dict[str, str]) -> dict[str, str]:
+    """What Python and libraries ask for when they are loaded."""
+    return {name: value for name, value in environment.items() if name.startswith(LOADED_WITH)}
 
 
 class RankForks:
@@ -46,6 +53,10 @@ class RankForks:
         self._environment = environment
         self._place = Path(tempfile.mkdtemp(prefix="forks-"))
         self._socket = self._place / "socket"
+        self.bin = self._place / "bin"  # for PATH: `distbp`, in a fork
+        self.bin.mkdir()
+        (self.bin / "distbp").write_text(f'#!/bin/sh\nexec {shlex.join(self.command(DISTBP))} "$@"\n')
+        (self.bin / "distbp").chmod(0o755)
         listening, said = os.pipe()
         self._server = subprocess.Popen(
             [sys.executable, __file__, str(self._socket), str(said)],
@@ -67,9 +78,7 @@ class RankForks:
 
     def may_have(self, environment: dict[str, str]) -> bool:
         """Whether a fork with this environment is as a new process would be."""
-        both = (environment, self._environment)
-        one, other = ({n: v for n, v in each.items() if n.startswith(LOADED_WITH)} for each in both)
-        return one == other
+        return asked(environment) == asked(self._environment)
 
     def command(self, *command: str) -> tuple[str, ...]:
         """What to start in the place of the command: `distbp` with arguments, or this Python with a program."""
@@ -127,6 +136,12 @@ class Server:
             client.close()
             return
         words = ast.literal_eval(said.decode("utf-8", "surrogateescape"))
+        if asked(words["environment"]) != asked(dict(os.environ)):
+            for number in files:
+                os.close(number)
+            with client:
+                client.sendall(b"afresh")
+            return
         child = os.fork()
         if child == 0:
             self._become(list(files), words)
@@ -144,12 +159,17 @@ class Server:
     def _become(self, files: list[int], words: dict[str, Any]) -> NoReturn:
         """In the fork: a process as the launcher would have started it."""
         try:
-            above = [os.dup2(number, ROOM + at) for at, number in enumerate(files)]
-            os.closerange(3, ROOM)
-            for number, target in zip(above, words["files"], strict=True):
-                os.dup2(number, target, inheritable=True)
-            os.closerange(ROOM, ROOM + len(files))
+            above = 1 + max((*files, *words["files"], 2))  # on their way, no number is in use twice
+            for at, number in enumerate(files):
+                os.dup2(number, above + at)
+            os.closerange(3, above)
+            for at, target in enumerate(words["files"]):
+                os.dup2(above + at, target, inheritable=True)
+            os.closerange(above, above + len(files))
             os.setsid()
+            enter(words["client"])
+            for limit, values in words["limits"].items():
+                resource.setrlimit(limit, values)
             os.sched_setaffinity(0, words["cpus"])
             os.chdir(words["directory"])
             os.environ.clear()
@@ -180,6 +200,17 @@ class Server:
         for child in self._forks.values():
             os.kill(child, signal.SIGKILL)
         os._exit(0)
+
+
+def enter(process: int) -> None:
+    """The namespaces of a process, where they are others than those of this one."""
+    names = [f"ns/{name}" for name in ("ipc", "net", "uts", "mnt")]
+    others = [name for name in names if os.readlink(f"/proc/{process}/{name}") != os.readlink(f"/proc/self/{name}")]
+    libc = ctypes.CDLL(None, use_errno=True)
+    for opened in [os.open(f"/proc/{process}/{name}", os.O_RDONLY) for name in others]:
+        if libc.setns(opened, 0):
+            raise OSError(ctypes.get_errno(), "a namespace could not be entered")
+        os.close(opened)
 
 
 def work(command: list[str]) -> NoReturn:

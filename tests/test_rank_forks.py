@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,6 +135,32 @@ def test_what_is_asked_for_when_libraries_are_loaded_needs_a_new_process(tmp_pat
     for name in ("OMP_NUM_THREADS", "PYTHONPROFILEIMPORTTIME", "LD_PRELOAD", "HDF5_DEBUG"):
         assert in_fork(*command, **{name: "1"}) == command
     assert in_fork("sh", "-c", "true") == ("sh", "-c", "true")
+    told = "import os; print(os.getppid())"
+    for extra, is_new in (({}, False), ({"OMP_NUM_THREADS": "1"}, True)):
+        done = start(tmp_path, told, env=environment(**extra)).communicate(timeout=20)
+        assert (int(done[0]) == os.getpid()) == is_new
+
+
+def test_a_command_of_the_shell(runner: Runner, data_file: str) -> None:
+    path = f"{rank_forks().bin}:{os.environ['PATH']}"
+    done = runner.run("sh", "-c", "distbp train data.h5 --epochs 'x y' 2>&1; echo $?", PATH=path)
+    assert (
+        done.stdout.endswith("'x y' is not a valid integer.\nTry 'distbp train --help' for help.\n2\n") or done.stdout
+    )
+
+
+def test_namespaces_and_limits(runner: Runner) -> None:
+    """A mount that only a part of the processes sees, and a limit on the size of files."""
+    disk = runner.directory / "disk"
+    disk.mkdir()
+    mount = f"mount -t tmpfs -o size=64k tmpfs {disk}"
+    if not shutil.which("unshare") or runner.run("unshare", "-m", "sh", "-c", mount).returncode:
+        pytest.skip("cannot mount a file system here")
+    program = "open('file', 'w').close(); import resource; print(resource.getrlimit(resource.RLIMIT_FSIZE)[0])"
+    command = shlex.join(in_fork(sys.executable, "-c", program))
+    done = runner.run("unshare", "-m", "sh", "-c", f"{mount} && cd disk && ulimit -f 4 && {command}; ls {disk}")
+    assert (done.stdout, done.stderr) == ("2048\nfile\n", "")
+    assert not list(disk.iterdir())
 
 
 @pytest.mark.mpi
