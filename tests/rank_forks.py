@@ -104,6 +104,7 @@ class Server:
         self._events.register(0, select.POLLIN)
         self._clients: dict[int, socket.socket] = {}  # by descriptor
         self._forks: dict[int, int] = {}  # of each of them
+        self._numbers: dict[int, int] = {}  # the process of each of them
         self._ends: dict[int, int] = {}  # the descriptor of a fork's end, and of its client
 
     def serve(self) -> None:
@@ -147,10 +148,9 @@ class Server:
             self._become(list(files), words)
         for number in files:
             os.close(number)
-        (self._place / str(words["client"])).write_text(str(child))
         end = os.pidfd_open(child)
         self._clients[client.fileno()], self._forks[client.fileno()] = client, child
-        self._ends[end] = client.fileno()
+        self._ends[end], self._numbers[client.fileno()] = client.fileno(), words["client"]
         for number in (end, client.fileno()):
             self._events.register(number, select.POLLIN)
         with contextlib.suppress(OSError):
@@ -159,6 +159,7 @@ class Server:
     def _become(self, files: list[int], words: dict[str, Any]) -> NoReturn:
         """In the fork: a process as the launcher would have started it."""
         try:
+            (self._place / str(words["client"])).write_text(str(os.getpid()))
             above = 1 + max((*files, *words["files"], 2))  # on their way, no number is in use twice
             for at, number in enumerate(files):
                 os.dup2(number, above + at)
@@ -166,6 +167,10 @@ class Server:
             for at, target in enumerate(words["files"]):
                 os.dup2(above + at, target, inheritable=True)
             os.closerange(above, above + len(files))
+            for number, name in enumerate(("stdin", "stdout", "stderr")):
+                if number not in words["files"]:
+                    os.close(number)
+                    setattr(sys, name, None)
             os.setsid()
             enter(words["client"])
             for limit, values in words["limits"].items():
@@ -186,6 +191,7 @@ class Server:
         self._events.unregister(end)
         os.close(end)
         status = os.waitpid(self._forks.pop(client), 0)[1]
+        (self._place / str(self._numbers.pop(client))).unlink(missing_ok=True)
         with contextlib.suppress(KeyError):  # its client was killed before
             self._events.unregister(client)
         with contextlib.suppress(OSError), self._clients.pop(client) as connection:
@@ -247,8 +253,8 @@ def leave(code: int) -> NoReturn:
     """
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.flush()
     ctypes.PyDLL(None).exit(code & 0xFF)
     raise AssertionError("exit does not return")
 

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -161,11 +162,14 @@ class StopAt:
         return {"why_stop": self, "beat": self.beat}
 
 
-def to_preload(name: str, directory: Path) -> str:
-    """The library of `name`.c, for LD_PRELOAD, made in this directory."""
+@cache
+def to_preload(name: str) -> str:
+    """The library of `name`.c, for LD_PRELOAD."""
     if not shutil.which("gcc"):
         pytest.skip("no gcc")
-    path, source = directory / f"{name}.so", Path(__file__).parent / f"{name}.c"
+    directory = tempfile.mkdtemp(prefix="distbp-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    path, source = Path(directory) / f"{name}.so", Path(__file__).parent / f"{name}.c"
     command = ["gcc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", path, source, "-ldl"]
     subprocess.run(command, check=True, timeout=LIMIT)
     return str(path)
@@ -233,19 +237,23 @@ def forks() -> Forks:
 
 
 @cache
-def rank_forks() -> RankForks:
-    """For ranks, and for one process that is to get signals."""
-    started = RankForks(environment())
+def rank_forks(preloaded: str = "") -> RankForks:
+    """For ranks, and for one process that is to get signals; with a library that is loaded before all others."""
+    started = RankForks(environment(**({"LD_PRELOAD": preloaded} if preloaded else {})))
     atexit.register(started.close)
     return started
 
 
 def in_fork(*command: str, **extra: str) -> tuple[str, ...]:
     """What to start in the place of `distbp ARGUMENTS`, or of this Python with a program; see `rank_forks`."""
+    forks = rank_forks(extra.get("LD_PRELOAD", ""))
     is_known = command[0] in (str(BIN / "distbp"), sys.executable)
-    if not is_known or not rank_forks().may_have(environment(**extra)):
-        return command
-    return rank_forks().command(*command)
+    return forks.command(*command) if is_known and forks.may_have(environment(**extra)) else command
+
+
+def distbp_of_shell() -> str:
+    """`distbp` in a command of the shell, in a fork."""
+    return shlex.join(in_fork(str(BIN / "distbp")))
 
 
 class Runner:
@@ -295,6 +303,10 @@ class Runner:
         """Runs a command to its end."""
         return self.finish(self.start(*command, ranks=ranks, **extra), limit)
 
+    def run_fork(self, *command: str, ranks: int = 0, limit: float = LIMIT, **extra: str) -> Any:
+        """Runs it to its end, in forks where they are as good."""
+        return self.finish(self.fork(*command, ranks=ranks, **extra), limit)
+
     def fork(self, *command: str, ranks: int = 0, **extra: str) -> subprocess.Popen[str]:
         """Starts `distbp ARGUMENTS`, or this Python with a program: in forks (`rank_forks`) where they are as good."""
         return self.start(*in_fork(*command, **extra), ranks=ranks, **extra)
@@ -312,7 +324,7 @@ class Runner:
         """Runs `distbp ARGUMENTS` in forks of a process that has imported it: see `forked` and `rank_forks`."""
         environs = environment(**{"TMPDIR": str(self.scratch), **extra})
         if ranks:
-            return self.finish(self.fork(str(BIN / "distbp"), *map(str, arguments), ranks=ranks, **extra))
+            return self.run_fork(str(BIN / "distbp"), *map(str, arguments), ranks=ranks, **extra)
         if not forks().may_have(environs):
             return self.afresh(*arguments, **extra)
         try:

@@ -33,7 +33,7 @@ WITHOUT_ROOTS_RIGHTS = ("setpriv", "--bounding-set=-dac_override,-dac_read_searc
 
 
 def train(runner: Runner, *arguments: str, ranks: int = 2, **extra: str) -> Any:
-    return runner.finish(runner.fork(DISTBP, "train", *arguments, ranks=ranks, **extra), SECONDS)
+    return runner.run_fork(DISTBP, "train", *arguments, ranks=ranks, limit=SECONDS, **extra)
 
 
 def train_apart(runner: Runner, first: list[str], second: list[str]) -> Any:

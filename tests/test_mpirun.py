@@ -114,7 +114,7 @@ def test_help_and_inspect_speak_once(runner: Runner, data_file: str) -> None:
     ],
 )
 def test_one_failing_rank_ends_the_job(runner: Runner, action: str, message: str) -> None:
-    result = runner.finish(runner.fork(sys.executable, "-c", FAILING.format(action=action), ranks=3), 30)
+    result = runner.run_fork(sys.executable, "-c", FAILING.format(action=action), ranks=3, limit=30)
     assert result.returncode != 0
     assert message in result.stderr
 
@@ -178,7 +178,7 @@ def test_64_ranks_have_the_same_digest(runner: Runner) -> None:
     options = ("--reproducible", "--grain", "4", "--batch-size", "256", "--hidden", "20", "--epochs", "1")
     for name, ranks in {"one": 0, "many": 64}.items():
         command = (str(BIN / "distbp"), "train", *options, "--out", name)
-        trained = runner.finish(runner.fork(*command, ranks=ranks), 150)
+        trained = runner.run_fork(*command, ranks=ranks, limit=150)
         assert trained.returncode == 0, trained.stderr
         assert "64 grains of 4 samples" in trained.stdout
     newest = {name: only_checkpoint(runner.directory / name) for name in ("one", "many")}

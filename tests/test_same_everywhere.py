@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from jobs import in_one_job
-from runs import BIN, Runner, check_error, configuration, in_fork, mpirun_command, train_on, write_data
+from runs import BIN, Runner, check_error, configuration, distbp_of_shell, in_fork, mpirun_command, train_on, write_data
 
 from distbp.errors import DataError, LaunchError, UsageError
 from distbp.prediction.trained import Use, load
@@ -107,7 +107,7 @@ def test_a_configuration_that_only_one_rank_could_read(runner: Runner) -> None:
 
 def test_a_configuration_from_a_pipe(runner: Runner) -> None:
     """For one process it is like any other file."""
-    command = f"echo 'epochs = 0' | {BIN / 'distbp'} train --config /dev/stdin --out run"
+    command = f"echo 'epochs = 0' | {distbp_of_shell()} train --config /dev/stdin --out run"
     result = runner.run("sh", "-c", command)
     assert result.returncode == 0, result.stderr
     assert "epochs = 0" in (runner.directory / "run" / "config.toml").read_text()
