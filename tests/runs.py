@@ -236,9 +236,13 @@ def forks() -> Forks:
     return started
 
 
-@cache
 def rank_forks(preloaded: str = "") -> RankForks:
     """For ranks, and for one process that is to get signals; with a library that is loaded before all others."""
+    return _started(preloaded)
+
+
+@cache
+def _started(preloaded: str) -> RankForks:
     started = RankForks(environment(**({"LD_PRELOAD": preloaded} if preloaded else {})))
     atexit.register(started.close)
     return started
