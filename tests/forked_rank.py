@@ -1,10 +1,10 @@
 """forked_rank.py SOCKET COMMAND…: a process that a launcher starts, and whose work is done in a fork of another one.
 
 The other one has imported distbp, and listens at SOCKET (`rank_forks.py`).  It gets all that a process inherits: the
-directory, the environment, the open files, the CPUs, the limits, which signals are ignored, and what it sees of the
-system (namespaces).  Signals that come here are passed
-on to the fork, and this process ends as the fork has ended.  If this process is killed, the fork is killed as well.
-Where a fork would not be as a new process is, it becomes that new process.
+directory, the environment, the open files, the CPUs, the limits, the mask of new files, which signals are ignored, and
+what it sees of the system (namespaces).  Signals that come here are passed on to the fork, and this process ends as the
+fork has ended.  If this process is killed, the fork is killed as well.  Where a fork would not be as a new process is,
+this process becomes that new process.
 
 It imports no more than it needs: it is started for each rank.
 """
@@ -36,7 +36,9 @@ def main() -> None:
     files = open_files()
     server = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     server.connect(sys.argv[1])
+    mask = os.umask(0o077)
     words = {
+        "umask": mask,
         "command": sys.argv[2:],
         "files": files,
         "directory": os.getcwd(),
@@ -46,6 +48,7 @@ def main() -> None:
         "limits": {limit: resource.getrlimit(limit) for limit in LIMITS},
         "client": os.getpid(),
     }
+    os.umask(mask)
     text = repr(words).encode("utf-8", "surrogateescape")
     descriptors = b"".join(number.to_bytes(4, sys.byteorder) for number in files)
     server.sendmsg([len(text).to_bytes(8, "big")], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptors)])

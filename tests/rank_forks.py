@@ -175,6 +175,7 @@ class Server:
             enter(words["client"])
             for limit, values in words["limits"].items():
                 resource.setrlimit(limit, values)
+            os.umask(words["umask"])
             os.sched_setaffinity(0, words["cpus"])
             os.chdir(words["directory"])
             os.environ.clear()

@@ -22,6 +22,7 @@ SHOWS = """
 import json, os, signal, sys
 here = {"argv": sys.argv[1:], "directory": os.getcwd(), "environment": dict(os.environ), "in": sys.stdin.read()}
 here["files"] = sorted(int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}"))
+here["mask"] = os.umask(0)
 here["cpus"] = sorted(os.sched_getaffinity(0))
 here["ignored"] = [n for n in (1, 2, 10, 12, 15) if signal.getsignal(n) == signal.SIG_IGN]
 print(json.dumps(here))
@@ -74,6 +75,7 @@ def test_it_inherits_what_a_process_inherits(tmp_path: Path) -> None:
     def prepare() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         os.sched_setaffinity(0, cpus[-1:])
+        os.umask(0o027)
 
     process = start(tmp_path, SHOWS, "a", "ö b", pass_fds=[reader], preexec_fn=prepare)
     out, err = process.communicate("some input", timeout=20)
@@ -81,7 +83,7 @@ def test_it_inherits_what_a_process_inherits(tmp_path: Path) -> None:
     os.close(writer)
     assert (process.returncode, err) == (7, "wrong\n")
     seen = json.loads(out)
-    expected = {"argv": ["a", "ö b"], "directory": str(tmp_path), "in": "some input", "cpus": cpus[-1:]}
+    expected = {"argv": ["a", "ö b"], "directory": str(tmp_path), "in": "some input", "cpus": cpus[-1:], "mask": 0o027}
     assert {name: seen[name] for name in expected} == expected
     assert seen["environment"] == environment(A_NAME="ä")
     assert seen["files"] == [0, 1, 2, reader]
