@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from runs import BIN, LIMIT, environment, mpirun_command
+from runs import BIN, LIMIT, environment, mpirun_command, rank_forks
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "slurm"
 NEEDED = ("slurmctld", "slurmd", "munged", "srun", "ip", "tc", "nsenter", "unshare")
@@ -139,7 +139,7 @@ class Slurm:
         return self.command("sinfo", "-h", "-p", "low", "-N", "-o", "%T").split().count("idle")
 
     def _run(self, *words: str, text: str = "", **extra: str) -> Any:
-        path = f"{BIN}:{os.environ['PATH']}"
+        path = f"{rank_forks().bin}:{BIN}:{os.environ['PATH']}"  # ranks are forks, see rank_forks
         return subprocess.run(
             [SCRIPT, *words],
             input=text,

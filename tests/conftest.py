@@ -20,10 +20,10 @@ from runs import Runner, write_data
 
 from distbp.ranks.communicator import Communicator
 from distbp.ranks.launch import Launch
-from distbp.ranks.node_memory import taken_bytes
+from distbp.ranks.node_memory import free_bytes, taken_bytes
 
 LAUNCH = Launch(os.environ)
-TAKEN = cache(taken_bytes)
+TAKEN, FREE = cache(taken_bytes), cache(free_bytes)
 
 if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # under nohup: what the tests start is not to ignore it, too
     signal.signal(signal.SIGHUP, lambda number, frame: None)
@@ -66,10 +66,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def taken_once(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What this process has taken is asked once: with many libraries the kernel needs milliseconds to count it."""
+    """What this process has taken, and what is free, is asked once: to count it takes the kernel milliseconds."""
     with pytest.MonkeyPatch.context() as patch:
         if request.path.stem != "test_memory_plan":
             patch.setattr("distbp.ranks.memory_plan.taken_bytes", TAKEN)
+            for asking in ("ranks.memory_plan", "data.loading", "training.checkpoint"):
+                patch.setattr(f"distbp.{asking}.free_bytes", FREE)
         yield
 
 

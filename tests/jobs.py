@@ -62,4 +62,4 @@ def in_one_job(
 ) -> list[subprocess.CompletedProcess[str]]:
     """Runs the commands to their ends, on so many ranks; 0: in one process, without mpirun."""
     job = Commands(runner, *commands)
-    return job.results(runner.run(*job.command, ranks=ranks, limit=limit, **extra))
+    return job.results(runner.run_fork(*job.command, ranks=ranks, limit=limit, **extra))

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,7 @@ import h5py
 import numpy as np
 import pytest
 from forked import Forks
+from rank_forks import RankForks
 
 from distbp.data.layout import Column, Layout, Part
 from distbp.data.split import Split
@@ -161,11 +163,14 @@ class StopAt:
         return {"why_stop": self, "beat": self.beat}
 
 
-def to_preload(name: str, directory: Path) -> str:
-    """The library of `name`.c, for LD_PRELOAD, made in this directory."""
+@cache
+def to_preload(name: str) -> str:
+    """The library of `name`.c, for LD_PRELOAD."""
     if not shutil.which("gcc"):
         pytest.skip("no gcc")
-    path, source = directory / f"{name}.so", Path(__file__).parent / f"{name}.c"
+    directory = tempfile.mkdtemp(prefix="distbp-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    path, source = Path(directory) / f"{name}.so", Path(__file__).parent / f"{name}.c"
     command = ["gcc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", path, source, "-ldl"]
     subprocess.run(command, check=True, timeout=LIMIT)
     return str(path)
@@ -232,6 +237,30 @@ def forks() -> Forks:
     return started
 
 
+def rank_forks(preloaded: str = "") -> RankForks:
+    """For ranks, and for one process that is to get signals; with a library that is loaded before all others."""
+    return _started(preloaded)
+
+
+@cache
+def _started(preloaded: str) -> RankForks:
+    started = RankForks(environment(**({"LD_PRELOAD": preloaded} if preloaded else {})))
+    atexit.register(started.close)
+    return started
+
+
+def in_fork(*command: str, **extra: str) -> tuple[str, ...]:
+    """What to start in the place of `distbp ARGUMENTS`, or of this Python with a program; see `rank_forks`."""
+    forks = rank_forks(extra.get("LD_PRELOAD", ""))
+    is_known = command[0] in (str(BIN / "distbp"), sys.executable)
+    return forks.command(*command) if is_known and forks.may_have(environment(**extra)) else command
+
+
+def distbp_of_shell() -> str:
+    """`distbp` in a command of the shell, in a fork."""
+    return shlex.join(in_fork(str(BIN / "distbp")))
+
+
 class Runner:
     """Starts commands in `directory`, each with a time limit: a hang is a failure.
 
@@ -279,20 +308,30 @@ class Runner:
         """Runs a command to its end."""
         return self.finish(self.start(*command, ranks=ranks, **extra), limit)
 
+    def run_fork(self, *command: str, ranks: int = 0, limit: float = LIMIT, **extra: str) -> Any:
+        """Runs it to its end, in forks where they are as good."""
+        return self.finish(self.fork(*command, ranks=ranks, **extra), limit)
+
+    def fork(self, *command: str, ranks: int = 0, **extra: str) -> subprocess.Popen[str]:
+        """Starts `distbp ARGUMENTS`, or this Python with a program: in forks (`rank_forks`) where they are as good."""
+        return self.start(*in_fork(*command, **extra), ranks=ranks, **extra)
+
     def start_faulty(self, place: str, rank: int | str, how: str, *arguments: str, ranks: int) -> subprocess.Popen[str]:
         """Starts `distbp ARGUMENTS`, in which one rank comes to harm (see `fault.py`)."""
         fault = str(Path(__file__).parent / "fault.py")
-        return self.start(sys.executable, fault, place, str(rank), how, *map(str, arguments), ranks=ranks)
+        return self.fork(sys.executable, fault, place, str(rank), how, *map(str, arguments), ranks=ranks)
 
     def faulty(self, place: str, rank: int | str, how: str, *arguments: str, ranks: int, limit: float = LIMIT) -> Any:
         """Runs it to its end."""
         return self.finish(self.start_faulty(place, rank, how, *arguments, ranks=ranks), limit)
 
     def distbp(self, *arguments: str, ranks: int = 0, **extra: str) -> Any:
-        """Runs `distbp ARGUMENTS`: without ranks in a fork of a process that has imported it, see `forked`."""
+        """Runs `distbp ARGUMENTS` in forks of a process that has imported it: see `forked` and `rank_forks`."""
         environs = environment(**{"TMPDIR": str(self.scratch), **extra})
-        if ranks or not forks().may_have(environs):
-            return self.afresh(*arguments, ranks=ranks, **extra)
+        if ranks:
+            return self.run_fork(str(BIN / "distbp"), *map(str, arguments), ranks=ranks, **extra)
+        if not forks().may_have(environs):
+            return self.afresh(*arguments, **extra)
         try:
             return forks().run_apart([str(BIN / "distbp"), *map(str, arguments)], self.directory, environs, LIMIT)
         except subprocess.TimeoutExpired as over:
@@ -348,7 +387,7 @@ def ranks_of(launcher: int) -> list[int]:
             for line in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"):
                 name, _, value = line.partition(b"=")
                 if name in (b"PMI_RANK", b"OMPI_COMM_WORLD_RANK", b"PMIX_RANK"):
-                    found[int(value)] = process
+                    found[int(value)] = rank_forks().process_of(process)
     return [found[rank] for rank in sorted(found)]
 
 

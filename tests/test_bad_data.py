@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 import pytest
 from jobs import Commands, in_one_job
-from runs import BIN, Runner, check_error, mpirun_command, write_data
+from runs import BIN, Runner, check_error, in_fork, mpirun_command, write_data
 
 from distbp.training import checkpoint
 
@@ -33,12 +33,12 @@ WITHOUT_ROOTS_RIGHTS = ("setpriv", "--bounding-set=-dac_override,-dac_read_searc
 
 
 def train(runner: Runner, *arguments: str, ranks: int = 2, **extra: str) -> Any:
-    return runner.run(DISTBP, "train", *arguments, ranks=ranks, limit=SECONDS, **extra)
+    return runner.run_fork(DISTBP, "train", *arguments, ranks=ranks, limit=SECONDS, **extra)
 
 
 def train_apart(runner: Runner, first: list[str], second: list[str]) -> Any:
     """Two ranks, started by two commands."""
-    return runner.run(*mpirun_command(), "-n", "1", *first, ":", "-n", "1", *second, limit=SECONDS)
+    return runner.run(*mpirun_command(), "-n", "1", *in_fork(*first), ":", "-n", "1", *in_fork(*second), limit=SECONDS)
 
 
 def check_refused(runner: Runner, result: Any, *words: str, out: str = "run") -> None:
@@ -240,7 +240,7 @@ def happened(place: Runner) -> dict[str, Any]:
         disks[name] = made[large].copy(place.directory / f"of {name}" / "d.h5")
     commands = [("train", disk.path, *LONG, "--out", f"run of {name}") for name, disk in disks.items()]
     job = Commands(place, *commands)
-    process = place.start(*job.command, ranks=2)
+    process = place.fork(*job.command, ranks=2)
     for name, (_, happens) in HAPPENS.items():
         metrics = place.directory / f"run of {name}" / "metrics.csv"
         while not metrics.exists() or len(metrics.read_text().splitlines()) < 2:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runs import BIN, Notes, NoWaits, Runner, check_error, configuration, resumed, train_on, write_data
+from runs import Notes, NoWaits, Runner, check_error, configuration, resumed, train_on, write_data
 
 import distbp
 from distbp.errors import CheckpointError
@@ -138,7 +138,7 @@ def test_marks_are_what_is_read(made: tuple[Config, Config, str], version: int) 
 def test_the_commands_refuse_it(run: Config, tmp_path: Path, runner: Runner, command: str) -> None:
     of_another_run(run, tmp_path, seed=3)
     out = ("--out", "p.csv") if command == "predict" else ()
-    result = runner.run(str(BIN / "distbp"), command, run.out, *out)
+    result = runner.distbp(command, run.out, *out)
     check_error(result, 1, "best.h5: does not belong to the run in this directory", "it was trained with --seed 3")
     assert not (runner.directory / "p.csv").exists()
 

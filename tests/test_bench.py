@@ -338,7 +338,7 @@ def test_errors(runner: Runner, arguments: tuple[str, ...], code: int, words: st
 
 
 def test_a_signal(runner: Runner) -> None:
-    process = runner.start(str(BIN / "distbp"), "bench", *WITHOUT_DATA, "--seconds", "50")
+    process = runner.fork(str(BIN / "distbp"), "bench", *WITHOUT_DATA, "--seconds", "50")
     assert process.stderr is not None
     process.stderr.readline()
     process.send_signal(signal.SIGINT)

@@ -218,7 +218,7 @@ def test_a_signal_stops_with_a_checkpoint_and_resume_ends_alike(runner: Runner, 
     """Also where nothing is reproducible but what one process does; other signals: test_faults."""
     options = ("--hidden", "6", "--batch-size", "7", "--epochs", "40", "--keep", "1", "--threads", "1")
     distbp = str(Path(os.sys.executable).parent / "distbp")  # type: ignore[attr-defined]
-    process = runner.start(distbp, "train", data_file, *options, "--out", "stopped")
+    process = runner.fork(distbp, "train", data_file, *options, "--out", "stopped")
     while not list((runner.directory / "stopped").glob("metrics.csv")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.002)

@@ -36,8 +36,8 @@ sys.stdin.readline()
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return to_preload("jumping_clock", tmp_path_factory.mktemp("library"))
+def library() -> str:
+    return to_preload("jumping_clock")
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def train(runner: Runner, library: str) -> Any:
     def run(jump: int, *options: str, ranks: int = 0, then: str = "", **extra: str) -> Any:
         fault = (str(Path(__file__).parent / "fault.py"), "update", "all", f"clock{jump:+}{then}")
         words = ("train", data, "--hidden", "5", "--batch-size", "20", "--engine", "numpy", "--out", "run", *options)
-        return runner.run(sys.executable, *fault, *words, ranks=ranks, LD_PRELOAD=library, **extra)
+        return runner.run_fork(sys.executable, *fault, *words, ranks=ranks, LD_PRELOAD=library, **extra)
 
     return run
 

@@ -21,7 +21,19 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from runs import BIN, LIMIT, NoWaits, Runner, check_error, configuration, environment, train_on, write_data
+from runs import (
+    BIN,
+    LIMIT,
+    NoWaits,
+    Runner,
+    check_error,
+    configuration,
+    distbp_of_shell,
+    environment,
+    in_fork,
+    train_on,
+    write_data,
+)
 
 from distbp.errors import RunError
 from distbp.files import new_file
@@ -251,7 +263,17 @@ def test_a_file_system_without_fsync(
 @pytest.mark.slow
 def test_a_limit_on_the_size_of_files(runner: Runner, data_file: str) -> None:
     """The system itself refuses to write, in the midst of an HDF5 file; everybody may set this limit."""
-    command = ("prlimit", "--fsize={}", str(BIN / "distbp"), "train", data_file, "--epochs", "2", "--hidden", "64")
+    command = (
+        "prlimit",
+        "--fsize={}",
+        *in_fork(str(BIN / "distbp")),
+        "train",
+        data_file,
+        "--epochs",
+        "2",
+        "--hidden",
+        "64",
+    )
     if not shutil.which("prlimit"):
         pytest.skip("no prlimit")
     for limit in (2000, 5000, 10000):
@@ -260,7 +282,7 @@ def test_a_limit_on_the_size_of_files(runner: Runner, data_file: str) -> None:
         assert not list((runner.directory / "run").glob("*"))
     assert runner.distbp("train", data_file, "--epochs", "2", "--hidden", "64").returncode == 0
     before = seen(runner.directory / "run")
-    result = runner.run("prlimit", "--fsize=5000", str(BIN / "distbp"), "train", "--resume", "--epochs", "3")
+    result = runner.run("prlimit", "--fsize=5000", *in_fork(str(BIN / "distbp")), "train", "--resume", "--epochs", "3")
     check_error(result, 1, "larger than is allowed; see ulimit -f", "continue with --resume")
     assert seen(runner.directory / "run") == before
     assert runner.distbp("train", "--resume", "--epochs", "3").returncode == 0
@@ -285,7 +307,7 @@ def test_a_full_disk(runner: Runner, data_file: str) -> None:
         pytest.skip("a small file system needs root")
     for size in (64, 76, 88, 100):
         shutil.rmtree(copy, ignore_errors=True)
-        script = FULL.format(size=size, disk=disk, distbp=BIN / "distbp", data=data_file, copy=copy)
+        script = FULL.format(size=size, disk=disk, distbp=distbp_of_shell(), data=data_file, copy=copy)
         result = runner.run("unshare", "-m", "bash", "-c", script)
         assert "exit code 1" in result.stdout, result.stdout + result.stderr
         result.returncode = 1
@@ -304,7 +326,8 @@ def test_a_directory_that_is_taken_away_in_mid_run(runner: Runner, data_file: st
     if what == "read-only" and rights and (ranks or not shutil.which("setpriv")):
         pytest.skip("root may write everywhere")
     options = ("--epochs", "100000", "--checkpoint-every", "1", "--hidden", "4", "--batch-size", "2")
-    process = runner.start(*rights, str(BIN / "distbp"), "train", data_file, *options, ranks=ranks)
+    start = runner.start if rights else runner.fork
+    process = start(*rights, str(BIN / "distbp"), "train", data_file, *options, ranks=ranks)
     run = runner.directory / "run"
     while not (run / "metrics.csv").exists() or len((run / "metrics.csv").read_text().splitlines()) < 3:
         assert process.poll() is None, process.communicate()

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from forked import Forks
 from pages import PAGES, ROOT, Block, blocks
-from runs import BIN, LIMIT, environment
+from runs import BIN, LIMIT, environment, rank_forks
 
 NUMBER = re.compile(r"[0-9a-f]{64}|(\d[\d.,]*(e[+-]\d+)?)")
 TOO_SLOW = "before the first step; run the same command again"  # --time-limit on a machine with much else to do
@@ -32,7 +32,9 @@ class Reader:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        kept = environment(PATH=f"{BIN}{os.pathsep}{os.environ['PATH']}", TMPDIR=str(directory))
+        kept = environment(
+            PATH=os.pathsep.join((str(rank_forks().bin), str(BIN), os.environ["PATH"])), TMPDIR=str(directory)
+        )
         self._environment = {name: value for name, value in kept.items() if not name.endswith("_NUM_THREADS")}
         self._tried: dict[str, subprocess.CompletedProcess[str]] = {}
         (directory / "datasets").symlink_to(ROOT / "datasets")

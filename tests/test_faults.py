@@ -143,7 +143,7 @@ LONG = {**SMALL, "epochs": 100000, "checkpoint_minutes": 0, "checkpoint_every": 
 
 def start(runner: Runner, data: Path, *options: str, ranks: int) -> Any:
     """A run that would go on for hours; it has taken its first step."""
-    process = runner.start(
+    process = runner.fork(
         str(BIN / "distbp"), "train", str(data), *words_of(LONG), "--out", "run", *options, ranks=ranks
     )
     wait_for(runner.directory / "run" / "config.toml")
@@ -286,7 +286,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("ranks", [pytest.param(0, marks=pytest.mark.one_mpi), 2])
 def test_a_signal_while_data_are_read(runner: Runner, large: Path, ranks: int) -> None:
     """Nothing was done, so the same command starts again."""
-    process = runner.start(str(BIN / "distbp"), "train", str(large), "--epochs", "1", ranks=ranks)
+    process = runner.fork(str(BIN / "distbp"), "train", str(large), "--epochs", "1", ranks=ranks)
     wait_for(runner.directory / "run")
     time.sleep(0.1)
     for rank in ranks_of(process.pid) if ranks else [process.pid]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from jobs import Commands
-from runs import BIN, LIMIT, OPEN_MPI, Runner, mpirun_command, train_on, write_data
+from runs import BIN, LIMIT, OPEN_MPI, Runner, in_fork, mpirun_command, train_on, write_data
 
 from distbp.settings.merged import merge
 from distbp.training.checkpoint import read
@@ -54,7 +54,9 @@ def on_hosts(runner: Runner, ranks: int, *command: str) -> Any:
         options = ["--prtemca", "plm_ssh_agent", str(HOSTS), "--host", where, "--bind-to", "none", *passed]
     else:
         options = ["-launcher", "ssh", "-launcher-exec", str(HOSTS), "-hosts", where]
-    return runner.run(str(HOSTS), "h1", shlex.join([mpirun_command()[0], *options, "-n", str(2 * ranks), *command]))
+    return runner.run(
+        str(HOSTS), "h1", shlex.join([mpirun_command()[0], *options, "-n", str(2 * ranks), *in_fork(*command)])
+    )
 
 
 def losses(out: Path) -> list[float]:

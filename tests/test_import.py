@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from runs import BIN, Runner, check_error, configuration, train_on
+from runs import Runner, check_error, configuration, distbp_of_shell, train_on
 
 from distbp.data.split import read_split
 from distbp.errors import DataError, DistbpError, RunError, UsageError
@@ -483,14 +483,14 @@ def test_what_is_no_file(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_full_disk_and_a_termination_leave_nothing(runner: Runner) -> None:
     np.savez(runner.directory / "d.npz", x=RNG.normal(size=(100_000, 8)), y=np.arange(100_000) % 2)
-    command = f"{BIN}/distbp import d.npz --out out.h5"
+    command = f"{distbp_of_shell()} import d.npz --out out.h5"
     check_error(
         runner.run("bash", "-c", f"ulimit -f 1000; exec {command}"),
         1,
         "out.h5: cannot be written: the file would be larger",
     )
     write_csv(runner.directory / "slow.csv", {"x": range(600_000), "y": [0, 1] * 300_000})
-    process = runner.start("bash", "-c", f"exec {BIN}/distbp import slow.csv --out out.h5")
+    process = runner.start("bash", "-c", f"exec {distbp_of_shell()} import slow.csv --out out.h5")
     end = time.monotonic() + 20
     while not list(runner.directory.glob(".out.h5.*.tmp")) and process.poll() is None and time.monotonic() < end:
         time.sleep(0.01)

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import BIN, Runner, mpirun_command, train_on, wait_for_its_end, write_data
+from runs import Runner, distbp_of_shell, mpirun_command, train_on, wait_for_its_end, write_data
 
 from distbp.ranks.lasting_output import LastingOutput
 from distbp.settings.merged import merge
 
-DISTBP = f"{BIN}/distbp"
 TRAIN = "train d.h5 --hidden 6 --epochs 2 --out run"
 FULL = "the disk is full; make room on it"
 
@@ -39,7 +38,7 @@ def shell(runner: Runner, command: str) -> Any:
 )
 def test_a_run_goes_on_without_its_log(runner: Runner, redirected: str, said: str) -> None:
     write_data(runner.directory / "d.h5")
-    done = shell(runner, f"{DISTBP} {TRAIN} {redirected}")
+    done = shell(runner, f"{distbp_of_shell()} {TRAIN} {redirected}")
     assert done.returncode == 0, done.stderr
     note = f"distbp: note: stdout cannot be written: {said}; the work goes on without it\n"
     assert done.stderr == (note if said else "")
@@ -60,7 +59,7 @@ def test_a_result_that_is_lost_is_an_error(runner: Runner) -> None:
         (f"{TRAIN}", ">/dev/full", 1, "already holds a run"),
         ("predict run --out p.csv", ">/dev/full", 0, "distbp: note: stdout cannot be written"),
     ):
-        done = shell(runner, f"{DISTBP} {command} {redirected}")
+        done = shell(runner, f"{distbp_of_shell()} {command} {redirected}")
         assert (done.returncode, done.stdout) == (code, ""), command
         assert words in done.stderr
         assert done.stderr.count("\n") <= 1 + (command == TRAIN), done.stderr
@@ -72,7 +71,7 @@ def test_a_result_that_is_lost_is_an_error(runner: Runner) -> None:
 def test_ranks(runner: Runner, redirected: str) -> None:
     """MPICH's mpirun ends all ranks where it cannot write; what is there is good, and goes on to its end."""
     write_data(runner.directory / "d.h5")
-    command = " ".join((*mpirun_command(), "-n", "2", DISTBP))
+    command = " ".join((*mpirun_command(), "-n", "2", distbp_of_shell()))
     first = shell(runner, f"{command} {TRAIN} {redirected}")
     assert "Traceback" not in first.stdout + first.stderr
     run = runner.directory / "run"

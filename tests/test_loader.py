@@ -105,12 +105,12 @@ def test_batches_hold_what_they_hold_in_memory(
                 for one, other in batches:
                     batch, rows = one.rows, other.rows
                     assert (one.epoch, one.place, len(batch)) == (epoch, other.place, len(rows))
-                    np.testing.assert_array_equal(streamed.numbers(one), rows)
+                    assert np.array_equal(streamed.numbers(one), rows)
                     start, end = shares(len(rows))[comm.rank]
                     x, y = streamed.training.x, streamed.training.y
                     assert y is not None and whole.y is not None  # noqa: PT018
-                    np.testing.assert_array_equal(x[batch[start:end]], whole.x[rows[start:end]])
-                    np.testing.assert_array_equal(y[batch[start:end]], whole.y[rows[start:end]])
+                    assert np.array_equal(x[batch[start:end]], whole.x[rows[start:end]])
+                    assert np.array_equal(y[batch[start:end]], whole.y[rows[start:end]])
         finally:
             streamed.close()
         return True

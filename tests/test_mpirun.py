@@ -44,7 +44,7 @@ def only_checkpoint(run: Path) -> checkpoint.Checkpoint:
 
 @pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.one_mpi)])
 def test_train_resume_evaluate_predict(runner: Runner, data_file: str, ranks: int) -> None:
-    trained = runner.distbp("train", data_file, *SMALL, "--epochs", "2", ranks=ranks)
+    trained = runner.afresh("train", data_file, *SMALL, "--epochs", "2", ranks=ranks)
     assert trained.returncode == 0, trained.stderr
     assert trained.stdout.count(f"{ranks} ranks (") == 1
     assert trained.stdout.count("epoch 2/2") == 1
@@ -114,7 +114,7 @@ def test_help_and_inspect_speak_once(runner: Runner, data_file: str) -> None:
     ],
 )
 def test_one_failing_rank_ends_the_job(runner: Runner, action: str, message: str) -> None:
-    result = runner.run(sys.executable, "-c", FAILING.format(action=action), ranks=3, limit=30)
+    result = runner.run_fork(sys.executable, "-c", FAILING.format(action=action), ranks=3, limit=30)
     assert result.returncode != 0
     assert message in result.stderr
 
@@ -122,7 +122,7 @@ def test_one_failing_rank_ends_the_job(runner: Runner, action: str, message: str
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_usr1_to_mpirun_stops_all_ranks_at_the_same_step(runner: Runner, data_file: str, ranks: int) -> None:
     options = (*SMALL[:2], "--batch-size", "2", "--dtype", "float64", "--epochs", "100000", "--keep", "1")
-    process = runner.start(str(BIN / "distbp"), "train", data_file, *options, "--checkpoint-every", "1", ranks=ranks)
+    process = runner.fork(str(BIN / "distbp"), "train", data_file, *options, "--checkpoint-every", "1", ranks=ranks)
     metrics = runner.directory / "run" / "metrics.csv"
     while not metrics.exists() or len(metrics.read_text().splitlines()) < 2:
         assert process.poll() is None, process.communicate()
@@ -178,7 +178,7 @@ def test_64_ranks_have_the_same_digest(runner: Runner) -> None:
     options = ("--reproducible", "--grain", "4", "--batch-size", "256", "--hidden", "20", "--epochs", "1")
     for name, ranks in {"one": 0, "many": 64}.items():
         command = (str(BIN / "distbp"), "train", *options, "--out", name)
-        trained = runner.run(*command, ranks=ranks, limit=150)
+        trained = runner.run_fork(*command, ranks=ranks, limit=150)
         assert trained.returncode == 0, trained.stderr
         assert "64 grains of 4 samples" in trained.stdout
     newest = {name: only_checkpoint(runner.directory / name) for name in ("one", "many")}
@@ -210,7 +210,7 @@ def test_killed_five_times_and_resumed_on_other_numbers_of_ranks(runner: Runner)
     for epochs in (3, 8, 13, 18, 23):
         ranks = int(rng.integers(1, 5))
         command = ("train", "--resume", "--out", "run") if metrics.exists() else ("train", data, *options)
-        process = runner.start(str(BIN / "distbp"), *command, ranks=ranks)
+        process = runner.fork(str(BIN / "distbp"), *command, ranks=ranks)
         while process.poll() is None and (not metrics.exists() or len(metrics.read_text().splitlines()) <= epochs):
             time.sleep(0.002)
         time.sleep(rng.uniform(0, 0.03))

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runs import BIN, Runner, check_error, configuration, mpirun_command, train_on, write_data
+from runs import Runner, check_error, configuration, distbp_of_shell, mpirun_command, train_on, write_data
 
 from distbp.data.problem import Problem
 from distbp.data.scaling import Scaling
@@ -220,7 +220,7 @@ def test_a_full_disk_leaves_nothing_half_written(runner: Runner, name: str, rank
     data = write_data(runner.directory / "d.h5", test=9000)
     runner.distbp("train", data, "--epochs", "1", "--validation-split", "")
     launcher = f"{' '.join(mpirun_command())} -n {ranks}" if ranks else ""
-    command = f"echo mine >disk/{name} && {launcher} {BIN / 'distbp'} predict run --out disk/{name} --overwrite"
+    command = f"echo mine >disk/{name} && {launcher} {distbp_of_shell()} predict run --out disk/{name} --overwrite"
     result = on_small_disk(runner, "size=64k", command)
     check_error(result, 1, f"disk/{name}: cannot be written: the disk is full; make room on it")
     assert "Warning" not in result.stderr
@@ -230,7 +230,7 @@ def test_a_full_disk_leaves_nothing_half_written(runner: Runner, name: str, rank
 @pytest.mark.parametrize("name", ["p.csv", "p.h5"])
 def test_a_disk_that_is_read_only(runner: Runner, data_file: str, name: str) -> None:
     runner.distbp("train", data_file, "--epochs", "1")
-    result = on_small_disk(runner, "ro", f"{BIN / 'distbp'} predict run --out disk/{name}")
+    result = on_small_disk(runner, "ro", f"{distbp_of_shell()} predict run --out disk/{name}")
     check_error(result, 1, "disk: cannot write here: the file system is read-only; have it mounted")
 
 

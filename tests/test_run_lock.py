@@ -443,7 +443,7 @@ def test_a_run_that_cannot_see_its_lock_says_so(data_file: str, tmp_path: Path, 
 @pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=pytest.mark.one_mpi)])
 def test_a_second_run_is_refused_and_a_killed_one_succeeded(runner: Runner, data_file: str, ranks: int) -> None:
     run = runner.directory / "run"
-    process = runner.start(str(BIN / "distbp"), "train", data_file, *LONG, ranks=ranks)
+    process = runner.fork(str(BIN / "distbp"), "train", data_file, *LONG, ranks=ranks)
     while not (run / "metrics.csv").exists() or len((run / "metrics.csv").read_text().splitlines()) < 3:
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
@@ -452,9 +452,9 @@ def test_a_second_run_is_refused_and_a_killed_one_succeeded(runner: Runner, data
     for second in in_one_job(runner, ranks, *seconds):
         check_error(second, 1, f"run: process {pid} on ", "works in this directory", f"kill -USR1 {pid}")
     os.killpg(process.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
     if ranks:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
         time.sleep(0.2)
     runner.finish(process)
     assert (run / run_lock.NAME).exists()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from jobs import in_one_job
-from runs import BIN, Runner, check_error, configuration, mpirun_command, train_on, write_data
+from runs import BIN, Runner, check_error, configuration, distbp_of_shell, in_fork, mpirun_command, train_on, write_data
 
 from distbp.errors import DataError, LaunchError, UsageError
 from distbp.prediction.trained import Use, load
@@ -45,9 +45,9 @@ def test_commands() -> None:
 @pytest.mark.mpi
 def test_two_commands_in_one_job(runner: Runner, data_file: str) -> None:
     """mpirun takes several, with a colon between them."""
-    distbp = str(BIN / "distbp")
-    train = (*mpirun_command(), "-n", "1", distbp, "train", data_file)
-    result = runner.run(*train, ":", "-n", "1", distbp, "evaluate", "run")
+    distbp = in_fork(str(BIN / "distbp"))
+    train = (*mpirun_command(), "-n", "1", *distbp, "train", data_file)
+    result = runner.run(*train, ":", "-n", "1", *distbp, "evaluate", "run")
     check_error(result, 2, "runs distbp evaluate, and rank 0 distbp train")
     assert not (runner.directory / "run").exists()
 
@@ -87,8 +87,7 @@ def test_files(tmp_path: Path) -> None:
 
 @pytest.mark.mpi
 def test_real_ranks_with_other_options(runner: Runner, data_file: str) -> None:
-    distbp = str(BIN / "distbp")
-    first = [distbp, "train", data_file, "--out", "run", "--epochs", "2"]
+    first = [*in_fork(str(BIN / "distbp")), "train", data_file, "--out", "run", "--epochs", "2"]
     result = runner.run(*mpirun_command(), "-n", "1", *first, ":", "-n", "1", *first[:-1], "3")
     check_error(result, 2, "rank 1 (", "--epochs is 3, and on rank 0 2; all ranks need the same options")
     assert not (runner.directory / "run").exists()
@@ -108,7 +107,7 @@ def test_a_configuration_that_only_one_rank_could_read(runner: Runner) -> None:
 
 def test_a_configuration_from_a_pipe(runner: Runner) -> None:
     """For one process it is like any other file."""
-    command = f"echo 'epochs = 0' | {BIN / 'distbp'} train --config /dev/stdin --out run"
+    command = f"echo 'epochs = 0' | {distbp_of_shell()} train --config /dev/stdin --out run"
     result = runner.run("sh", "-c", command)
     assert result.returncode == 0, result.stderr
     assert "epochs = 0" in (runner.directory / "run" / "config.toml").read_text()
@@ -118,7 +117,7 @@ def test_a_configuration_from_a_pipe(runner: Runner) -> None:
 def test_a_configuration_that_one_rank_does_not_find(runner: Runner) -> None:
     """Of a node that does not see the file; nobody waits for it."""
     (runner.directory / "c.toml").write_text("epochs = 0\n")
-    first = [str(BIN / "distbp"), "train", "--out", "run", "--config"]
+    first = [*in_fork(str(BIN / "distbp")), "train", "--out", "run", "--config"]
     result = runner.run(*mpirun_command(), "-n", "1", *first, "c.toml", ":", "-n", "1", *first, "none.toml")
     check_error(result, 2, "rank 1 (", "none.toml: cannot read this configuration file: No such file")
 
@@ -136,7 +135,7 @@ def test_real_ranks_that_evaluate_with_other_options(
 ) -> None:
     """With other memory they waited for each other for ever, with another split they said nothing."""
     train_on(1, configuration(data_file, runner.directory / "run", epochs=1))
-    first = [str(BIN / "distbp"), "evaluate", "run"]
+    first = [*in_fork(str(BIN / "distbp")), "evaluate", "run"]
     result = runner.run(*mpirun_command(), "-n", "1", *first, *options, ":", "-n", "1", *first, *others)
     check_error(result, 2, "rank 1 (", words)
 

@@ -152,7 +152,7 @@ comm.node_array((5,), np.dtype(float))
 
 @pytest.mark.mpi
 def test_no_rank_waits_for_ever_for_one_that_allocates_nothing(runner: Runner) -> None:
-    result = runner.run(sys.executable, "-c", STUCK, ranks=2, limit=30)
+    result = runner.run_fork(sys.executable, "-c", STUCK, ranks=2, limit=30)
     assert result.returncode != 0
     assert result.stderr.count("has waited 1 s for memory that the ranks of its node are to share") == 1
 
@@ -172,7 +172,7 @@ def test_too_little_to_start_mpi(runner: Runner) -> None:
     elsewhere = "import os; os.environ['MPI_LOCALRANKID'] = str(1 - int(os.environ.get('PMI_RANK', 0)))"
     for more, who in (("", 0), (elsewhere, 1)):
         command = (sys.executable, "-c", SMALL.format(more=more), "train", "--epochs", "0", "--out", str(who))
-        result = runner.run(*command, ranks=2, limit=20)
+        result = runner.run_fork(*command, ranks=2, limit=20)
         if "--oversubscribe" in mpirun_command():
             assert result.returncode == 0, result.stderr
         else:
@@ -181,7 +181,7 @@ def test_too_little_to_start_mpi(runner: Runner) -> None:
 
 @pytest.mark.mpi
 def test_doctor_begins_with_it(runner: Runner) -> None:
-    result = runner.run(sys.executable, "-c", SMALL.format(more=""), "doctor", ranks=2, limit=20)
+    result = runner.run_fork(sys.executable, "-c", SMALL.format(more=""), "doctor", ranks=2, limit=20)
     first, second = result.stdout.splitlines()[:2]
     if "--oversubscribe" in mpirun_command():
         assert first.startswith("ok   distbp")

@@ -328,14 +328,14 @@ def test_what_is_in_the_place_of_out(tmp_path: Path, data_file: str, what: str, 
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return to_preload("failing_calls", tmp_path_factory.mktemp("library"))
+def library() -> str:
+    return to_preload("failing_calls")
 
 
 @pytest.mark.slow
 def test_the_command_goes_on_after_a_moment(runner: Runner, run: Config, library: str) -> None:
     def failing(name: str, count: int) -> Any:
-        return runner.run(
+        return runner.run_fork(
             *(sys.executable, "-c", HASTY, "train", "--resume", "--epochs", "3", "--out", run.out),
             LD_PRELOAD=library,
             FAILING_PATH=f"{run.out}/{name}",

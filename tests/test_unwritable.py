@@ -234,8 +234,8 @@ def test_the_file_of_this_directory_that_cannot_be_seen(
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return to_preload("failing_calls", tmp_path_factory.mktemp("library"))
+def library() -> str:
+    return to_preload("failing_calls")
 
 
 @pytest.mark.slow
@@ -247,7 +247,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_the_command_goes_on(
     runner: Runner, made: tuple[Config, str], library: str, ranks: int, call: str, name: str, code: str
 ) -> None:
-    result = runner.run(
+    result = runner.run_fork(
         *(str(BIN / "distbp"), "train", *made[0].data, "--epochs", "2", "--hidden", "6", "--batch-size", "7"),
         ranks=ranks,
         LD_PRELOAD=library,
@@ -268,7 +268,7 @@ def digest_of(run: Path) -> str:
 
 @pytest.mark.slow
 def test_the_command_ends(runner: Runner, made: tuple[Config, str], library: str) -> None:
-    result = runner.run(
+    result = runner.run_fork(
         *(str(BIN / "distbp"), "train", *made[0].data, "--epochs", "2", "--hidden", "6"),
         LD_PRELOAD=library,
         FAILING_PATH=f"{runner.directory}/run/config.toml",

@@ -30,8 +30,8 @@ WAYS = [
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return to_preload("failing_calls", tmp_path_factory.mktemp("library"))
+def library() -> str:
+    return to_preload("failing_calls")
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +221,7 @@ def failing(path: Path, call: str, *, count: int = 1, code: int = errno.EIO, fir
 def test_predict_goes_on(runner: Runner, made: Path, library: str, ranks: int) -> None:
     command = (str(BIN / "distbp"), "predict", str(made / "run"), "--out", "p.csv")
     place = runner.directory
-    result = runner.run(*command, ranks=ranks, LD_PRELOAD=library, **failing(place, "fsync", code=errno.ESTALE))
+    result = runner.run_fork(*command, ranks=ranks, LD_PRELOAD=library, **failing(place, "fsync", code=errno.ESTALE))
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("p.csv: cannot be written: Stale file handle; try 2, ") == 1
     assert len((place / "p.csv").read_text().splitlines()) == 331
@@ -230,7 +230,7 @@ def test_predict_goes_on(runner: Runner, made: Path, library: str, ranks: int) -
 
 def test_import_goes_on(runner: Runner, made: Path, library: str) -> None:
     command = (str(BIN / "distbp"), "import", str(made / "t.csv"), "--y", "y", "--out", "i.h5")
-    result = runner.run(*command, LD_PRELOAD=library, **failing(runner.directory, "write", code=errno.ENOMEM))
+    result = runner.run_fork(*command, LD_PRELOAD=library, **failing(runner.directory, "write", code=errno.ENOMEM))
     assert result.returncode == 0, result.stderr
     assert "i.h5: 500 rows in train; 2 inputs" in result.stdout
     assert result.stdout.count("could not be written at first: Cannot allocate memory; try 2, ") == 1
@@ -240,7 +240,7 @@ def test_import_goes_on(runner: Runner, made: Path, library: str) -> None:
 def test_import_ends(runner: Runner, made: Path, library: str) -> None:
     """With what the system says, and without what HDF5 says of it."""
     command = (sys.executable, "-c", HASTY, "import", str(made / "t.csv"), "--y", "y", "--out", "i.h5")
-    result = runner.run(*command, LD_PRELOAD=library, **failing(runner.directory / ".i.h5", "write", count=0))
+    result = runner.run_fork(*command, LD_PRELOAD=library, **failing(runner.directory / ".i.h5", "write", count=0))
     check_error(result, 1, "i.h5: cannot be written: the disk or the connection to it fails", "tried again for 10 s")
     assert list(runner.directory.iterdir()) == []
 
@@ -257,7 +257,7 @@ def test_a_trace_and_copies(runner: Runner, made: Path, library: str, ranks: int
         ("t.json", "fsync", "t.json: could not be written at first: the disk or the connection to it fails"),
     ):
         out = ("--out", f"run-of-{call}")
-        result = runner.run(*command, *options, *out, ranks=ranks, LD_PRELOAD=library, **failing(Path(name), call))
+        result = runner.run_fork(*command, *options, *out, ranks=ranks, LD_PRELOAD=library, **failing(Path(name), call))
         assert result.returncode == 0, result.stderr
         assert (result.stdout + result.stderr).count(words) == 1
         assert list((runner.directory / "local").iterdir()) == []
