@@ -192,7 +192,7 @@ def shapes() -> list[tuple[tuple[int, ...], int]]:
 
 
 @dtypes
-@pytest.mark.parametrize("part", range(8))
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, 8))])
 def test_the_same_bits_at_every_edge_for_any_threads_and_cpu(part: int, dtype: str) -> None:
     """The numbers are those of NumPy, and nothing is written outside of an array."""
     for sizes, m in shapes()[part::8]:
