@@ -51,7 +51,7 @@ class PyTorchCompiled:
             torch._foreach_add_(weights, velocity, alpha=-eta)
             return loss
 
-        return torch.compile(step, fullgraph=True, dynamic=False)
+        return torch.compile(step, fullgraph=True, dynamic=False, options={"max_autotune": True, "cpp_wrapper": True})
 
     def shuffle(self) -> None:
         """See Contestant, as for the rest."""
