@@ -35,6 +35,7 @@ PLACES = {  # module, class, function, the call that goes wrong
     "prediction": ("distbp.prediction.predict", "_Outputs", "__call__", 2),
     "writing": ("distbp.prediction.predict", "_NewPredictions", "write", 2),
     "checkpoint": ("distbp.training.run_directory", "RunDirectory", "save", 3),
+    "stepped": ("distbp.engine.epoch_sums", "EpochSums", "add", 15),  # behind an update, with any engine
     "update": ("distbp.mathematics.optimizers.adam", "Adam", "update", 15),
 }
 

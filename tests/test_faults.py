@@ -86,9 +86,10 @@ FAULTS = [
     ("call", 0, 2, "bug", "internal error on rank 0 of 2", PLAIN),
     ("call", 2, 3, "memory", "not enough memory on rank 2", PLAIN),
     ("call", 1, 2, "SIGKILL", "", PLAIN),
-    ("update", 1, 2, "SIGKILL", "", SMALL),
-    ("update", 0, 3, "SIGSEGV", "", SMALL),
-    ("update", 0, 1, "SIGKILL", "", SMALL),
+    ("update", 1, 2, "SIGKILL", "", {**SMALL, "engine": "numpy"}),
+    ("stepped", 1, 2, "SIGKILL", "", SMALL),
+    ("stepped", 0, 3, "SIGSEGV", "", SMALL),
+    ("stepped", 0, 1, "SIGKILL", "", SMALL),
     ("validation", 1, 2, "bug", "internal error on rank 1 of 2", SMALL),
     ("checkpoint", 0, 2, "bug", "internal error on rank 0 of 2", SMALL),
     ("checkpoint", 0, 2, "SIGKILL", "", SMALL),
@@ -132,7 +133,7 @@ def test_one_rank_comes_to_harm(
     is_begun = bool(checkpoints(runner))
     again = goes_on(runner, others) if is_begun else begins(data, runner.directory / "run", others, options)
     assert again.state.progress.epoch == 4
-    if "reproducible" in options:
+    if "reproducible" in options and "engine" not in options:
         assert digest_of(again) == expected
     assert sorted(path.suffix for path in (runner.directory / "run").iterdir() if path.suffix == ".tmp") == []
 
@@ -265,7 +266,7 @@ def test_a_rank_that_stops_responding_is_noticed(runner: Runner, undisturbed: tu
     said = [line for line in result.stderr.splitlines() if "has not come on for" in line]
     assert len(said) >= 1, result.stderr
     assert re.search(rf"while {TRAINING} ", said[0]), said[0]
-    assert "distbp/ranks/mpi.py" in result.stderr  # the stack
+    assert re.search(r"distbp/(ranks/mpi|engine/compiled_net)\.py", result.stderr)  # the stack
     assert goes_on(runner, 1, epochs=1).state.progress.epoch == 1
 
 

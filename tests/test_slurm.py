@@ -203,7 +203,7 @@ def test_a_job_that_is_cancelled_does_not_start_again(slurm: Slurm) -> None:
 def test_a_killed_rank_ends_the_job(slurm: Slurm, tmp_path: Path) -> None:
     """At once, under srun -K1, though the others wait for it."""
     fault = Path(__file__).parent / "fault.py"
-    text = f'#!/bin/sh\necho "by $MPIR_CVAR_CH4_NETMOD"\nexec {sys.executable} {fault} update 1 SIGKILL "$@"\n'
+    text = f'#!/bin/sh\necho "by $MPIR_CVAR_CH4_NETMOD"\nexec {sys.executable} {fault} stepped 1 SIGKILL "$@"\n'
     (tmp_path / "distbp").write_text(text)
     (tmp_path / "distbp").chmod(0o755)
     words = {"MPI": srun().partition("=")[2], "PATH": f"{tmp_path}:{BIN}:/usr/bin:/bin"}

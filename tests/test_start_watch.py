@@ -245,11 +245,15 @@ def test_a_rank_ends_at_either_end_of_mpi(runner: Runner, place: str, how: str, 
 
 @pytest.mark.mpi
 def test_a_rank_ends_in_mpi_init_as_if_all_were_well(runner: Runner) -> None:
-    """mpirun ends the job where the rank had made itself known to it, and the watch does where it had not."""
+    """mpirun ends the job where the rank had made itself known to it, and the watch does where it had not.
+
+    On a busy machine the rank may end when all are out of MPI_Init.
+    """
     fault = (sys.executable, str(Path(__file__).parent / "fault.py"), "MPI_Init", "1", "exit0")
     result = runner.run(*fault, *TRAIN[1:], ranks=3, DISTBP_WAIT_SECONDS=WAIT)
     assert "Traceback" not in result.stderr
     told = result.stderr.count("distbp: error: ")
-    assert told == result.stderr.count("in MPI_Init for ranks that have not come")
+    words = ("in MPI_Init for ranks that have not come", "for ranks that have started MPI and do not answer")
+    assert told == sum(result.stderr.count(one) for one in words)
     assert told <= 1
     assert "done" not in result.stdout
