@@ -46,6 +46,7 @@ from distbp.engine.work import Work
 from distbp.mathematics.activations import Array
 from distbp.mathematics.exact_sum import total
 from distbp.mathematics.grains import grain_count
+from distbp.ranks.binding import cores_of
 
 SPINS = 300  # turns at a fence before other threads are let run: some 10 µs
 
@@ -58,6 +59,7 @@ class CompiledEngine(NumpyEngine):
         super().__init__(work, lap, memory)
         self._own_steps = self._gradient if isinstance(self._gradient, _OwnGradient) else None
         self._kept = list[Any]()
+        self._spins = _spins(work, self.memory)
         self._slices = [self._slice_plan(mine) for mine in self.slices]
         self._run = RunPlan(rank=work.comm.rank, size=work.comm.size)
         if self._own_steps and (tree := self._own_steps.tree):
@@ -216,7 +218,7 @@ class CompiledEngine(NumpyEngine):
             v=vectors[1] if len(vectors) > 1 else None,
             squares=memory.squares.ctypes.data,
             fence=memory.turns.ctypes.data,
-            spins=SPINS,
+            spins=self._spins,
             rule=RULES.index(config.optimizer),
             nesterov=config.nesterov,
             momentum=config.momentum,
@@ -228,6 +230,14 @@ class CompiledEngine(NumpyEngine):
             segments=len(segments),
             segment=segments.ctypes.data,
         )
+
+
+def _spins(work: Work, memory: StepMemory) -> int:
+    """How long ranks of this node wait for each other before they let others run: 0 where there are fewer cores."""
+    of_ranks = work.comm.allgather((cores_of(0), work.threads))
+    here = [of_ranks[rank] for rank in memory.ranks] if len(of_ranks) > 1 else of_ranks
+    cores = frozenset[int]().union(*(cores for cores, _ in here))
+    return SPINS if sum(threads for _, threads in here) <= len(cores) else 0
 
 
 class _OwnGradient:
