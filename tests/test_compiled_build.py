@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from native_build import NATIVE, SECONDS, builder, compile_c, compilers, flags_of_kinds
 
+from distbp.engine.compiled_grains import DEEPEST
 from distbp.engine.native import plan
 from distbp.engine.reduction import DIGIT
 from distbp.engine.step_memory import TAIL
 from distbp.mathematics.clipping import BLOCK
 
-HEADER = (NATIVE / "plan.h").read_text(encoding="utf-8")
+HEADER, ENGINE = ((NATIVE / name).read_text(encoding="utf-8") for name in ("plan.h", "engine.c"))
 STRUCTURES = {
     "layer": plan.LayerPlan,
     "columns": plan.ColumnsPlan,
@@ -83,6 +84,7 @@ def test_names_have_the_same_numbers() -> None:
     assert in_order("answer") == [one.name.lower() for one in plan.Answer]
     for name, number in (("TAIL", TAIL), ("SUMS", plan.SUMS), ("BLOCK", BLOCK), ("DIGIT", DIGIT)):
         assert re.search(rf"#define {name} (\d+)", HEADER)[1] == str(number)  # type: ignore[index]
+    assert re.search(r"#define DEEPEST (\d+)", ENGINE)[1] == str(DEEPEST)  # type: ignore[index]
     bits = [(f"{'f' if name[0] == 'f' else name[0]}{8 * int(name[1])}") for name in plan.TYPES]
     assert in_order("type") == bits
 

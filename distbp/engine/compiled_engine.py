@@ -72,19 +72,13 @@ class CompiledEngine(NumpyEngine):
             self._net = own.net
             return own
 
-        def grain_sums(*parts: Any) -> CompiledGrainSums:
-            made = CompiledGrainSums(lib, *parts)
-            self._net = made.net
-            return made
+        def make(*parts: Any) -> Any:
+            own = (CompiledGrainSums if work.config.reproducible else CompiledShardGradient)(lib, *parts)
+            self._net = own.net
+            return own
 
-        def shard_gradient(*parts: Any) -> CompiledShardGradient:
-            made = CompiledShardGradient(lib, *parts)
-            self._net = made.net
-            return made
-
-        if work.config.reproducible:
-            return ReproducibleGradient(work, memory, self.parameters, self._lap, grain_sums)
-        return PlainGradient(work, memory, self.parameters, self._lap, shard_gradient)
+        kind = ReproducibleGradient if work.config.reproducible else PlainGradient
+        return kind(work, memory, self.parameters, self._lap, make)
 
     def _change(self, rate: float, t: int) -> None:
         numbers = self._numbers([rate], t - 1)

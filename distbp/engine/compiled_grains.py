@@ -28,14 +28,14 @@ DEEPEST = 20  # levels that are worked on together at most, as in engine.c
 
 
 class GrainTree:
-    """`plan` of the batches of some work, and room for the sums on the way to those of this rank's nodes.
+    """`plan` says how batches are cut, and has room for the sums on the way to those of this rank's nodes.
 
-    `m`: samples that are worked on together at most.
+    `grain`: G; `m`: how many samples are worked on together at most.
     """
 
     def __init__(self, work: Work, memory: StepMemory) -> None:
         comm, network, dtype = work.comm, work.network, work.config.dtype
-        self.grain = min(int(work.config.grain), work.n)
+        self.grain = work.grain
         self._memory, self._rank, self._size = memory, comm.rank, comm.size
         self._kept, self._kinds = list[Any](), dict[int, BatchPlan]()
         counts = {grain_count(n, self.grain) for n in work.sizes}

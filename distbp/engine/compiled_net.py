@@ -11,13 +11,13 @@ from numpy.typing import DTypeLike, NDArray
 from distbp.data.problem import Problem
 from distbp.data.scaling import Scaling
 from distbp.data.split import Split
-from distbp.engine.native.library import Library
+from distbp.engine.compiled_columns import columns_plan, is_known
+from distbp.engine.native.library import LEAST_WORK, Library
 from distbp.engine.native.plan import (
     LOSSES,
     NEEDS_Z,
     RULES,
     SIGMAS,
-    TYPES,
     Answer,
     ColumnsPlan,
     LayerPlan,
@@ -34,7 +34,6 @@ from distbp.mathematics.metrics import Accuracy, BinaryAccuracy, RootMeanSquareE
 from distbp.settings.config import Config
 
 OUT_OF_RANGE = "a row or a class is out of range"
-LEAST_WORK = 2**22  # multiplications of a pass for which threads are worth while: some 0.1 ms
 
 
 def why_not_compiled(problem: Problem, config: Config, data: Split) -> str:
@@ -48,7 +47,7 @@ def why_not_compiled(problem: Problem, config: Config, data: Split) -> str:
             return f"the compiled step has no {what} {missing.pop()}"
     for of in ("x", "y") if not data.is_labelled and data.layout.y_name else ("x",):
         dtype = data.layout.dtype(of)
-        if not dtype.isnative or dtype.str[1:] not in TYPES:
+        if not is_known(dtype):
             return f"the compiled step does not read values of type {dtype.str}, of which {data.where(of)} is"
         rows = data.x if of == "x" else data.y
         if rows is not None and not rows.flags.c_contiguous:
@@ -168,10 +167,10 @@ class CompiledNet:
 
     def _data(self, work: Work, dtype: np.dtype[Any]) -> None:
         """How samples are read, and what is measured of them."""
-        plan, data, n = self.plan, work.training, work.network.sizes
-        self._columns(plan.x, data.layout.dtype("x"), n[1], work.problem.input, dtype)
+        plan, data = self.plan, work.training
+        plan.x = self._columns(data.layout.dtype("x"), work.problem.input, dtype)
         if data.layout.y_name and not data.is_labelled:
-            self._columns(plan.y, data.layout.dtype("y"), n[-1], work.problem.target, dtype)
+            plan.y = self._columns(data.layout.dtype("y"), work.problem.target, dtype)
         (metric,) = work.problem.metrics
         match metric:
             case BinaryAccuracy():
@@ -183,13 +182,10 @@ class CompiledNet:
             case _:
                 raise NotImplementedError(metric.name)
 
-    def _columns(
-        self, plan: ColumnsPlan, source: np.dtype[Any], width: int, scaling: Scaling, dtype: np.dtype[Any]
-    ) -> None:
-        plan.type, plan.width = TYPES.index(source.str[1:]), width
-        if not scaling.is_none:  # as `ScaledRows` has it
-            plan.shift = self._copy(scaling.shift.astype(np.result_type(source, dtype)))
-            plan.factor = self._copy((1.0 / scaling.spread).astype(dtype))
+    def _columns(self, source: np.dtype[Any], scaling: Scaling, dtype: np.dtype[Any]) -> ColumnsPlan:
+        plan, kept = columns_plan(source, scaling, dtype)
+        self._kept += kept
+        return plan
 
     def _room(self, count: int, dtype: DTypeLike) -> int:
         array = self._arena.take(count, dtype)

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from distbp.data.problem import Problem
 from distbp.engine.compiled_columns import columns_plan, is_known, nearest_known
-from distbp.engine.native.library import Library
+from distbp.engine.native.library import LEAST_WORK, Library
 from distbp.engine.native.plan import SIGMAS, Answer, LayerPlan, NetPlan
 from distbp.mathematics.arena import ALIGNED, Arena
 from distbp.mathematics.backprop import piece_samples
@@ -19,7 +19,6 @@ from distbp.mathematics.batches import pieces
 from distbp.mathematics.network import Network, Parameters
 
 FEW = 4  # rows that are copied: that takes less time than to find out where they lie
-LEAST_WORK = 2**22  # multiplications for which threads are worth while: some 0.1 ms
 WIDEST = 2**31  # samples: for so many, panels are the widest ones
 CACHED = 400 * 2**10  # bytes of the activations of a piece, which then stay in the cache of a core
 

@@ -39,7 +39,7 @@ class GrainSums:
         self._problem, self._lap = work.problem, lap
         network, dtype = work.network, work.config.dtype
         self._network, self._parameters = network, parameters
-        self._grain = min(int(work.config.grain), work.n)
+        self._grain = work.grain
 
         room = _room(network, work.n, self._grain, work.comm.size, dtype)
         self._level = room.level

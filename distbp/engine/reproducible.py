@@ -71,7 +71,7 @@ class ReproducibleGradient:
         make: Callable[[Work, StepMemory, Parameters, Lap], NodeSums] = GrainSums,
     ) -> None:
         """`make` makes what works on the grains of a rank."""
-        self._comm, self._lap, self._grain = work.comm, lap, min(int(work.config.grain), work.n)
+        self._comm, self._lap, self._grain = work.comm, lap, work.grain
         self._kinds = len(work.problem.sums)
         self._node_sums = make(work, memory, parameters, lap)
         self._exchange = _Exchange(memory)

@@ -13,7 +13,7 @@ from distbp.mathematics.grains import grain_count
 def contents_of(work: Work) -> Contents:
     """What the ranks of a node hold together."""
     config = work.config
-    grains = grain_count(work.n, min(int(config.grain), work.n)) if work.is_compiled and config.reproducible else 0
+    grains = grain_count(work.n, work.grain) if work.is_compiled and config.reproducible else 0
     return Contents(
         work.network,
         config.dtype,

@@ -37,6 +37,11 @@ class Work:
         return max(self.sizes)
 
     @property
+    def grain(self) -> int:
+        """G in the reproducible mode; a larger one than the largest batch is the same as that."""
+        return min(int(self.config.grain), self.n)
+
+    @property
     def network(self) -> Network:
         """The network that is trained."""
         return self.problem.network

@@ -14,7 +14,7 @@
 /* Numbers of a part of A that `times` arranges at a time. */
 #define ARRANGED(size, P) (BLOCK_ROWS * (BLOCK_BYTES / (int64_t)(size) / (P)))
 #define MOST_P 32
-#define DEEPEST 20 /* levels of a tree of grains that are worked on together: `Grains.LEVELS` in Python */
+#define DEEPEST 20 /* levels of a tree of grains that are worked on together: see compiled_grains.py */
 #define WHOLE INT64_MAX /* a grain that all samples are in */
 
 struct products {
@@ -31,8 +31,8 @@ struct products {
 enum how { ALONE, CHAIN, PLUS }; /* see `sum_samples_of` in products.h */
 
 /* Sums are added up along the tree of distbp/mathematics/grain_tree.py as they come, from left to right: each is put on
-   a stack, and then the uppermost two are added so many times.  `count`: how many have come, which are the children of
-   nodes of their own; `depth`: how many sums are on the stack. */
+   a stack, and then the uppermost two are added so many times.  `count`: how many sums have come, this one included;
+   `depth`: how many are on the stack. */
 static inline int64_t merges(int64_t count, int64_t depth, int is_last) {
     return is_last ? depth - 1 : __builtin_ctzll((uint64_t)count);
 }

@@ -22,6 +22,7 @@ from distbp.errors import UsageError
 HERE = Path(__file__).parent
 LIBRARY, WHY_NOT = HERE / "step.so", HERE / "not_built.txt"
 KINDS = ("avx512", "avx2", "baseline")  # of CPUs: the best first
+LEAST_WORK = 2**22  # multiplications of a pass for which threads are worth while: some 0.1 ms
 CHOICE = "DISTBP_ISA"  # names another kind than the best one
 
 _WHOLE, _POINTER = ctypes.c_int64, ctypes.c_void_p
