@@ -98,6 +98,7 @@ def test_a_rank_that_hangs(train: Any) -> None:
 
 
 @JUMPS
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["alive", "killed"])
 def test_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, jump: int, end: str) -> None:
     """They are times of a file, which is compared with itself alone."""

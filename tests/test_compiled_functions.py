@@ -123,6 +123,7 @@ def needs_long_double(dtype: type) -> None:
         pytest.skip("long double has no more digits than double")
 
 
+@pytest.mark.slow
 @dtypes
 @pytest.mark.parametrize("name", MOST_ULP)
 def test_errors_are_below_two_ulp_or_so(functions: dict[str, Functions], name: str, dtype: type) -> None:

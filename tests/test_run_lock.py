@@ -231,6 +231,7 @@ def test_a_stop_ends_the_watching(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == [run_lock.NAME]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["alive", "killed"])
 def test_a_run_on_another_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
     monkeypatch.setattr(run_lock, "LOST_SECONDS", 3.0)
