@@ -1,40 +1,13 @@
-"""The order of an epoch, and how it is cut into batches, shards and pieces: nothing is lost, nothing comes twice."""
+"""How the order of an epoch is cut into batches, shards and pieces: nothing is lost, nothing comes twice."""
 
 from itertools import pairwise
 
-import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from distbp.mathematics.batches import epoch_order, pieces, shard, steps_per_epoch
-
-
-@given(n=st.integers(0, 300), seed=st.integers(0, 2**63), epoch=st.integers(0, 10**6))
-def test_order_is_a_permutation_that_seed_and_epoch_decide(n, seed, epoch):
-    order = epoch_order(n, seed, epoch)
-    assert order.dtype == np.int64
-    assert sorted(order.tolist()) == list(range(n))
-    np.random.default_rng(1).random(epoch % 5)  # other random numbers in between do not matter
-    np.testing.assert_array_equal(order, epoch_order(n, seed, epoch))
-
-
-def test_order_differs_between_epochs_and_between_seeds():
-    orders = {tuple(epoch_order(50, seed, epoch).tolist()) for seed in range(4) for epoch in range(5)}
-    assert len(orders) == 20
-
-
-def test_order_depends_on_no_global_random_state():
-    np.random.seed(3)
-    first = epoch_order(50, 1, 2)
-    np.random.seed(4)
-    np.testing.assert_array_equal(first, epoch_order(50, 1, 2))
-
-
-def test_order_stays_what_it_was():
-    """A run that is resumed with a later version of distbp must see the same batches."""
-    expected = np.random.Generator(np.random.PCG64(np.random.SeedSequence([7, 1, 3]))).permutation(20)
-    np.testing.assert_array_equal(epoch_order(20, 7, 3), expected)
+from distbp.data.lots import lots
+from distbp.mathematics.batches import pieces, shard, steps_per_epoch
 
 
 @pytest.mark.parametrize(
@@ -75,7 +48,7 @@ def test_pieces_cover_a_shard_in_order(start, length, longest):
     seed=st.integers(0, 9),
 )
 def test_an_epoch_sees_every_sample_once_for_any_number_of_ranks(n, batch, size, longest, seed):
-    order = epoch_order(n, seed, 0)
+    order = lots(seed).samples(n, 0, None)
     seen = []
     for batch_start, batch_end in pieces(0, n, batch):
         for rank in range(size):

@@ -18,6 +18,7 @@ from runs import StopAt, configuration, resumed, split_of, train_on
 from distbp.data.block_loader import BlockLoader
 from distbp.data.loader import InMemory, Streamed
 from distbp.data.loading import Choice
+from distbp.data.lots import lots
 from distbp.data.reader import Reader
 from distbp.data.row_loader import RowLoader
 from distbp.data.sample_order import SampleOrder
@@ -87,7 +88,7 @@ def test_batches_hold_what_they_hold_in_memory(
         data = read_split(comm, files, "train", "x", "y", memory=0)
         assert not data.in_memory
         assert data.labels == whole.labels
-        order = SampleOrder(data.layout.blocks(block), window, 3)
+        order = SampleOrder(data.layout.blocks(block), window, lots(3))
 
         def shares(m: int) -> list[tuple[int, int]]:
             return sample_shares(m, grain, comm.size)
@@ -97,7 +98,7 @@ def test_batches_hold_what_they_hold_in_memory(
         if batches_ahead:
             assert data.layout.is_plain
             streamed = RowLoader(source, batches_ahead)
-        expected = InMemory(SampleOrder(data.layout.blocks(block), window, 3), n)
+        expected = InMemory(SampleOrder(data.layout.blocks(block), window, lots(3)), n)
         try:
             for epoch in (0, 1):
                 begin = min(first, len(data) // n) if epoch == 0 else 0
@@ -275,7 +276,7 @@ def test_bad_values_and_statistics_without_memory(tmp_path: Path) -> None:
 
 
 def test_memory_that_streaming_needs() -> None:
-    order = SampleOrder([(first, first + 10) for first in range(0, 1000, 10)], 200, 0)
+    order = SampleOrder([(first, first + 10) for first in range(0, 1000, 10)], 200, lots(0))
 
     def shares(n: int) -> list[tuple[int, int]]:
         return sample_shares(n, None, 4)

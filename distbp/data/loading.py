@@ -10,12 +10,14 @@ import numpy as np
 from distbp.data.block_loader import BlockLoader, plan_bytes
 from distbp.data.layout import Layout
 from distbp.data.loader import InMemory, Loader, Shares, Streamed, order_bytes
+from distbp.data.lots import lots
 from distbp.data.row_loader import RowLoader
 from distbp.data.sample_order import SampleOrder
 from distbp.data.split import Split
 from distbp.errors import UsageError
 from distbp.mathematics.arena import ALIGNED, Arena, CountingArena
 from distbp.mathematics.grains import sample_shares
+from distbp.mathematics.numerics import NUMERICS
 from distbp.ranks.communicator import Communicator
 from distbp.ranks.node_memory import free_bytes
 from distbp.settings.config import Config
@@ -84,17 +86,19 @@ class Choice:
         return counted.bytes
 
 
-def choose_loader(comm: Communicator, config: Config, data: Split, n: int, memory: float) -> Choice:
+def choose_loader(
+    comm: Communicator, config: Config, data: Split, n: int, memory: float, numerics: int = NUMERICS
+) -> Choice:
     """How a split is brought to the steps, if it is held, or if there are so many bytes of `memory` for it.
 
-    Where two windows do not fit in `memory`, single rows are read, if they can be; otherwise UsageError is raised, the
-    same on all ranks.
+    `numerics`: the version with which the run was begun.  Where two windows do not fit in `memory`, single rows are
+    read, if they can be; otherwise UsageError is raised, the same on all ranks.
     """
     layout = data.layout
     window = default_window(layout) if config.shuffle_window == AUTO else int(config.shuffle_window)
     window = min(max(window, n), layout.rows)
     config = replace(config, shuffle_window=window)
-    order = SampleOrder(layout.blocks(BLOCK_BYTES), window, config.seed)
+    order = SampleOrder(layout.blocks(BLOCK_BYTES), window, lots(config.seed, numerics))
     grain = config.samples_of_a_grain
 
     def shares(n: int) -> list[tuple[int, int]]:

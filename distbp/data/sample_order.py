@@ -1,4 +1,4 @@
-"""The order of the samples of an epoch: a function of (seed, epoch, how the files are laid out, window) alone.
+"""The order of the samples of an epoch: a function of (lots, epoch, how the files are laid out, window) alone.
 
 Up to `window` samples are shuffled as a whole.  A larger split is cut into blocks of neighbouring rows, whole chunks of
 its files, and the blocks are dealt out to windows; the samples of each window are shuffled.  So a window can be read
@@ -15,7 +15,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.mathematics.batches import SHUFFLE_STREAM, epoch_order
+from distbp.data.lots import Lots
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Window:
 class SampleOrder:
     """The windows of every epoch, `window` samples or more in each.  `blocks` (first, last) are all rows, in order."""
 
-    def __init__(self, blocks: Sequence[tuple[int, int]], window: int, seed: int) -> None:
-        self._blocks, self._seed, self.N = list(blocks), seed, blocks[-1][1]
+    def __init__(self, blocks: Sequence[tuple[int, int]], window: int, lots: Lots) -> None:
+        self._blocks, self._lots, self.N = list(blocks), lots, blocks[-1][1]
         lengths = np.array([last - first for first, last in blocks])
         self.largest_block = int(lengths.max())
         self.count = max(1, self.N // window)  # K
@@ -55,21 +55,19 @@ class SampleOrder:
     def window(self, epoch: int, index: int) -> Window:
         """One window of an epoch; no other needs to be known for it."""
         blocks = self._deal(epoch)[index]
-        if self.count == 1:
-            return Window(blocks, epoch_order(self.N, self._seed, epoch))
-        rng = np.random.default_rng([self._seed, SHUFFLE_STREAM, epoch, index + 1])
-        return Window(blocks, rng.permutation(sum(last - first for first, last in blocks)))
+        samples = sum(last - first for first, last in blocks)
+        return Window(blocks, self._lots.samples(samples, epoch, index if self.count > 1 else None))
 
     def _deal(self, epoch: int) -> list[list[tuple[int, int]]]:
         """The blocks of each window, in the order of the files."""
         if self.count == 1:
             return [self._blocks]
         if epoch not in self._dealt:
-            rng, K = np.random.default_rng([self._seed, SHUFFLE_STREAM, epoch]), self.count
+            K = self.count
             windows: list[list[tuple[int, int]]] = [[] for _ in range(K)]
-            for first in range(0, len(self._blocks), K):
-                neighbours = self._blocks[first : first + K]
-                for block, index in zip(neighbours, rng.permutation(K).tolist(), strict=False):
+            for group, lots in enumerate(self._lots.blocks(-(-len(self._blocks) // K), K, epoch).tolist()):
+                neighbours = self._blocks[group * K : (group + 1) * K]
+                for block, index in zip(neighbours, lots, strict=False):
                     windows[index].append(block)
             self._dealt = {**{e: dealt for e, dealt in self._dealt.items() if e == epoch - 1}, epoch: windows}
         return self._dealt[epoch]

@@ -1,23 +1,13 @@
 """Which samples make a batch, and which of them are a rank's.
 
-The order of the samples of an epoch depends on (seed, epoch) alone; batches are cut from it one after another, the
-last one may be short; a rank's shard is a contiguous part of the batch.  So the batch of n samples is the same set for
+Batches are cut from the order of the samples of an epoch (see `distbp.data.sample_order`) one after another, the last
+one may be short; a rank's shard is a contiguous part of the batch.  So the batch of n samples is the same set for
 any number of ranks, and no sample is dropped or repeated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-import numpy as np
-from numpy.typing import NDArray
-
-SHUFFLE_STREAM = 1  # random numbers for the order and for the first parameters never overlap
-
-
-def epoch_order(sample_count: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The samples 0 … sample_count-1 in the order of this epoch."""
-    return np.random.default_rng([seed, SHUFFLE_STREAM, epoch]).permutation(sample_count)
 
 
 def batch_sizes(N: int, n: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ from numpy.typing import DTypeLike
 
 from distbp.mathematics.activations import ACTIVATIONS, Activation, Array
 from distbp.mathematics.arena import ALIGNED, Arena
+from distbp.mathematics.counter_numbers import INITIALIZATION, CounterNumbers
 from distbp.mathematics.losses import LOSSES, Loss
+from distbp.mathematics.normal_numbers import normal
 
-INITIALIZATION_STREAM = 0  # see `distbp.mathematics.batches.SHUFFLE_STREAM`
+BLOCK = 32768  # numbers that are drawn at a time, while they are in the cache
 
 
 @dataclass(frozen=True)
@@ -91,23 +94,26 @@ def bias_slices(network: Network) -> list[slice]:
 
 
 def initialize(parameters: Parameters, network: Network, seed: int, rule: str = "auto") -> None:
-    """Draws the first W^l and sets b^l = 0.  They depend on the seed alone, not on ranks or dtype.
+    """Draws the first W^l and sets b^l = 0.  They depend on the seed and the network alone, not on ranks or dtype.
+
+    Before they are rounded to the dtype they have the same bits on every machine: see
+    `distbp.mathematics.counter_numbers`.  Those of a layer do not depend on the other layers.
 
     `rule` is "glorot", "he" or "auto" (the one that suits the activation):
 
     - glorot: uniform in ±√(6 / (n_{l-1} + n_l)), for σ that are linear around 0 (Glorot & Bengio 2010)
     - he: normal with standard deviation √(2 / n_{l-1}), for relu and its relatives (He et al. 2015)
     """
-    rng = np.random.default_rng([seed, INITIALIZATION_STREAM])
     for l in range(2, network.F + 1):
-        W, b = parameters.W[l], parameters.b[l]
+        W, numbers = parameters.W[l], CounterNumbers(seed, INITIALIZATION, window=l)
         n_l, n_below = W.shape
-        if (network.sigma(l).initialization if rule == "auto" else rule) == "he":
-            W[...] = rng.standard_normal(W.shape) * np.sqrt(2.0 / n_below)
-        else:
-            bound = np.sqrt(6.0 / (n_below + n_l))
-            W[...] = rng.uniform(-bound, bound, W.shape)
-        b[...] = 0.0
+        is_normal = (network.sigma(l).initialization if rule == "auto" else rule) == "he"
+        width = sqrt(2.0 / n_below) if is_normal else sqrt(6.0 / (n_below + n_l))
+        for first in range(0, W.size, BLOCK):
+            block = W.reshape(-1)[first : first + BLOCK]
+            u = numbers.uniform(len(block))
+            block[...] = (normal(u) if is_normal else 2.0 * u - 1.0) * width
+        parameters.b[l][...] = 0.0
 
 
 def parameter_bytes(network: Network, dtype: DTypeLike) -> int:
@@ -122,5 +128,5 @@ def largest_weights(network: Network) -> int:
 
 
 def initialize_bytes(network: Network) -> int:
-    """Memory that `initialize` takes for a moment: each W^l is drawn in float64."""
-    return 8 * largest_weights(network)
+    """Memory that `initialize` takes for a moment: a block in float64, and what it is made of."""
+    return 10 * 8 * min(BLOCK, largest_weights(network))

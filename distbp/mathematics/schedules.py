@@ -1,5 +1,7 @@
 """The learning rate as a function of the number of updates done: nothing is remembered, so a resume needs no state.
 
+The bits of η are the same on every machine: see `distbp.mathematics.fixed_functions`.
+
 Each schedule has one entry in `SCHEDULES`; importing this module does not load NumPy.
 """
 
@@ -7,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import cos, inf, pi
+
+from distbp.mathematics.fixed_functions import cos_pi, power
 
 LARGEST = 1.7976931348623157e308  # float64
 
@@ -29,12 +32,9 @@ class Schedule:
 
     def __call__(self, step: int) -> float:
         """The learning rate of the update that follows `step` others; the largest number there is, where it is more."""
-        try:
-            if step < self.warmup:
-                return min(self.base * (step + 1) / self.warmup, LARGEST)
-            return min(SCHEDULES[self.name].rate(self, step - self.warmup), LARGEST)
-        except OverflowError:
-            return LARGEST
+        if step < self.warmup:
+            return min(self.base * (step + 1) / self.warmup, LARGEST)
+        return min(SCHEDULES[self.name].rate(self, step - self.warmup), LARGEST)
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,13 @@ def constant(schedule: Schedule, step: int) -> float:
 
 def step(schedule: Schedule, step: int) -> float:
     """η = base · factor^⌊step / every⌋"""
-    try:
-        return float(schedule.base * schedule.factor ** (step // schedule.every))
-    except OverflowError:  # of a factor above 1
-        return inf
+    return schedule.base * power(schedule.factor, step // schedule.every)
 
 
 def cosine(schedule: Schedule, step: int) -> float:
     """η falls from base to minimum along half a cosine until `total` (Loshchilov & Hutter 2017)."""
     done = min(1.0, step / max(1, schedule.total - schedule.warmup))
-    return schedule.minimum + 0.5 * (schedule.base - schedule.minimum) * (1.0 + cos(pi * done))
+    return schedule.minimum + 0.5 * (schedule.base - schedule.minimum) * (1.0 + cos_pi(done))
 
 
 SCHEDULES = {

@@ -8,6 +8,7 @@ from math import inf, sqrt
 
 from distbp.mathematics import deferred_numpy as np
 from distbp.mathematics.activations import Array
+from distbp.mathematics.fixed_functions import power
 from distbp.mathematics.optimizer import LEAST, Optimizer, State, rounded
 
 
@@ -40,16 +41,16 @@ class Adam(Optimizer):
         g *= 1.0 - self.beta2
         v += g
         np.sqrt(v, out=s)
-        s /= sqrt(1.0 - self.beta2**t)
+        s /= sqrt(1.0 - power(self.beta2, t))
         s += self.epsilon
         np.divide(m, s, out=s)
-        s *= learning_rate / (1.0 - self.beta1**t)
+        s *= learning_rate / (1.0 - power(self.beta1, t))
 
     def reach_of_step(
         self, largest: Mapping[str, float], g: float, learning_rate: float, t: int
     ) -> tuple[float, dict[str, float], float]:
         """√v̂ + ε is at least ε."""
-        rate = learning_rate / (1.0 - self.beta1**t)
+        rate = learning_rate / (1.0 - power(self.beta1, t))
         m = rounded(self.beta1 * largest["m"] + (1.0 - self.beta1) * g)
         v = rounded(self.beta2 * largest["v"] + (1.0 - self.beta2) * g * g)
         ratio = rounded(m / self.epsilon) if self.epsilon >= LEAST else inf

@@ -1,0 +1,93 @@
+"""Functions made of + - × ÷ in an order that is written down: their bits are the same on every machine.
+
+IEEE 754 says how + - × ÷ √ are rounded.  It does not say it of cos, log or powers, and their last bits change with the
+CPU, the C library and the version of NumPy.  What enters the numbers of a run is computed with these functions.
+Python and NumPy round after each operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from math import pi
+
+from distbp.mathematics import deferred_numpy as np
+from distbp.mathematics.activations import Array
+
+LN2_HIGH = 6.93147180369123816490e-01  # the first 32 bits of ln 2: e times it is exact
+LN2_LOW = 1.90821492927058770002e-10  # the rest
+ROOT_HALF = 0.7071067811865476  # √½
+DIGIT = 10  # bits of an exponent that have a table
+
+
+def cos_pi(x: float) -> float:
+    """cos πx for 0 ≤ x ≤ 1; off by at most 1.5e-16.
+
+    It is brought to |t| ≤ π/4 by the symmetries of the cosine.  The differences are exact.
+    """
+    if x > 0.75:
+        return -cos_pi(1.0 - x)
+    if x > 0.25:
+        t = pi * (0.5 - x)
+        return t * _alternating(t * t, range(16, 1, -2))  # sin t
+    t = pi * x
+    return _alternating(t * t, range(17, 0, -2))  # cos t
+
+
+def _alternating(square: float, steps: Sequence[int]) -> float:
+    """1 - t²/k(k+1) (1 - t²/k'(k'+1) (…)), with the innermost k first: the Taylor series of cos t, or of sin t / t."""
+    total = 1.0
+    for k in steps:
+        total = 1.0 - square / (k * (k + 1)) * total
+    return total
+
+
+def log(x: Array) -> Array:
+    """ln x of each x > 0, float64 and not denormal; off by at most 2 ulp where x is not within 2^-20 of 1.
+
+    With x = 2^e m, √½ ≤ m < √2, and s = (m - 1) / (m + 1):  ln x = e ln 2 + 2 (s + s³/3 + s⁵/5 + …).
+    """
+    m, e = np.frexp(x)
+    is_small = m < ROOT_HALF
+    m = np.where(is_small, m + m, m)
+    e = e - is_small.astype(np.float64)
+    s = (m - 1.0) / (m + 1.0)
+    square = s * s
+    series = np.full_like(s, 1.0 / 23.0)
+    for k in range(21, 1, -2):
+        series *= square
+        series += 1.0 / k
+    series *= square
+    series *= s + s
+    series += s + s
+    return np.asarray(e * LN2_HIGH + (series + e * LN2_LOW))
+
+
+def power(x: float, k: int) -> float:
+    """x^k for k = 0, 1, …: the product of one number for each digit of k in base 1024.
+
+    Each of them is a product of one factor after another, which is kept in a table.  So a power has the same bits,
+    whether others were asked for before or not.  Every factor is rounded: the error is about k 2^-53 x^k at most.
+    Beyond the largest number it is inf.
+    """
+    tables = _tables(x)
+    value, level = tables[0][k & 1023], 1
+    while k := k >> DIGIT:
+        if level == len(tables):
+            tables.append(_products(tables[-1][-1] * tables[-1][1]))
+        value = tables[level][k & 1023] * value
+        level += 1
+    return value
+
+
+@lru_cache(maxsize=16)
+def _tables(x: float) -> list[list[float]]:
+    """Table l holds x^(j 1024^l), j = 0 … 1023; a table is made when the first digit needs it."""
+    return [_products(x)]
+
+
+def _products(x: float) -> list[float]:
+    products = [1.0]
+    while len(products) < 1 << DIGIT:
+        products.append(products[-1] * x)
+    return products

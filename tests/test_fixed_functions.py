@@ -1,0 +1,108 @@
+"""Functions of + - × ÷ in a fixed order: how far they are from the truth, and that nothing else is in them."""
+
+from __future__ import annotations
+
+import ast
+import math
+from fractions import Fraction
+from pathlib import Path
+
+import mpmath
+import numpy as np
+import pytest
+
+import distbp
+from distbp.mathematics.fixed_functions import cos_pi, log, power
+from distbp.mathematics.normal_numbers import normal
+from distbp.mathematics.schedules import Schedule
+
+ROOT = Path(distbp.__file__).parent
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def precision() -> object:
+    with mpmath.workprec(160):
+        yield
+
+
+def test_cos_pi() -> None:
+    x = [*np.linspace(0.0, 1.0, 1001).tolist(), *RNG.random(2000).tolist(), 2.0**-60, 0.25, 0.75, 1 - 2.0**-53]
+    assert max(abs(mpmath.mpf(cos_pi(one)) - mpmath.cospi(mpmath.mpf(one))) for one in x) < 1.5e-16
+    assert [cos_pi(0.0), cos_pi(0.5), cos_pi(1.0)] == [1.0, 0.0, -1.0]
+
+
+def test_log() -> None:
+    x = np.concatenate([RNG.random(2000), 2.0 ** -RNG.uniform(0, 53, 2000), [2.0**-53, 0.5, 0.75, 1000.0]])
+    x = x[np.abs(x - 1.0) > 2.0**-20]
+    for one, found in zip(x.tolist(), log(x).tolist(), strict=True):
+        assert abs(mpmath.mpf(found) - mpmath.log(mpmath.mpf(one))) <= 2.0 * math.ulp(found)
+
+
+def test_normal() -> None:
+    """Against the inverse of the error function, from ½ to the farthest tails."""
+    tails = 2.0 ** -RNG.uniform(1, 53, 1000)
+    tails = (np.floor(tails * 2.0**52) + 0.5) * 2.0**-52
+    u = np.concatenate([RNG.random(1000), tails, 1.0 - tails, [2.0**-53, 1.0 - 2.0**-53, 0.5, 0.075, 0.925]])
+    for one, found in zip(u.tolist(), normal(u).tolist(), strict=True):
+        expected = mpmath.sqrt(2) * mpmath.erfinv(2 * mpmath.mpf(one) - 1)
+        assert abs(mpmath.mpf(found) - expected) <= 1e-15 * abs(expected)
+    np.testing.assert_array_equal(normal(1.0 - tails), -normal(tails))
+
+
+@pytest.mark.parametrize("x", [0.0, 0.5, 0.9, 0.999, 0.9999999, 1.0, 1.1])
+@pytest.mark.parametrize("k", [0, 1, 2, 3, 1022, 1023, 1024, 1025, 2047, 2048, 5000])
+def test_power(x: float, k: int) -> None:
+    exact = Fraction(x) ** k
+    assert abs(Fraction(power(x, k)) - exact) <= exact * k / 2**53 + Fraction(1, 2**1074)
+
+
+def test_power_of_what_is_large() -> None:
+    assert power(1e200, 2) == power(1.5, 10**18) == math.inf
+    assert power(0.999, 10**18) == 0.0
+    million = power(0.9999999, 2**20)
+    assert million == pytest.approx(math.exp(2**20 * math.log1p(-1e-7)), rel=1e-9)
+
+
+def test_a_power_does_not_depend_on_those_before_it() -> None:
+    from distbp.mathematics import fixed_functions
+
+    forward = [power(0.99, k) for k in range(0, 5000, 7)]
+    fixed_functions._tables.cache_clear()
+    assert [power(0.99, k) for k in reversed(range(0, 5000, 7))] == forward[::-1]
+
+
+def test_the_products_of_a_power_are_in_the_documented_order() -> None:
+    def one_after_another(x: float, count: int) -> float:
+        value = 1.0
+        for _ in range(count):
+            value *= x
+        return value
+
+    thousand = one_after_another(0.9993, 1023) * 0.9993
+    assert power(0.9993, 3 * 1024 + 17) == one_after_another(thousand, 3) * one_after_another(0.9993, 17)
+
+
+def test_a_rate_has_bits_that_were_worked_out_elsewhere() -> None:
+    """0.3 · 0.7³ and half a cosine, in exact fractions that are rounded where the formulas are."""
+    three = 0.7 * 0.7 * 0.7
+    assert Schedule("step", 0.3, 0, 100, 10, 0.7, 0.0)(35) == 0.3 * three
+    cosine = Schedule("cosine", 0.3, 0, 100, 10, 0.7, 0.1)
+    for step in range(101):
+        exact = 0.1 + 0.1 * (1 + mpmath.cospi(mpmath.mpf(step) / 100))
+        assert abs(cosine(step) - exact) < 1.2e-16
+
+
+@pytest.mark.parametrize(
+    "name", ["fixed_functions", "normal_numbers", "counter_numbers", "schedules", "optimizers/adam"]
+)
+def test_no_function_of_the_c_library_is_called(name: str) -> None:
+    """Neither `**` of floating-point numbers, nor cos, exp, log and the like of `math` or NumPy."""
+    tree = ast.parse((ROOT / "mathematics" / f"{name}.py").read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+            assert ast.unparse(node) == "2.0 ** (-52)"  # a power of 2 is exact
+        if isinstance(node, ast.ImportFrom) and node.module == "math":
+            assert {one.name for one in node.names} <= {"sqrt", "inf", "pi"}
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ("np", "math"):
+            assert node.attr not in {"exp", "log", "log1p", "expm1", "cos", "sin", "tanh", "power", "sum", "dot"}
