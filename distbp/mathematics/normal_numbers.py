@@ -1,8 +1,8 @@
 """Normally distributed numbers from uniform ones, with the same bits on every machine.
 
 A number is the place below which the standard normal distribution has the share u: Φ^-1(u).  Wichura's approximation
-(algorithm AS 241, PPND16, Applied Statistics 37, 1988) has a relative error of about 1e-16; rounding makes it 1e-15.  It
-is made of ratios of polynomials, and in the tails of √(-ln u), with the logarithm of
+(algorithm AS 241, PPND16, Applied Statistics 37, 1988) has a relative error of about 1e-16; rounding makes it 1e-15.
+It is made of ratios of polynomials, and in the tails of √(-ln u), with the logarithm of
 `distbp.mathematics.fixed_functions`.
 """
 
