@@ -14,7 +14,7 @@ from distbp.data.problem import Problem
 from distbp.data.scaling import Scaling, measure
 from distbp.engine.feed import Feed
 from distbp.errors import DataError
-from distbp.ranks.communicator import run_threads
+from distbp.ranks.communicator import OneProcess, run_threads
 
 RNG = np.random.default_rng(0)
 DATA = RNG.normal([0, 5, -3, 1e8], [1, 0.1, 200, 1], (1001, 4))
@@ -175,3 +175,17 @@ def test_beyond_the_range_the_advice_is_one_that_helps(
         file["train/x"], file["train/y"] = magnitude * np.sign(NOISE)[:, None], NOISE[:, None]
     with pytest.raises(DataError, match=rf"d.h5: train/x, column 0: .* out of the range of {dtype}: .*{advice}$"):
         train_on(1, configuration(str(path), tmp_path / "run", dtype=dtype, epochs=1))
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_the_bits_do_not_depend_on_how_the_rows_lie_in_memory(columns: int) -> None:
+    """NumPy sums rows of C order one after another, and columns of Fortran order in pairs."""
+    rows = np.random.default_rng(2).standard_normal((5000, columns)) * 100.0 + 7.0
+    wide = np.zeros((5000, columns + 4))
+    wide[:, 2 : 2 + columns] = rows
+    found = [
+        measure(OneProcess(), one, "standardize")
+        for one in (rows, np.asfortranarray(rows), wide[:, 2 : 2 + columns], rows[::-1][::-1])
+    ]
+    assert len({(one.shift.tobytes(), one.spread.tobytes()) for one in found}) == 1
+    np.testing.assert_allclose(found[0].spread, rows.std(axis=0), rtol=1e-14)

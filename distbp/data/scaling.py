@@ -153,8 +153,9 @@ def measure(
         for rows in mine:
             pulse("measuring the data")
             u = np.ldexp(array[rows] - middle, -widest)
-            first.add(u.sum(axis=0))
-            second.add(np.square(u, out=u).sum(axis=0))
+            squares = np.square(u)
+            first.add(_sum_of_rows(u))
+            second.add(_sum_of_rows(squares))
 
     agree(comm, add_all)  # rows may have to be read, which can fail
     comm.allreduce(first.sums)
@@ -163,6 +164,18 @@ def measure(
     deviation = np.ldexp(np.sqrt(np.maximum(second.value() / N - np.square(offset), 0.0)), widest)
     mean = np.where(low == high, low, np.clip(middle + np.ldexp(offset, widest), low, high))
     return Scaling(mean, np.where(constant | (deviation == 0.0), 1.0, deviation), rounded)
+
+
+def _sum_of_rows(u: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Σ over the rows, which are overwritten: the second half is added to the first, until one row is left.
+
+    NumPy's own sum has an order that depends on how the rows lie in memory, and that NumPy may change.
+    """
+    while (rows := len(u)) > 1:
+        kept = (rows + 1) // 2
+        u[: rows - kept] += u[kept:]
+        u = u[:kept]
+    return u[0]
 
 
 @np.errstate(over="ignore")

@@ -15,6 +15,7 @@ from distbp.files.patience import patiently
 from distbp.inspection.data_inspection import View, describe_data
 from distbp.settings.config import as_dict
 from distbp.training import checkpoint
+from distbp.training.basis import basis_in_words, facts, is_checkable
 from distbp.training.comparison import differences, digest
 from distbp.training.run_directory import find_checkpoint
 from distbp.training.state import Checkpoint
@@ -78,12 +79,17 @@ def _describe_checkpoint(path: Path) -> Iterator[str]:
         shown = [f"{part}_{of}" for of in scores for part in ("train", "validation")]
         yield "last epoch " + ", ".join(f"{name} {last[name]:.6g}" for name in shown)
     yield f"digest     {digest(state.parameters)}"
+    yield f"bits       {_basis(state)}"
     for machine in state.machines:
-        facts = ", ".join(f"{name.replace('_', ' ')} {fact}" for name, fact in machine.items() if name != "step")
-        yield f"computed   from step {machine['step']} on: {facts}"
+        yield f"computed   from step {machine['step']} on: {', '.join(facts(machine)).replace(': ', ' ')}"
     yield "config"
     for option, value in as_dict(state.config).items():
         yield f"  {option} = {value}"
+
+
+def _basis(state: Checkpoint) -> str:
+    words = basis_in_words(state.machines, is_reproducible=state.config.reproducible)
+    return words if is_checkable(state.machines) else f"{words.removeprefix('the bits ')} what is named here"
 
 
 def _rms(array: Any) -> float:

@@ -8,8 +8,9 @@
     /input/columns, /input/units             what the inputs are called and measured in, where the data say it: strings
                                              (UTF-8), one for each; /target/… likewise
     /history                                 the rows of metrics.csv: records of a float64 for each column
-    attributes of /: format, format_version, distbp_version, config (JSON), machines (JSON: what the bits depended on,
-    and from which step on), fingerprint (JSON: of the data, see `distbp.data.fingerprint`; may be missing), checksum
+    attributes of /: format, format_version, distbp_version, config (JSON), machines (JSON: what the bits depend
+    on, and from which step on, see `distbp.training.basis`), fingerprint (JSON: of the data, see
+    `distbp.data.fingerprint`; may be missing), checksum
     (SHA-256 over the name, type, shape and SHA-256 of each attribute and array)
 
 Written to a temporary name, synced, renamed: a checkpoint is whole or absent.  Read strictly: a file may come from
@@ -55,8 +56,9 @@ from distbp.training.state import Checkpoint, Progress, optimizer_names
 from distbp.training.stored_config import stored_config
 
 FORMAT = "distbp-checkpoint"
-FORMAT_VERSION = 6  # 2: machines; 3: skipped batches; 4: seconds of phases; 5: names of columns; 6: history as a table
-READABLE = (2, 3, 4, 5, 6)
+FORMAT_VERSION = 7  # 2: machines; 3: skipped batches; 4: seconds of phases; 5: names of columns; 6: history as a table;
+# 7: numerics, with which an older distbp would go on in another order of samples
+READABLE = (2, 3, 4, 5, 6, 7)
 ATTRIBUTES = ("format", "format_version", "distbp_version", "config", "machines", "checksum")
 OPTIONAL = ("fingerprint",)
 COLUMN_TEXTS = ("/input/columns", "/input/units", "/target/columns", "/target/units")
@@ -433,6 +435,8 @@ def _is_machine(value: Any) -> bool:
     return (
         isinstance(value, dict)
         and isinstance(value.get("step"), int)
+        and isinstance(numerics := value.get("numerics", 0), int)
+        and numerics >= 0
         and all(isinstance(fact, int) or (isinstance(fact, str) and fact.isprintable()) for fact in value.values())
         and all(name.isprintable() for name in value)
     )

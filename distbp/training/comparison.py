@@ -54,6 +54,8 @@ def differences(a: Checkpoint, b: Checkpoint) -> Iterator[str]:
     for l in range(2, a.problem.network.F + 1):
         for name in ("W", "b"):
             yield from _arrays(f"layer {l} {name}", *(getattr(state.parameters, name)[l] for state in (a, b)))
+    if a.numerics != b.numerics:
+        yield f"numerics   {a.numerics} and {b.numerics}: the runs have their samples in another order"
     for flaw in sorted({state.flaw for state in (a, b)} - {""}):
         yield f"optimizer  is not compared: {flaw}"
     for name in sorted(a.optimizer.keys() | b.optimizer.keys()) if not a.flaw and not b.flaw else ():

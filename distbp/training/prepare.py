@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from distbp import __version__
 from distbp.counted import counted
 from distbp.data.far_values import far_values
 from distbp.data.fingerprint import Fingerprint, fingerprint
@@ -26,9 +27,10 @@ from distbp.errors import DataError, TooLargeError, UsageError
 from distbp.mathematics.batches import batch_samples, batch_sizes, steps_per_epoch
 from distbp.mathematics.grains import default_grain, grain_count
 from distbp.mathematics.network import initialize
+from distbp.mathematics.numerics import NUMERICS
 from distbp.ranks.communicator import Communicator, agree, from_first, on_first, on_first_patiently
+from distbp.ranks.denormals import check_denormals
 from distbp.ranks.job import NO_JOB, Job
-from distbp.ranks.machine_record import Machine, differences, machine, not_compared
 from distbp.ranks.memory_plan import MemoryPlan
 from distbp.ranks.same_everywhere import check_alike
 from distbp.ranks.stop import Pulse
@@ -36,6 +38,7 @@ from distbp.ranks.threads import set_threads
 from distbp.settings.config import Config
 from distbp.settings.merged import resume
 from distbp.settings.option import AUTO
+from distbp.training.basis import append_record, basis_in_words, facts, is_checkable, record
 from distbp.training.history import History
 from distbp.training.invariants import history_columns
 from distbp.training.memory_plan import MemoryPlanner, Needs
@@ -114,6 +117,8 @@ def prepare(
     # In a job before anything may go wrong, so that one which is requeued again and again is noticed.
     at_once = started if job.id else lambda step: None
     config, stored = _begin_or_resume(voice, config, directory, start, at_once)
+    if config.reproducible:
+        agree(comm, check_denormals)
     threads = set_threads(comm, config.threads, reproducible=config.reproducible)
     voice.say(*threads.notes)
     planner.threads = threads.count
@@ -128,7 +133,8 @@ def prepare(
     if config.wire != "full" and len(engine.nodes) == 1:
         voice.say(f"note      --wire {config.wire} changes nothing: all ranks are on one node")
     state, to_beat = _state(voice, work, engine, directory, stored, learnt.prints)
-    _record_machine(comm, state, {**machine(threads.count), "engine": choice.name}, voice.note)
+    basis = record(comm, config, problem, learnt.validation, choice, threads.count)
+    append_record(comm, state, basis, voice.note)
     run = Run(
         comm=comm,
         config=config,
@@ -173,6 +179,7 @@ def _begin_or_resume(
     given = from_first(comm, partial(_all_files, resume_with))
     config = agree(comm, lambda: resume(stored.config, given, "command line"))
     agree(comm, lambda: _check_known(stored, config))
+    agree(comm, lambda: _check_numerics(stored))
     return config, stored
 
 
@@ -224,7 +231,8 @@ def _steps(
     config = _with_grain(learnt.config, batch_size)
     if config.reproducible:
         _note_idle_ranks(comm, config, batch_size, voice.note)
-    choice = choose_loader(comm, config, training, batch_size, learnt.memory - held_bytes(validation))
+    numerics = stored.numerics if stored else NUMERICS
+    choice = choose_loader(comm, config, training, batch_size, learnt.memory - held_bytes(validation), numerics)
     needs = Needs(choice, learnt.problem.network, training, validation, stored is not None)
     plan = planner.plan(needs)
     _check_plan(comm, plan, shown)
@@ -269,9 +277,10 @@ def _write_first_files(run: Run, started: Callable[[int], None] | None, *, is_ne
         directory.write_metrics(state.history)
     if started:
         started(state.progress.step)
-    facts = [f"{name.replace('_', ' ')}: {fact}" for name, fact in state.machines[-1].items() if name != "step"]
     where = f", {run.job.describe()}" if run.job.describe() else ""
-    directory.write_config(run.config, [f"last started on {run.comm.describe()}{where}; the bits depend on", *facts])
+    basis = basis_in_words(state.machines, is_reproducible=run.config.reproducible)
+    now = [] if is_checkable(state.machines) else facts(state.machines[-1])
+    directory.write_config(run.config, [f"last started on {run.comm.describe()}{where}; {basis}", *now])
 
 
 def _open(
@@ -331,6 +340,16 @@ def _check_known(stored: Checkpoint, config: Config) -> None:
     )
 
 
+def _check_numerics(stored: Checkpoint) -> None:
+    """Raises UsageError where the order of the samples of a run is one that this version does not know."""
+    if stored.numerics > NUMERICS:
+        raise UsageError(
+            f"--resume: expected a run that was begun with numerics {NUMERICS} or older, which this distbp "
+            f"({__version__}) knows; this one was begun with numerics {stored.numerics}\nresume it with the distbp "
+            "that began it, or start another run with another --out"
+        )
+
+
 def _check_samples(stored: Checkpoint, training: Split) -> None:
     """Raises DataError where the steps of the run so far are not those of so many samples."""
     progress, N = stored.progress, len(training)
@@ -387,30 +406,6 @@ def _check_epochs(stored: Checkpoint, config: Config) -> None:
         raise UsageError(
             f"--epochs {config.epochs}: the run has done {stored.progress.epoch} already; they count in all"
         )
-
-
-def _record_machine(comm: Communicator, state: Checkpoint, mine: Machine, note: Callable[[str], None]) -> None:
-    """Notes on what the bits depend on; where a reproducible run cannot keep its promise, the user is told."""
-    machines = comm.allgather(mine)
-    here, before = machines[0], {"engine": "numpy", **state.machines[-1]} if state.machines else None
-    since = before.pop("step") if before else None
-    if before != here:
-        state.machines = [*state.machines, {"step": state.progress.step, **here}]
-    if comm.rank == 0 and before and before["engine"] != here["engine"] and not state.config.reproducible:
-        note(f"note      the steps so far were computed by {before['engine']}; their last bits would differ now")
-    if comm.rank > 0 or not state.config.reproducible:
-        return
-    if before and (changed := differences(before, here)):
-        note(f"warning   from here on the bits may differ from those of the run so far (since step {since}):")
-        for difference in changed:
-            note(f"          {difference}")
-    if before and (unknown := not_compared(before, here)):
-        note(f"note      an older version began this run; what it has not recorded is not compared: {unknown}")
-    other = next((rank for rank, there in enumerate(machines) if there != here), None)
-    if other is not None:
-        note(f"warning   the ranks are not alike, so the bits may depend on their number; rank 0, and rank {other}:")
-        for difference in differences(here, machines[other]):
-            note(f"          {difference}")
 
 
 def _with_grain(config: Config, n: int) -> Config:

@@ -59,6 +59,11 @@ class Checkpoint:
     flaw: str = ""
 
     @property
+    def numerics(self) -> int:
+        """The version of the numerics with which the run was begun, which made the order of its samples."""
+        return int(self.machines[0].get("numerics", 0)) if self.machines else 0
+
+    @property
     def can_continue(self) -> bool:
         """Whether it holds all that training needs."""
         return self.optimizer.keys() == set(optimizer_names(self.config))
