@@ -300,7 +300,7 @@ def test_each_start_is_written_down(tmp_path: Path) -> None:
     job = Job("srun --mpi=pmi2", "12", "10_2", nodes="n[1-2]")
     train_on(3, config, nodes=2, job=job)
     text = (tmp_path / "run" / "config.toml").read_text()
-    assert "SLURM job 12 (task 2 of array 10), on n[1-2], by srun --mpi=pmi2; the bits depend on\n" in text
+    assert "SLURM job 12 (task 2 of array 10), on n[1-2], by srun --mpi=pmi2; the bits depend on the number" in text
     resumed(1, config, epochs=5)
     first, second = starts(tmp_path / "run")
     assert abs(time.time() - calendar.timegm(time.strptime(first.pop("time"), "%Y-%m-%dT%H:%M:%SZ"))) < 60

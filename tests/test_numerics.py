@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -23,9 +24,11 @@ from distbp.ranks.machine_record import machine
 from distbp.settings.config import Config
 from distbp.training.basis import basis_in_words, is_checkable
 from distbp.training.checkpoint import read, write
+from distbp.training.comparison import digest
 from distbp.training.state import Checkpoint
 
 HERE = Path(__file__).parent
+ROOT = HERE.parent
 LIB = library()
 FUSED = isinstance(LIB, Library) and is_fused(LIB.kind)
 needs_fused = pytest.mark.skipif(not FUSED, reason="no compiled step with fused multiply-add")
@@ -103,6 +106,15 @@ def test_neither_numpys_generator_nor_its_sums_are_used(
     monkeypatch.setattr("math.cos", refused)
     monkeypatch.setattr("math.pow", refused)
     assert checkable_runs.results(**CHECKABLE) == expected
+
+
+@needs_fused
+def test_the_page_has_the_digest_that_any_machine_gives(tmp_path: Path) -> None:
+    """Of `distbp train --reproducible --grain 4 --epochs 1`, the first command of the page."""
+    page = (ROOT / "docs" / "reproducibility.md").read_text(encoding="utf-8")
+    printed = set(re.findall("^digest +([0-9a-f]{64})$", page, re.MULTILINE))
+    run = train_on(1, Config(reproducible=True, grain=4, epochs=1, out=str(tmp_path / "one")))
+    assert {digest(run.state.parameters)} == printed
 
 
 def lines(path: Path, start: str) -> list[str]:

@@ -175,7 +175,7 @@ def _sum_of_rows(u: NDArray[np.float64]) -> NDArray[np.float64]:
         kept = (rows + 1) // 2
         u[: rows - kept] += u[kept:]
         u = u[:kept]
-    return u[0]
+    return np.asarray(u[0])
 
 
 @np.errstate(over="ignore")

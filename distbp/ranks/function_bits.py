@@ -1,9 +1,11 @@
 """What exp, log, tanh and the like give on this machine, as a checksum.
 
-IEEE 754 fixes + - × ÷ √ to the last bit, and no other function.  Those that distbp uses come from NumPy, which chooses
-by the instructions of the CPU, and from the C library, which does too, and changes from version to version: logaddexp
-(softplus, binary cross-entropy) is made of its log1p and exp, the normal distribution of the first weights too, the
-cosine of the learning rate and the powers of Adam's β are its cos and pow.
+IEEE 754 fixes + - × ÷ √ to the last bit, and no other function.  Those that the NumPy engine uses come from NumPy,
+which chooses by the instructions of the CPU, and from the C library, which does too, and changes from version to
+version: logaddexp (softplus, binary cross-entropy) is made of its log1p and exp.
+
+The compiled engine has functions of its own.  The first parameters, the order of the samples and the learning rates of
+all runs are made by `distbp.mathematics.fixed_functions` and its like.
 """
 
 from __future__ import annotations

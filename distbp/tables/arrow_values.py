@@ -149,7 +149,7 @@ def _decimals(array: Any, size: int) -> NDArray[np.float64]:
     if missing is not None:
         exact |= missing
     if 0 <= scale <= 22:  # 10^22 is the largest power of ten that is a float64
-        found = number / 10.0**scale
+        found = number / float(10**scale)  # of whole numbers the power is exact
         for row in np.flatnonzero(~exact).tolist():
             found[row] = float(array[row].as_py())
         return np.asarray(found)

@@ -1,4 +1,10 @@
-"""Which text is a number, and which: exactly what Python's float gives, and nothing that would have to be guessed."""
+"""Which text is a number, and which: exactly what Python's float gives, and nothing that would have to be guessed.
+
+Python rounds a text to the nearest float64, with code of its own, so the bits are the same on every machine.  A column
+that is stored in float32 (see `distbp.tables.stored_type`) is rounded a second time, from float64.  That is the nearest
+float32 of the text, but for about one text in a billion: one so close to the middle of two of them that float64 takes
+it for the middle.
+"""
 
 from __future__ import annotations
 
