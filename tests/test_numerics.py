@@ -15,16 +15,17 @@ import numpy as np
 import pytest
 from runs import Notes, Runner, check_error, configuration, resumed, to_preload, train_on, write_data
 
-from distbp.engine.native.library import Library, is_fused, library
+from distbp.engine.native.library import Library, library
 from distbp.errors import RunError, UsageError
 from distbp.inspection.file_inspection import describe, describe_difference
 from distbp.mathematics.numerics import NUMERICS
 from distbp.ranks.denormals import check_denormals, keeps_denormals
 from distbp.ranks.machine_record import machine
 from distbp.settings.config import Config
-from distbp.training.basis import basis_in_words, is_checkable
+from distbp.training.basis import basis_in_words, is_checkable, is_fused
 from distbp.training.checkpoint import read, write
 from distbp.training.comparison import digest
+from distbp.training.run_directory import RunDirectory
 from distbp.training.state import Checkpoint
 
 HERE = Path(__file__).parent
@@ -250,6 +251,18 @@ def test_a_library_that_takes_denormals_for_0_is_told(runner: Runner) -> None:
     refused = runner.afresh("train", "--reproducible", "--epochs", "1", "--out", "run", **preloaded)
     check_error(refused, 1, "--reproducible: expected a process that computes with numbers below 1.2e-38")
     assert runner.afresh("train", "--epochs", "1", "--out", "plain", **preloaded).returncode == 0
+
+
+def test_a_library_that_comes_later_is_told_before_anything_is_saved(
+    data_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first epoch is good and saved, the second is not."""
+    good = iter([True, True, False])
+    monkeypatch.setattr("distbp.ranks.denormals.keeps_denormals", lambda: next(good))
+    config = configuration(data_file, tmp_path / "run", reproducible=True, epochs=3, checkpoint_every=1)
+    with pytest.raises(RunError, match="takes them for 0"):
+        train_on(1, config)
+    assert RunDirectory(config.out).newest()[0].progress.epoch == 1
 
 
 def test_ranks_are_asked_one_by_one(data_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

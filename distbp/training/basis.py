@@ -9,13 +9,13 @@ A run keeps the order of samples of the version with which it was begun, which i
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Sequence
 
 from distbp.data.problem import Problem
 from distbp.data.split import Split
 from distbp.engine.choice import Choice
 from distbp.engine.compiled_net import why_not_compiled
-from distbp.engine.native.library import is_fused
 from distbp.mathematics.numerics import NUMERICS
 from distbp.ranks.communicator import Communicator
 from distbp.ranks.machine_record import Machine, differences, machine, not_compared
@@ -35,6 +35,11 @@ def record(
     if all(comm.allgather(mine)):
         return {"engine": "compiled", "numerics": NUMERICS}
     return {**machine(threads), "engine": choice.name, "numerics": NUMERICS}
+
+
+def is_fused(kind: str) -> bool:
+    """Whether the products of this kind of the compiled engine have the bits of fused multiply-adds."""
+    return kind != "baseline" or platform.machine() not in ("x86_64", "AMD64")
 
 
 def is_checkable(machines: Sequence[Machine]) -> bool:

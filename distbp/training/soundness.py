@@ -1,4 +1,4 @@
-"""Before anything is validated or saved: are the parameters finite, and the same on all nodes?"""
+"""Before anything is validated or saved: are the parameters finite, and the same on all nodes, as they have to be?"""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import math
 import numpy as np
 
 from distbp.engine.sums import Steps
+from distbp.ranks.communicator import agree
+from distbp.ranks.denormals import check_denormals
 from distbp.ranks.drift import DriftGuard
 from distbp.training.listener import MOST_STEPS, Listener
 from distbp.training.run import Run
@@ -15,7 +17,8 @@ from distbp.training.run import Run
 class Soundness(Listener):
     """Ends the run with a DivergedError or a DriftError: a network that is none must not take the place of a good one.
 
-    The nodes are compared every --drift-steps steps as well.
+    The nodes are compared every --drift-steps steps as well.  A reproducible run ends with a RunError if a library
+    was loaded meanwhile that takes denormal numbers for 0, for then it may have other bits.
     """
 
     def begin(self, run: Run) -> None:
@@ -37,6 +40,8 @@ class Soundness(Listener):
 
     def _check(self) -> None:
         run, w, progress = self._run, self._run.engine.w, self._run.state.progress
+        if run.config.reproducible:
+            agree(run.comm, check_denormals)
         self._guard.check(progress.step, run.saved)
         with np.errstate(over="ignore", invalid="ignore"):
             is_finite = math.isfinite(w @ w) or np.isfinite(w).all()

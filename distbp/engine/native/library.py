@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -103,11 +102,6 @@ def library() -> Library | str:
     if asked and asked not in kinds:
         raise UsageError(f"{CHOICE}={asked}: expected one of {', '.join(kinds)}, which this CPU can run")
     return Library(functions, asked or kinds[0])
-
-
-def is_fused(kind: str) -> bool:
-    """Whether the products of this kind are of fused multiply-adds, and so have the same bits on all such kinds."""
-    return kind != "baseline" or platform.machine() not in ("x86_64", "AMD64")
 
 
 def loaded() -> Library:
