@@ -10,12 +10,12 @@ A network that `distbp train` has trained is used in Python with `distbp.load`, 
 What is in a data set is looked at with `distbp.open_dataset`:
 
 >>> test = distbp.open_dataset("digits.h5")["test"]
->>> x, y = test.read(0, 5)
+>>> x, y = test.read(5, 10)
 >>> x.shape, x.dtype
 ((5, 64), dtype('uint8'))
 
 >>> model.predict(x).tolist()
-[2, 8, 6, 9, 3]
+[0, 7, 1, 2, 3]
 >>> model.predict_proba(x).shape
 (5, 10)
 
