@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import distbp
-from distbp.mathematics.fixed_functions import cos_pi, log, power
+from distbp.mathematics.fixed_functions import cos_pi, log, power, powers
 from distbp.mathematics.normal_numbers import normal
 from distbp.mathematics.schedules import Schedule
 
@@ -96,6 +96,14 @@ def test_a_power_does_not_depend_on_those_before_it() -> None:
     assert [power(0.99, k) for k in reversed(range(0, 5000, 7))] == forward[::-1]
 
 
+@pytest.mark.parametrize(
+    ("first", "count"), [(1, 1), (1, 5000), (1023, 3), (1024, 1), (2**20 - 2, 1030), (7, 0), (2**40, 2)]
+)
+def test_powers_are_each_the_power(first: int, count: int) -> None:
+    for x in (0.9999999, 0.9, 0.0):
+        assert powers(x, first, count) == [power(x, k) for k in range(first, first + count)]
+
+
 def test_the_products_of_a_power_are_in_the_documented_order() -> None:
     def one_after_another(x: float, count: int) -> float:
         value = 1.0
@@ -127,6 +135,6 @@ def test_no_function_of_the_c_library_is_called(name: str) -> None:
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
             assert ast.unparse(node) == "2.0 ** (-52)"  # a power of 2 is exact
         if isinstance(node, ast.ImportFrom) and node.module == "math":
-            assert {one.name for one in node.names} <= {"sqrt", "inf", "pi"}
+            assert {one.name for one in node.names} <= {"sqrt", "inf", "pi", "factorial"}
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ("np", "math"):
             assert node.attr not in {"exp", "log", "log1p", "expm1", "cos", "sin", "tanh", "power", "sum", "dot"}

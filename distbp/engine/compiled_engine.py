@@ -45,7 +45,7 @@ from distbp.engine.sums import Requests, Stepped, Steps, Sums
 from distbp.engine.work import Work
 from distbp.mathematics.activations import Array
 from distbp.mathematics.exact_sum import total
-from distbp.mathematics.fixed_functions import power
+from distbp.mathematics.fixed_functions import powers
 from distbp.mathematics.grains import grain_count
 from distbp.ranks.binding import cores_of
 
@@ -166,8 +166,8 @@ class CompiledEngine(NumpyEngine):
 
     def _numbers(self, rates: Sequence[float], done: int) -> NDArray[np.float64]:
         """Of the steps behind `done`: η, 1 - β₁^t, 1 - β₂^t."""
-        beta1, beta2 = self._config.beta1, self._config.beta2
-        return np.array([(r, 1.0 - power(beta1, t), 1.0 - power(beta2, t)) for t, r in enumerate(rates, done + 1)])
+        one, two = (powers(beta, done + 1, len(rates)) for beta in (self._config.beta1, self._config.beta2))
+        return np.array([(rate, 1.0 - a, 1.0 - b) for rate, a, b in zip(rates, one, two, strict=True)])
 
     def _advance(self, update: FiniteUpdate | None) -> Answer:
         """A call of C, which makes updates by itself as long as all numbers surely stay finite."""

@@ -7,9 +7,8 @@ Python and NumPy round after each operation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
-from math import pi
+from math import factorial, pi
 
 from distbp.mathematics import deferred_numpy as np
 from distbp.mathematics.activations import Array
@@ -17,7 +16,11 @@ from distbp.mathematics.activations import Array
 LN2_HIGH = 6.93147180369123816490e-01  # the first 32 bits of ln 2: e times it is exact
 LN2_LOW = 1.90821492927058770002e-10  # the rest
 ROOT_HALF = 0.7071067811865476  # √½
-DIGIT = 10  # bits of an exponent that have a table
+SIZE = 1024  # of a table of powers
+
+# The Taylor series of cos t and of sin t / t in t², the highest power first.
+COSINE = tuple((1, -1)[k % 2] / factorial(2 * k) for k in range(9, -1, -1))
+SINE = tuple((1, -1)[k % 2] / factorial(2 * k + 1) for k in range(9, -1, -1))
 
 
 def cos_pi(x: float) -> float:
@@ -27,19 +30,11 @@ def cos_pi(x: float) -> float:
     """
     if x > 0.75:
         return -cos_pi(1.0 - x)
-    if x > 0.25:
-        t = pi * (0.5 - x)
-        return t * _alternating(t * t, range(16, 1, -2))  # sin t
-    t = pi * x
-    return _alternating(t * t, range(17, 0, -2))  # cos t
-
-
-def _alternating(square: float, steps: Sequence[int]) -> float:
-    """1 - t²/k(k+1) (1 - t²/k'(k'+1) (…)), with the innermost k first: the Taylor series of cos t, or of sin t / t."""
-    total = 1.0
-    for k in steps:
-        total = 1.0 - square / (k * (k + 1)) * total
-    return total
+    t = pi * (0.5 - x if x > 0.25 else x)
+    square, total = t * t, 0.0
+    for coefficient in SINE if x > 0.25 else COSINE:
+        total = total * square + coefficient
+    return total * t if x > 0.25 else total
 
 
 def log(x: Array) -> Array:
@@ -64,20 +59,33 @@ def log(x: Array) -> Array:
 
 
 def power(x: float, k: int) -> float:
-    """x^k for k = 0, 1, …: the product of one number for each digit of k in base 1024.
+    """x^k for k = 0, 1, …: the product of one number for each digit of k in base 1024, the highest first.
 
     Each of them is a product of one factor after another, which is kept in a table.  So a power has the same bits,
     whether others were asked for before or not.  Every factor is rounded: the error is about k 2^-53 x^k at most.
     Beyond the largest number it is inf.
     """
-    tables = _tables(x)
-    value, level = tables[0][k & 1023], 1
-    while k := k >> DIGIT:
-        if level == len(tables):
-            tables.append(_products(tables[-1][-1] * tables[-1][1]))
-        value = tables[level][k & 1023] * value
-        level += 1
-    return value
+    return _power(_tables(x), 0, k)
+
+
+def powers(x: float, first: int, count: int) -> list[float]:
+    """x^first, x^(first+1), …: `count` of them, each as `power` gives it."""
+    found: list[float] = []
+    tables, k, end = _tables(x), first, first + count
+    while k < end:
+        low = tables[0][k % SIZE : k % SIZE + end - k]
+        high = _power(tables, 1, k // SIZE) if k >= SIZE else 1.0
+        found += [high * one for one in low]
+        k += len(low)
+    return found
+
+
+def _power(tables: list[list[float]], level: int, k: int) -> float:
+    """x^(k 1024^level)"""
+    if level == len(tables):
+        tables.append(_products(tables[-1][-1] * tables[-1][1]))
+    low = tables[level][k % SIZE]
+    return low if k < SIZE else _power(tables, level + 1, k // SIZE) * low
 
 
 @lru_cache(maxsize=16)
@@ -88,6 +96,6 @@ def _tables(x: float) -> list[list[float]]:
 
 def _products(x: float) -> list[float]:
     products = [1.0]
-    while len(products) < 1 << DIGIT:
+    while len(products) < SIZE:
         products.append(products[-1] * x)
     return products
