@@ -222,3 +222,15 @@ def test_constant_columns_are_not_divided_by_zero(tmp_path: Path) -> None:
         assert np.isfinite(run.state.history["train_loss"]).all()
     with pytest.raises(DistbpError):
         configuration(data, tmp_path / "wrong", clip_norm=-1.0)
+
+
+def test_the_sum_of_scaled_squares_has_an_order_of_its_own() -> None:
+    """One after another, not in the order of a BLAS; the compiled engine asks for it, too."""
+    gradient = np.random.default_rng(4).standard_normal(5000) * 1e200
+    out = np.empty(2)
+    scaled_squares(gradient, out)
+    for first, found in zip((0, BLOCK), out.tolist(), strict=True):
+        total = 0.0
+        for g in gradient[first : first + BLOCK].tolist():
+            total += (g * 2.0**-600) * (g * 2.0**-600)
+        assert found == total

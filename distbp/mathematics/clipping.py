@@ -42,7 +42,7 @@ def length_of(squares: NDArray[np.float64], scaled: NDArray[np.float64]) -> Leng
 
 
 def _one_after_another(numbers: NDArray[np.float64]) -> float:
-    """Their sum, in the order in which the compiled step adds them up."""
+    """Their sum, in the order in which the compiled step adds up those of all blocks."""
     return float(np.add.accumulate(numbers)[-1])
 
 
@@ -66,11 +66,14 @@ def _squares(gradient: NDArray[np.float64], out: NDArray[np.float64]) -> None:
 
 
 def scaled_squares(gradient: Array, out: NDArray[np.float64]) -> None:
-    """The same of SCALE times the gradient; not finite only where a number of the gradient is not."""
+    """The same of SCALE times the gradient; not finite only where a number of the gradient is not.
+
+    The compiled engine asks this, too, so the sum has an order of its own.
+    """
     for i in range(len(out)):
         block = gradient[i * BLOCK : (i + 1) * BLOCK].astype(np.float64)
         block *= SCALE
-        out[i] = block @ block
+        out[i] = _one_after_another(np.square(block, out=block))
 
 
 def shorten(gradient: Array, length: Length, limit: float) -> None:

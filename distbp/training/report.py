@@ -12,6 +12,7 @@ from distbp.counted import counted
 from distbp.engine.sums import Requests, Steps
 from distbp.mathematics.grains import grain_count
 from distbp.ranks.launch import printable
+from distbp.training.basis import is_checkable
 from distbp.training.comparison import digest
 from distbp.training.listener import Listener
 from distbp.training.phases import shares_of
@@ -80,7 +81,8 @@ class Console(Listener):
         if config.reproducible:
             grain = int(config.grain)
             grains = counted(grain_count(run.batch_size, grain), "grain")
-            self.note(f"bits      the same on any number of ranks: {grains} of {counted(grain, 'sample')} a batch")
+            where = "any machine" if is_checkable(run.state.machines) else "any number of ranks"
+            self.note(f"bits      the same on {where}: {grains} of {counted(grain, 'sample')} a batch")
         nodes, parts = len(run.engine.nodes), run.engine.parts
         if nodes > 1:
             how = f"in {parts} parts from layer F down" if parts > 1 else "in one part"
