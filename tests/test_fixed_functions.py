@@ -92,7 +92,7 @@ def test_a_power_does_not_depend_on_those_before_it() -> None:
     from distbp.mathematics import fixed_functions
 
     forward = [power(0.99, k) for k in range(0, 5000, 7)]
-    fixed_functions._tables.cache_clear()
+    fixed_functions._table.cache_clear()
     assert [power(0.99, k) for k in reversed(range(0, 5000, 7))] == forward[::-1]
 
 

@@ -65,37 +65,34 @@ def power(x: float, k: int) -> float:
     whether others were asked for before or not.  Every factor is rounded: the error is about k 2^-53 x^k at most.
     Beyond the largest number it is inf.
     """
-    return _power(_tables(x), 0, k)
+    return _power(x, 0, k)
 
 
 def powers(x: float, first: int, count: int) -> list[float]:
     """x^first, x^(first+1), …: `count` of them, each as `power` gives it."""
     found: list[float] = []
-    tables, k, end = _tables(x), first, first + count
+    table, k, end = _table(x, 0), first, first + count
     while k < end:
-        low = tables[0][k % SIZE : k % SIZE + end - k]
-        high = _power(tables, 1, k // SIZE) if k >= SIZE else 1.0
+        low = table[k % SIZE : k % SIZE + end - k]
+        high = _power(x, 1, k // SIZE) if k >= SIZE else 1.0
         found += [high * one for one in low]
         k += len(low)
     return found
 
 
-def _power(tables: list[list[float]], level: int, k: int) -> float:
+def _power(x: float, level: int, k: int) -> float:
     """x^(k 1024^level)"""
-    if level == len(tables):
-        tables.append(_products(tables[-1][-1] * tables[-1][1]))
-    low = tables[level][k % SIZE]
-    return low if k < SIZE else _power(tables, level + 1, k // SIZE) * low
+    low = _table(x, level)[k % SIZE]
+    return low if k < SIZE else _power(x, level + 1, k // SIZE) * low
 
 
-@lru_cache(maxsize=16)
-def _tables(x: float) -> list[list[float]]:
-    """Table l holds x^(j 1024^l), j = 0 … 1023; a table is made when the first digit needs it."""
-    return [_products(x)]
-
-
-def _products(x: float) -> list[float]:
+@lru_cache(maxsize=64)
+def _table(x: float, level: int) -> tuple[float, ...]:
+    """x^(j 1024^level), j = 0 … 1023"""
+    if level:
+        below = _table(x, level - 1)
+        x = below[-1] * below[1]
     products = [1.0]
     while len(products) < SIZE:
         products.append(products[-1] * x)
-    return products
+    return tuple(products)

@@ -71,7 +71,7 @@ def append_record(comm: Communicator, state: Checkpoint, mine: Machine, note: Ca
         return
     if before and before["numerics"] != here["numerics"]:
         note(
-            f"note      the run was begun with numerics {before['numerics']} and goes on with {here['numerics']}: its "
+            f"note      the run was begun with numerics {state.numerics} and goes on with {here['numerics']}: its "
             "order of samples is kept, and the last bits of learning rates, powers of β and products may differ"
         )
     elif before and not state.config.reproducible:
@@ -94,5 +94,5 @@ def _tell_changes(before: Machine, here: Machine, since: str, note: Callable[[st
         note(f"warning   from here on the bits may differ from those of the run so far ({since}):")
         for difference in changed:
             note(f"          {difference}")
-    elif unknown := not_compared(before, here):
+    if unknown := not_compared(before, here):
         note(f"note      an older version began this run; what it has not recorded is not compared: {unknown}")
