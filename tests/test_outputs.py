@@ -20,7 +20,16 @@ OUTPUTS = {("train", "trace"), ("predict", "out"), ("import", "out"), ("bench", 
 DIRECTORIES = {("train", "out"), ("train", "stage_to"), ("doctor", "out")}
 INPUTS = {"data", "checkpoint", "file", "source", "config_file", "test", "y_from", "like"}
 NAMES = {"split", "validation_split", "x", "y", "drop", "categorical", "test_group", "test_where"}
-OTHERS = {"shuffle_window", "checkpoint_every", "hidden", "batch_size", "grain", "stop_signals", "trace_steps"}
+OTHERS = {
+    "shuffle_window",
+    "checkpoint_every",
+    "hidden",
+    "batch_size",
+    "grain",
+    "stop_signals",
+    "trace_steps",
+    "audit_epochs",
+}
 OTHERS |= {"topic", "missing_words", "delimiter", "decimal", "thousands", "encoding"}
 
 ENDINGS = {"trace": ".json", "predict": ".h5", "import": ".h5", "bench": ".png"}

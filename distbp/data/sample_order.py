@@ -72,6 +72,7 @@ class SampleOrder:
                 for block, index in zip(neighbours, rng.permutation(K).tolist(), strict=False):
                     windows[index].append(block)
             self._dealt = {**{e: dealt for e, dealt in self._dealt.items() if e == epoch - 1}, epoch: windows}
+            return windows  # another thread may forget them at any time
         return self._dealt[epoch]
 
 

@@ -1,4 +1,4 @@
-"""The directory of a run: config.toml, metrics.csv, starts.csv, checkpoint-SSSSSSSSSS.h5 and best.h5.
+"""The directory of a run: config.toml, metrics.csv, audit.csv, starts.csv, checkpoint-SSSSSSSSSS.h5 and best.h5.
 
 Rank 0 alone writes.  The directory is locked (run.lock) from `create` or `lock` to the end of the `with` block.  Order
 is by step; no clock is asked.
@@ -35,6 +35,7 @@ from distbp.settings.config import Config, as_dict
 from distbp.settings.files import with_absolute_paths
 from distbp.training import checkpoint, starts
 from distbp.training.belonging import why_not_of
+from distbp.training.chain import HEADER, Line, parse
 from distbp.training.history import History
 from distbp.training.run_lock import NAME as LOCK
 from distbp.training.run_lock import RunLock
@@ -42,7 +43,7 @@ from distbp.training.state import Checkpoint
 
 CHECKPOINT_NAME = re.compile(r"checkpoint-(\d{10})\.h5")
 LEFTOVER = re.compile(
-    r"\.(checkpoint-\d{10}\.h5|best\.h5|metrics\.csv|config\.toml)\.\d+\.tmp|\.run\.lock\.[0-9a-f]{16}\.tmp"
+    r"\.(checkpoint-\d{10}\.h5|best\.h5|metrics\.csv|audit\.csv|config\.toml)\.\d+\.tmp|\.run\.lock\.[0-9a-f]{16}\.tmp"
 )
 WHOLE = ("epoch", "step")
 SLOW_DISK = 50e6  # bytes/s, a guess for where no checkpoint was written yet
@@ -62,6 +63,11 @@ class RunDirectory:
         self.best = self.path / "best.h5"
         self._lock = RunLock(self.path)
         self._save_seconds, self._is_measured = 0.0, False
+
+    @property
+    def is_dry(self) -> bool:
+        """Whether nothing is written, though the run has files."""
+        return self._dry
 
     def __enter__(self) -> RunDirectory:
         """To be locked by `create` or `lock`."""
@@ -342,6 +348,28 @@ class RunDirectory:
         """Rows at the end of metrics.csv; `synced`: with all rows before, they are on the disk after it."""
         self._append("metrics.csv", _lines(rows), synced=synced)
 
+    def read_audit(self) -> tuple[list[Line], str]:
+        """The lines of audit.csv up to the first that is none, and what is wrong with that one, or "".
+
+        Raises RunError if the file is there and cannot be read.
+        """
+        path = self.path / "audit.csv"
+        try:
+            text = patiently(lambda: path.read_text(encoding="utf-8", errors="replace"))
+        except FileNotFoundError:
+            return [], "there is no such file"
+        except OSError as error:
+            raise _unread(path, error) from None
+        return parse(text)
+
+    def write_audit(self, rows: list[list[str]]) -> None:
+        """audit.csv anew."""
+        self._write("audit.csv", HEADER + "".join(",".join(row) + "\n" for row in rows))
+
+    def append_audit(self, rows: list[list[str]]) -> None:
+        """Lines at the end of audit.csv, which are on the disk after it."""
+        self._append("audit.csv", rows)
+
     def append_start(self, job: Job, step: int, ranks: int, nodes: int) -> None:
         """One more line of starts.csv.  Raises RunError where SLURM starts this job again and again, in vain."""
         if self._dry:
@@ -489,7 +517,7 @@ def _is_of_a_run(name: str) -> bool:
 
 def _is_kept(name: str) -> bool:
     """Whether a run writes to files of this name."""
-    return _is_of_a_run(name) or name in ("starts.csv", LOCK)
+    return _is_of_a_run(name) or name in ("audit.csv", "starts.csv", LOCK)
 
 
 def _lines(history: History) -> list[list[str]]:
