@@ -28,7 +28,15 @@ from numpy.typing import NDArray
 from distbp import __version__
 from distbp.errors import CheckpointError, RunError
 from distbp.files.new_file import FAILURES, sync, write_synced
-from distbp.files.patience import UnreadError, is_passing, is_system_error, patiently, tried_again, why_not_read
+from distbp.files.patience import (
+    UnreadError,
+    is_passing,
+    is_system_error,
+    patiently,
+    read_patiently,
+    tried_again,
+    why_not_read,
+)
 from distbp.files.write_patience import failure, written_patiently
 from distbp.ranks.job import Job
 from distbp.settings.config import Config, as_dict
@@ -342,7 +350,19 @@ class RunDirectory:
 
     def write_metrics(self, history: History) -> None:
         """metrics.csv anew, a row for each epoch."""
-        self._write("metrics.csv", "".join(",".join(line) + "\n" for line in [list(history), *_lines(history)]))
+        self._write("metrics.csv", "".join(",".join(line) + "\n" for line in cells_of(history)))
+
+    def read_metrics(self) -> list[list[str]]:
+        """The cells of metrics.csv, the names of the columns first; [] if there is no such file.  Raises RunError."""
+        path = self.path / "metrics.csv"
+        try:
+            return list(csv.reader(read_patiently(path, "utf-8").splitlines()))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise _unread(path, error) from None
+        except (ValueError, csv.Error) as error:
+            raise RunError(f"{path}: cannot be read: {error}") from None
 
     def append_metrics(self, rows: History, *, synced: bool) -> None:
         """Rows at the end of metrics.csv; `synced`: with all rows before, they are on the disk after it."""
@@ -524,6 +544,11 @@ def _lines(history: History) -> list[list[str]]:
     """The rows of metrics.csv, in text."""
     columns = list(history)
     return [[_cell(name, value) for name, value in zip(columns, row, strict=True)] for row in history.rows.tolist()]
+
+
+def cells_of(history: History) -> list[list[str]]:
+    """The cells of metrics.csv, the names of the columns first."""
+    return [list(history), *_lines(history)]
 
 
 def _cell(column: str, value: Any) -> str:

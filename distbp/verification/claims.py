@@ -1,0 +1,138 @@
+"""What a run directory says of its run: the configuration, the lines of audit.csv, and the checkpoints that are kept.
+
+The directory may come from a stranger.  All files are read by the readers that check them, and nothing in them is
+believed: `distbp.verification.verify` finds out what is true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from distbp.data.data_file import stamp
+from distbp.data.split import IN_MEMORY, data_files
+from distbp.errors import CheckpointError, DataError, RunError, UsageError
+from distbp.files.patience import UnreadError, patiently
+from distbp.settings.config import Config
+from distbp.settings.files import PATHS, read_toml
+from distbp.settings.merged import merge
+from distbp.settings.option import AUTO
+from distbp.settings.values import check_each
+from distbp.training import checkpoint
+from distbp.training.audit_digests import of_optimizer
+from distbp.training.chain import Line, break_of
+from distbp.training.comparison import digest
+from distbp.training.run_directory import RunDirectory, is_directory
+from distbp.training.state import Checkpoint
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A checkpoint of the run, or its best.h5, with the digests of what is in it; best.h5 has no optimizer.
+
+    `rest`: what is in it besides the vectors.
+    """
+
+    path: Path
+    step: int
+    parameters: str
+    optimizer: str
+    rest: Checkpoint
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What a run directory says.  `config` has the data that are to be read; `flaw` is why audit.csv is no chain.
+
+    `damaged`: what is wrong with checkpoints that are not whole; `metrics`: the cells of metrics.csv.
+    """
+
+    path: str
+    config: Config
+    lines: list[Line]
+    flaw: str
+    kept: list[Kept]
+    damaged: list[str]
+    metrics: list[list[str]]
+
+    def of(self, step: int) -> list[Kept]:
+        """The files of a step."""
+        return [one for one in self.kept if one.step == step]
+
+
+def read_claims(
+    path: str, data: Sequence[str], beat: Callable[[], object], *, trust_links: bool = False, memory: float = 0.0
+) -> Claims:
+    """The claims of a run directory, whose data are these files; without any, those that the run names.
+
+    Raises RunError for a directory that holds no run that can be verified, UsageError, DataError.
+    """
+    directory = RunDirectory(path)
+    if not is_directory(directory.path):
+        raise RunError(f"{path}: expected the directory of a run; there is none")
+    config = _config(directory, data, trust_links=trust_links)
+    lines, wrong = directory.read_audit()
+    if not lines and not (directory.path / "audit.csv").exists():
+        raise RunError(
+            f"{path}: cannot be verified: there is no audit.csv; an older version began this run, or the file was "
+            "removed"
+        )
+    kept, damaged = _kept(directory, beat)
+    flaw = wrong or break_of(lines)
+    return Claims(path, replace(config, memory=memory), lines, flaw, kept, damaged, directory.read_metrics())
+
+
+def _config(directory: RunDirectory, data: Sequence[str], *, trust_links: bool) -> Config:
+    """The configuration in config.toml, without what a repeat must not do: no file of the run is written."""
+    path = directory.path / "config.toml"
+    if not path.exists():
+        raise RunError(f"{directory.path}: cannot be verified: there is no config.toml")
+    found = check_each(read_toml(path), str(path))
+    if not found.get("reproducible"):
+        raise RunError(
+            f"{directory.path}: cannot be verified: it was trained without --reproducible, so its bits depend on the "
+            "number of ranks and cannot be repeated; train with --reproducible"
+        )
+    if found.get("trust_links") and not trust_links:
+        raise UsageError(f"{path}: the run follows links in its data; add --trust-links if you trust the data")
+    own = [name for name in PATHS if name != "data"]
+    kept = {name: value for name, value in found.items() if name not in own}
+    if data:
+        kept["data"] = list(data)
+        if found.get("data") == [IN_MEMORY]:
+            kept |= dict.fromkeys(("split", "validation_split", "x", "y"), AUTO)
+    of_this_start: dict[str, Any] = {"checkpoint_minutes": 0.0, "time_limit": 0.0, "trust_links": trust_links}
+    config = merge({**kept, **of_this_start, "allow_changed_data": False}, str(path))
+    if config.data == [IN_MEMORY]:
+        raise RunError(f"{directory.path}: was trained on arrays in memory; name files that hold them with --data FILE")
+    return replace(config, data=_files(config.data))
+
+
+def _files(names: Sequence[str]) -> list[str]:
+    try:
+        files = data_files(names)
+        for file in files:
+            stamp(file)
+    except DataError as error:
+        raise DataError(f"{error}\nname the data of the run with --data FILE") from None
+    return files if names else []
+
+
+def _kept(directory: RunDirectory, beat: Callable[[], object]) -> tuple[list[Kept], list[str]]:
+    """The checkpoints and best.h5, and what is wrong with those that cannot be read."""
+    found, damaged = list[Kept](), list[str]()
+    for path in [*directory.checkpoints(), *([directory.best] if directory.best.exists() else [])]:
+        beat()
+        try:
+            state = patiently(lambda path=path: checkpoint.read(path), beat)  # type: ignore[misc]
+        except UnreadError:
+            raise
+        except CheckpointError as error:
+            damaged.append(str(error))
+            continue
+        rest = replace(state, vector=state.vector[:0].copy(), optimizer={})
+        optimizer = "" if path == directory.best else of_optimizer(state.optimizer)
+        found.append(Kept(path, state.progress.step, digest(state.parameters), optimizer, rest))
+    return found, damaged

@@ -1,0 +1,320 @@
+"""Is a run what its configuration and its data give?  The steps are repeated, and each line of audit.csv is compared.
+
+With the same bits on every number of ranks there is no tolerance: one other bit makes a line false.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
+
+from distbp.counted import counted
+from distbp.data.fingerprint import Fingerprint
+from distbp.errors import DistbpError, RunError, UsageError
+from distbp.ranks.attention import Attention
+from distbp.ranks.communicator import Communicator, from_first, on_first
+from distbp.ranks.machine_record import differences as other_facts
+from distbp.settings.config import Config
+from distbp.training import checkpoint
+from distbp.training.audit import LineMaker
+from distbp.training.audit_digests import of_configuration, of_fingerprint, of_optimizer
+from distbp.training.belonging import other_network, other_option
+from distbp.training.chain import Line
+from distbp.training.comparison import differences, digest
+from distbp.training.run_directory import cells_of
+from distbp.verification.claims import Claims, read_claims
+from distbp.verification.plan import Segment, bisected, drawn, segments_of
+from distbp.verification.repeat import Repeat, State
+
+Say = Callable[[str], None]
+OF_COMPILED = ("numpy", "c_library", "function_bits", "distbp")  # on which the bits of the compiled engine may depend
+COMPARED = ("configuration", "data", "parameters", "optimizer")
+
+
+@dataclass(frozen=True)
+class How:
+    """What is repeated: all, `segments` of them by lot (from `seed`, if there is one), or those of a bisection.
+
+    `data`: the data files, if they are not where the run says.
+    """
+
+    data: Sequence[str] = ()
+    segments: int = 0
+    seed: int | None = None
+    bisect: bool = False
+    trust_links: bool = False
+    memory: float = 0.0
+
+
+def verify(comm: Communicator, path: str, how: How, attention: Attention, say: Say) -> str:
+    """Verifies the run in a directory, on all ranks; `say` tells the user a line, on rank 0.
+
+    Returns what is false, the same on all ranks, or "".  Raises DistbpError, agreed, if the run cannot be verified.
+    """
+    beat = partial(attention.beat, "reading the run")
+    read = partial(read_claims, path, how.data, beat, trust_links=how.trust_links, memory=how.memory)
+    claims = from_first(comm, read)
+    return verify_claims(comm, claims, how, attention, say)
+
+
+def verify_claims(comm: Communicator, claims: Claims, how: How, attention: Attention, say: Say) -> str:
+    """Verifies what a run directory says; see `verify`."""
+    with _Audit(comm, claims, attention, say if comm.rank == 0 else lambda text: None) as audit:
+        found = audit.before_the_steps() or audit.steps(how)
+        if found:
+            audit.tell_machine()
+        return found
+
+
+class _Audit:
+    """The audit of one run.  Its methods are collectives."""
+
+    def __init__(self, comm: Communicator, claims: Claims, attention: Attention, say: Say) -> None:
+        self._comm, self._claims, self._attention, self._say = comm, claims, attention, say
+        self._lines = claims.lines
+        self._stack = ExitStack()
+        self._repeat: Repeat | None = None
+        self._manner = ("", "")
+
+    def __enter__(self) -> _Audit:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def before_the_steps(self) -> str:
+        """What is false and can be seen without any step, or ""."""
+        claims, lines = self._claims, self._lines
+        if claims.flaw:
+            return f"audit.csv: {claims.flaw}"
+        if claims.damaged:
+            return claims.damaged[0]
+        repeat = self._made_ready(lines[0].manner)
+        run, steps = repeat.run, repeat.run.steps_per_epoch
+        epochs = f"{lines[-1].step // steps} of {counted(claims.config.epochs, 'epoch')}"
+        self._say(f"run       {counted(len(lines), 'line')} in audit.csv, up to step {lines[-1].step}: {epochs}")
+        return from_first(self._comm, lambda: self._data(run.state.fingerprints["training"]) or self._start(repeat))
+
+    def steps(self, how: How) -> str:
+        """What is found false when steps are repeated, or ""."""
+        claims, lines = self._claims, self._lines
+        usable = {one.step for one in claims.kept if one.optimizer}
+        segments = segments_of(lines, usable)
+        if how.segments and segments:
+            return self._by_lot(segments, how)
+        if how.bisect and len(segments) > 1:
+            return self._bisected(segments)
+        return self._whole(segments)
+
+    def tell_machine(self) -> None:
+        """What is false may be so because another machine computed the run: in what this one differs."""
+        if self._comm.rank or not self._repeat or not self._claims.kept:
+            return
+        now = self._repeat.run.state.machines[-1]
+        before = next((one.rest.machines[-1] for one in self._claims.kept[:1] if one.rest.machines), now)
+        facts = OF_COMPILED if self._manner[1] == "compiled" else before.keys() - {"step"}
+        found = other_facts({name: before[name] for name in facts if name in before}, now)
+        if found:
+            self._say("note      the bits may depend on what is different here (distbp help reproducibility):")
+        for line in found:
+            self._say(f"          {line}")
+
+    # ---- what is repeated
+
+    def _by_lot(self, segments: list[Segment], how: How) -> str:
+        seed = self._comm.broadcast(secrets.randbits(32) if how.seed is None else how.seed)
+        chosen = drawn(len(segments), how.segments, seed)
+        self._say(f"segments  {len(chosen)} of {len(segments)} between kept checkpoints, by lot with --seed {seed}")
+        found = [self._segment(segments[place]) for place in chosen]
+        return next(filter(None, found), "")
+
+    def _bisected(self, segments: list[Segment]) -> str:
+        found: dict[int, str] = {}
+
+        def is_true(place: int) -> bool:
+            found[place] = self._segment(segments[place])
+            return not found[place]
+
+        place = bisected(len(segments), is_true)
+        if place is not None:
+            self._say("note      this is the first false line if all that follow are false as well")
+            return found[place]
+        self._say("note      the last segment is true, so a bisection finds nothing; all is repeated")
+        return self._whole(segments)
+
+    def _segment(self, segment: Segment) -> str:
+        """One segment, from its kept checkpoint."""
+        first = segment[0]
+        start = on_first(self._comm, lambda: self._stored(self._lines[first].step)) if first else None
+        return self._part(start, segment, [segment])
+
+    def _whole(self, segments: list[Segment]) -> str:
+        """All steps, and the files of the run that are not of a line."""
+        steps = {line.step for line in self._lines}
+        others = [one.step for one in self._claims.kept if one.step not in steps]
+        found = self._part(None, (0, len(self._lines) - 1), segments, others)
+        return found or from_first(self._comm, self._history)
+
+    def _part(self, start: State | None, part: Segment, segments: Sequence[Segment], others: Sequence[int] = ()) -> str:
+        """Repeats a part, which is these segments, and looks at the `others` steps in it as well."""
+        first, last = part
+        lines, is_whole = self._lines, part == (0, len(self._lines) - 1)
+        for manner, group in groupby(range(first + 1, last + 1), lambda place: lines[place].manner):
+            places = {lines[place].step: place for place in group}
+            repeat, before, end = self._made_ready(manner), lines[min(places.values()) - 1], max(places)
+            if self._comm.rank == 0 and start is None:
+                start = repeat.first()
+            between = [step for step in others if before.step < step < end]
+            look = partial(self._look, places, repeat.maker(before), segments)
+            found = repeat.part(start, sorted({*places, *between}), look, is_validated=is_whole)
+            if found:
+                self._say(f"steps     {before.step} to {end}: false from {found}")
+                return found
+            start = repeat.state() if self._comm.rank == 0 and places[end] < last else None
+        return ""
+
+    def _look(self, places: dict[int, int], maker: LineMaker, segments: Sequence[Segment], step: int) -> str:
+        """On rank 0, after a step: what is false there.  A line is told for a segment that ends there and is true."""
+        self._attention.beat(f"comparing step {step}")
+        if step not in places:
+            return self._of_files(step)
+        found = self._difference(self._lines[places[step]], maker.line())
+        for first, last in segments if not found else ():
+            if last == places[step]:
+                self._say(f"steps     {self._lines[first].step} to {step}: true, {counted(last - first, 'line')}")
+        return found
+
+    # ---- what is compared
+
+    def _data(self, now: Fingerprint) -> str:
+        """Whether the data are those of the run."""
+        if self._lines[0].data == of_fingerprint(now):
+            return ""
+        before = [one.rest.fingerprints["training"] for one in self._claims.kept if one.rest.fingerprints]
+        details = "; ".join(before[0].differences(now)) if before else ""
+        return f"step 0: data: these are not the data of the run{f' ({details})' if details else ''}"
+
+    def _start(self, repeat: Repeat) -> str:
+        """The first line, the configuration of all lines, and the kept files against their lines."""
+        run, known = repeat.run, dict[tuple[str, str], str]()
+        for line in self._lines:
+            if line.manner not in known:
+                config = _in_manner(self._claims, line.manner)
+                resolved = replace(run.config, epochs=config.epochs)
+                known[line.manner] = of_configuration(resolved, run.problem.network, line.engine)
+            if line.configuration != known[line.manner]:
+                return f"step {line.step}: configuration: config.toml has other options than the run had"
+        found = self._difference(self._lines[0], repeat.maker(None).line())
+        return found or self._files()
+
+    def _files(self) -> str:
+        """The kept files against their lines."""
+        assert self._repeat
+        run, by_step = self._repeat.run, {line.step: line for line in self._lines}
+        for one in self._claims.kept:
+            why = other_network(one.rest, run.state) or other_option(one.rest, run.state)
+            if why:
+                return f"{one.path}: {why}"
+            its = by_step.get(one.step)
+            if its and one.parameters != its.parameters:
+                return f"{one.path}: step {one.step}: its parameters are not those of audit.csv"
+            if its and one.optimizer and one.optimizer != its.optimizer:
+                return f"{one.path}: step {one.step}: the state of its optimizer is not that of audit.csv"
+            if one.step > self._lines[-1].step:
+                self._say(f"note      {one.path}: is of step {one.step}, behind the last line; it is not verified")
+        return ""
+
+    def _difference(self, claimed: Line, own: Line) -> str:
+        """In what a line differs from the one that belongs there, or ""."""
+        wrong = [name for name in COMPARED if getattr(claimed, name) != getattr(own, name)]
+        if not wrong:
+            return ""
+        return f"step {claimed.step}: {', '.join(wrong)}{self._layer(claimed) if claimed.step else ''}"
+
+    def _layer(self, claimed: Line) -> str:
+        """Where the parameters of a false line differ, if its checkpoint is kept."""
+        assert self._repeat
+        for one in self._claims.of(claimed.step):
+            if one.optimizer:
+                stored, state = checkpoint.read(one.path), self._repeat.run.state
+                where = next((line for line in differences(stored, state) if line.startswith(("layer", "opt"))), "")
+                return f"; {where} (in the run, and repeated)" if where else ""
+        return "; no checkpoint of this step is kept that would show the layer"
+
+    def _of_files(self, step: int) -> str:
+        """Files of a step that has no line."""
+        assert self._repeat
+        state = self._repeat.run.state
+        for one in self._claims.of(step):
+            if one.parameters != digest(state.parameters):
+                return f"step {step}: {one.path}: its parameters are not those of the run"
+            if one.optimizer and one.optimizer != of_optimizer(state.optimizer):
+                return f"step {step}: {one.path}: the state of its optimizer is not that of the run"
+        return ""
+
+    def _history(self) -> str:
+        """Whether the losses and metrics in the files of the run are those of the repeat, after all steps; or ""."""
+        assert self._repeat
+        own = self._repeat.run.state.history
+        if any(line.manner != self._lines[0].manner for line in self._lines):
+            return ""  # the repeat has the rows of the last part only
+        for one in self._claims.kept:
+            if why := _other_cells(cells_of(one.rest.history), cells_of(own)):
+                return f"{one.path}: {why}"
+        why = _other_cells(self._claims.metrics, cells_of(own))
+        return f"metrics.csv: {why}" if why else ""
+
+    # ---- the rest
+
+    def _made_ready(self, manner: tuple[str, str]) -> Repeat:
+        """A repeat with this horizon and engine."""
+        if self._repeat is None or manner != self._manner:
+            self._stack.close()
+            try:
+                self._repeat = Repeat(self._comm, _in_manner(self._claims, manner), self._attention)
+            except UsageError as error:
+                raise _not_here(self._claims.path, error) from None
+            self._stack.callback(self._repeat.close)
+            self._manner = manner
+        return self._repeat
+
+    def _stored(self, step: int) -> State:
+        """What the checkpoint of a step holds, which is that of its line."""
+        one = next(one for one in self._claims.of(step) if one.optimizer)
+        state = checkpoint.read(one.path)
+        return State(step, state.vector, state.optimizer)
+
+
+def _in_manner(claims: Claims, manner: tuple[str, str]) -> Config:
+    """The configuration of the lines with this horizon and engine."""
+    horizon, engine = manner
+    return replace(claims.config, engine=engine, epochs=int(horizon) if horizon else claims.config.epochs)
+
+
+def _not_here(path: str, error: UsageError) -> DistbpError:
+    """The error of an engine that this machine does not have, in words that help here; another error as it is."""
+    what = "--engine compiled: "
+    if not str(error).startswith(what):
+        return error
+    why = str(error).removeprefix(what).partition("; ")[0]
+    wrong = RunError(f"{path}: cannot be verified here: the compiled engine computed this run: {why}")
+    wrong.agreed = True
+    return wrong
+
+
+def _other_cells(claimed: list[list[str]], own: list[list[str]]) -> str:
+    """The first cell of metrics.csv that is another one, in rows that both have; "" if there is none."""
+    if not claimed:
+        return ""
+    if claimed[0] != own[0]:
+        return "has other columns than this version of distbp writes"
+    columns = [place for place, name in enumerate(own[0]) if "second" not in name]
+    for row, (one, other) in enumerate(zip(claimed[1:], own[1:], strict=False), 1):
+        for place in columns:
+            if one[place : place + 1] != [other[place]]:
+                return f"epoch {row}: {own[0][place]} is {''.join(one[place : place + 1])}, repeated {other[place]}"
+    return ""
