@@ -40,11 +40,11 @@ def verify(
     stall_minutes: float,
     trust_links: bool,
 ) -> None:
-    """Repeats a run, and says whether it is what its configuration and data give.
+    """Repeats a reproducible run, and says whether it is true.
 
-    RUN is the directory of a run that was trained with --reproducible, on whatever machine and number of ranks. The
-    steps are repeated on the ranks at hand, and each line of its audit.csv is compared. Checkpoints, best.h5 and
-    metrics.csv are compared, too. Nothing is written.
+    RUN is the directory of a run that was trained with --reproducible, on any number of ranks. Its steps are repeated
+    on the ranks at hand, and each line of its audit.csv is compared. Checkpoints, best.h5 and metrics.csv are compared,
+    too. Nothing is written. A run is true if its configuration and its data give these very bits.
 
     \b
     distbp verify run

@@ -104,6 +104,8 @@ class _Audit:
         claims, lines = self._claims, self._lines
         usable = {one.step for one in claims.kept if one.optimizer}
         segments = segments_of(lines, usable)
+        if how.segments or how.bisect:
+            self._say("note      metrics.csv, and files of steps that have no line, are compared when all is repeated")
         if how.segments and segments:
             return self._by_lot(segments, how)
         if how.bisect and len(segments) > 1:
@@ -163,18 +165,22 @@ class _Audit:
         """Repeats a part, which is these segments, and looks at the `others` steps in it as well."""
         first, last = part
         lines, is_whole = self._lines, part == (0, len(self._lines) - 1)
-        for manner, group in groupby(range(first + 1, last + 1), lambda place: lines[place].manner):
-            places = {lines[place].step: place for place in group}
-            repeat, before, end = self._made_ready(manner), lines[min(places.values()) - 1], max(places)
+        groups = [list(group) for _, group in groupby(range(first + 1, last + 1), lambda place: lines[place].manner)]
+        for group in groups or [[]]:
+            before = lines[group[0] - 1 if group else first]
+            is_last = not group or group[-1] == last
+            repeat = self._made_ready(lines[group[0] if group else first].manner)
             if self._comm.rank == 0 and start is None:
                 start = repeat.first()
-            between = [step for step in others if before.step < step < end]
+            places = {lines[place].step: place for place in group}
+            end = max(places, default=before.step)
+            further = {step for step in others if before.step < step and (is_last or step < end)}
             look = partial(self._look, places, repeat.maker(before), segments)
-            found = repeat.part(start, sorted({*places, *between}), look, is_validated=is_whole)
+            found = repeat.part(start, sorted({*places, *further}), look, is_validated=is_whole)
             if found:
-                self._say(f"steps     {before.step} to {end}: false from {found}")
+                self._say(f"steps     {before.step} to {max({end, *further})}: false from {found}")
                 return found
-            start = repeat.state() if self._comm.rank == 0 and places[end] < last else None
+            start = repeat.state() if self._comm.rank == 0 and not is_last else None
         return ""
 
     def _look(self, places: dict[int, int], maker: LineMaker, segments: Sequence[Segment], step: int) -> str:
@@ -224,8 +230,6 @@ class _Audit:
                 return f"{one.path}: step {one.step}: its parameters are not those of audit.csv"
             if its and one.optimizer and one.optimizer != its.optimizer:
                 return f"{one.path}: step {one.step}: the state of its optimizer is not that of audit.csv"
-            if one.step > self._lines[-1].step:
-                self._say(f"note      {one.path}: is of step {one.step}, behind the last line; it is not verified")
         return ""
 
     def _difference(self, claimed: Line, own: Line) -> str:
@@ -265,7 +269,10 @@ class _Audit:
         for one in self._claims.kept:
             if why := _other_cells(cells_of(one.rest.history), cells_of(own)):
                 return f"{one.path}: {why}"
-        why = _other_cells(self._claims.metrics, cells_of(own))
+        metrics = self._claims.metrics
+        why = _other_cells(metrics, cells_of(own))
+        if not why and len(metrics) - 1 > own.count:
+            why = f"epoch {own.count + 1} is behind the last line and the last checkpoint, so it cannot be verified"
         return f"metrics.csv: {why}" if why else ""
 
     # ---- the rest
