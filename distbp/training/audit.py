@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from distbp.engine.sums import Stepped
 from distbp.ranks.communicator import on_first
+from distbp.settings.config import Config
 from distbp.training import chain
 from distbp.training.audit_digests import Seen, horizon_of, of_configuration, of_optimizer
 from distbp.training.audit_steps import AuditSteps
@@ -15,9 +16,9 @@ from distbp.training.listener import MOST_STEPS, Listener
 from distbp.training.run import Run
 
 
-def engine_of(run: Run) -> str:
-    """The engine, as a line names it."""
-    return "compiled" if run.choice.is_compiled else "numpy"
+def manner_of(config: Config, engine: str) -> tuple[str, str]:
+    """The horizon and the engine of a line, from a record of the engine such as "compiled (avx2)"."""
+    return horizon_of(config), engine.split(" ")[0]
 
 
 class LineMaker:
@@ -25,15 +26,21 @@ class LineMaker:
 
     def __init__(self, run: Run, last: Line | None) -> None:
         self._run, self.last = run, last
-        self.manner = (horizon_of(run.config), engine_of(run))
-        self.configuration = of_configuration(run.config, run.problem.network, engine_of(run))
+        self._manner = manner_of(run.config, run.choice.name)
+        self._configuration = of_configuration(run.config, run.problem.network, self._manner[1])
         self.seen = Seen(run.loader, run.batch_size, len(run.training), run.state.fingerprints["training"])
         self.seen.begin(last.step if last else 0)
 
-    def line(self, like: Line | None = None) -> Line:
-        """The line of the state as it is now; `like`: one whose manner and configuration it has, in place of ours."""
+    def line(self, before: tuple[Config, str] | None = None) -> Line:
+        """The line of the state as it is now.
+
+        `before`: the configuration and the engine that have led to it, if they are not those of the run.
+        """
         state, step = self._run.state, self._run.state.progress.step
-        manner, configuration = (like.manner, like.configuration) if like else (self.manner, self.configuration)
+        manner, configuration = self._manner, self._configuration
+        if before:
+            manner = manner_of(*before)
+            configuration = of_configuration(before[0], self._run.problem.network, manner[1])
         data = self.seen.up_to(step)
         digests = (digest(state.parameters), of_optimizer(state.optimizer), data, configuration)
         self.last = Line(step, *manner, *digests, chain.link(self.last))
@@ -87,21 +94,20 @@ class Audit(Listener):
         """On rank 0: the file is begun, or cut behind the checkpoint from which the run goes on; False: there is none.
 
         A line of the last step of all is cut as well: a run that had never stopped there would not have it.  If the
-        manner of the run changes, a line shows the state in which that is so.
+        manner of the run changes here, a line shows the state in which that is so.
         """
         run, step = self._run, self._run.state.progress.step
         lines = [] if step == 0 else [line for line in run.directory.read_audit()[0] if line.step <= step]
-        maker = self._maker = LineMaker(run, None)
         steps = AuditSteps(run.steps_per_epoch, int(run.config.audit_epochs), run.config.audit_steps)
-        if lines and not steps.has(lines[-1].step) and lines[-1].manner == maker.manner:
+        manner = manner_of(run.config, run.choice.name)
+        changes = run.before is not None and manner_of(*run.before) != manner
+        if lines and not changes and not steps.has(lines[-1].step) and lines[-1].manner == manner:
             lines.pop()
         if step and (not lines or chain.break_of(lines) or lines[-1].step < _last_before(steps, step)):
             return False
-        if step == 0:
-            lines = [maker.line()]
-        self._maker = LineMaker(run, lines[-1])
-        if lines[-1].manner != maker.manner and lines[-1].step < step:
-            lines.append(self._maker.line(like=lines[-1]))
+        self._maker = LineMaker(run, lines[-1] if lines else None)
+        if not lines or (changes and lines[-1].step < step):
+            lines.append(self._maker.line(run.before))
         run.directory.write_audit([line.cells for line in lines])
         return True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -148,6 +148,7 @@ def prepare(
         phases=phases,
         job=job,
         to_beat=to_beat,
+        before=(stored.config, _engine_before(stored.machines)) if stored else None,
     )
     on_first(comm, lambda: _write_first_files(run, None if job.id else started, is_new=stored is None))
     return run
@@ -413,6 +414,11 @@ def _record_machine(comm: Communicator, state: Checkpoint, mine: Machine, note: 
         note(f"warning   the ranks are not alike, so the bits may depend on their number; rank 0, and rank {other}:")
         for difference in differences(here, machines[other]):
             note(f"          {difference}")
+
+
+def _engine_before(machines: Sequence[Machine]) -> str:
+    """The engine that computed the last steps; early versions had one in NumPy only, and recorded none."""
+    return str(machines[-1].get("engine", "numpy")) if machines else "numpy"
 
 
 def _with_grain(config: Config, n: int) -> Config:
