@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runs import Runner, StopAt, check_error, configuration, resumed, train_on, write_data
+from runs import Notes, Runner, StopAt, check_error, configuration, resumed, train_on, write_data
 
 import distbp
 from distbp.data.block_loader import BlockLoader
@@ -220,7 +220,9 @@ def test_a_run_whose_chain_is_lost_has_none(config: Config) -> None:
     path = Path(config.out) / "audit.csv"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:2]))  # without those of steps 4 and 8
-    resumed(1, config, epochs=4)
+    notes = Notes()
+    train_on(1, replace(config, epochs=4), resume_with={"epochs": 4}, listener=notes)
+    assert notes.about("audit.csv does not have this run from its beginning")
     assert len(path.read_text().splitlines()) == 2
     path.unlink()
     resumed(1, config, epochs=5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from distbp.engine.sums import Stepped
 from distbp.ranks.communicator import on_first
@@ -55,6 +55,10 @@ class Audit(Listener):
     run that is killed has every line up to its newest checkpoint; those behind it are cut when it is resumed.
     """
 
+    def __init__(self, note: Callable[[str], None] = lambda text: None) -> None:
+        """`note` tells the user, on rank 0, what is no error."""
+        self._note = note
+
     def begin(self, run: Run) -> None:
         self._run, self._waiting = run, list[Line]()
         config = run.config
@@ -104,6 +108,9 @@ class Audit(Listener):
         if lines and not changes and not steps.has(lines[-1].step) and lines[-1].manner == manner:
             lines.pop()
         if step and (not lines or chain.break_of(lines) or lines[-1].step < _last_before(steps, step)):
+            self._note(
+                "note      audit.csv does not have this run from its beginning, so distbp verify cannot check it"
+            )
             return False
         self._maker = LineMaker(run, lines[-1] if lines else None)
         if not lines or (changes and lines[-1].step < step):

@@ -13,7 +13,7 @@ from distbp.settings.config import Config
 
 SHARE = 0.01  # of the time of the steps, that the lines may take
 HASHED_BYTE = 100  # what SHA-256 takes for a byte, in floating-point operations of one rank
-LINE = 2e6  # what else a line takes, likewise
+LINE = 5e6  # what else a line takes, likewise
 STEP = 1e6  # what a step takes besides its matrix products, likewise
 
 

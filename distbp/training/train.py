@@ -69,11 +69,6 @@ def train(
 
 def table_of(attention: Attention, listeners: Sequence[Listener]) -> list[Listener]:
     """All listeners in their order: what is not sound is not saved, and what the user is told has been saved."""
-    audit = Audit()
-    return [
-        Soundness(),
-        Trace(Listeners(listeners).note),
-        audit,
-        Checkpointing(attention, before=audit.write),
-        *listeners,
-    ]
+    note = Listeners(listeners).note
+    audit = Audit(note)
+    return [Soundness(), Trace(note), audit, Checkpointing(attention, before=audit.write), *listeners]
