@@ -359,4 +359,4 @@ def test_on_real_ranks(liar: Liar, honest: Path, runner: Runner, tmp_path: Path,
     assert good.returncode == 0, good.stderr
     assert good.stdout.count("verified  ") == 1
     assert bad.returncode == 1
-    check_error(bad, 1, f"forged: false: step {liar.lines[6].step}: ")
+    check_error(bad, 1, f"forged: this run is false: step {liar.lines[6].step}: ")

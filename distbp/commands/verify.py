@@ -72,7 +72,7 @@ def verify(
         attention = Attention(watch.beat, watch.stop_requested)
         found = verify_run(watch.comm, run, how, attention, lambda line: click.echo(printable(line)))
         if found:
-            wrong = RunError(f"{run}: false: {found}")
+            wrong = RunError(f"{run}: this run is false: {found}")
             wrong.agreed = True
             raise wrong
         if watch.comm.rank == 0:
