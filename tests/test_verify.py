@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 from forgery import Liar, with_a_bit
 from jobs import in_one_job
-from runs import Runner, check_error, configuration, nodes_of, samples, train_on, write_data
+from runs import Runner, StopAt, check_error, configuration, nodes_of, samples, train_on, write_data
 
+import distbp
+from distbp.errors import RunError, Stopped, UsageError
 from distbp.ranks.attention import Attention
 from distbp.ranks.communicator import OneProcess, run_threads
 from distbp.training import checkpoint
@@ -349,6 +352,52 @@ def test_the_command_and_what_it_refuses(honest: Path, runner: Runner) -> None:
     check_error(both, 2, "--segments and --bisect: expected one of them")
     check_error(mode, 1, "plain: cannot be verified: it was trained without --reproducible")
     check_error(absent, 1, "nothing: expected the directory of a run")
+
+
+def test_a_run_on_arrays_is_verified_with_their_file(tmp_path: Path) -> None:
+    (x, y), (u, v) = samples(train=24).values()
+    data = write_data(tmp_path / "data.h5", train=24)
+    options = {name: OPTIONS[name] for name in ("reproducible", "grain", "hidden", "batch_size", "epochs")}
+    for name, validation in (("both", (u, v)), ("one", None)):
+        run = str(tmp_path / name)
+        distbp.train((x, y), validation=validation, out=run, **options)
+        assert verify(OneProcess(), run, How([data]), Attention(), lambda line: None) == ""
+        with pytest.raises(RunError, match="was trained on arrays in memory; name files that hold them with --data"):
+            verify(OneProcess(), run, How(), Attention(), lambda line: None)
+
+
+def test_a_stop_is_no_verdict(liar: Liar) -> None:
+    asked = StopAt(5)
+    with pytest.raises(Stopped, match="nothing was found false so far") as stopped:
+        verify_claims(OneProcess(), liar.claims, How(), Attention(asked.beat, asked), lambda line: None)
+    assert stopped.value.agreed
+
+
+def test_a_directory_of_a_stranger_writes_and_hangs_nothing(liar: Liar, tmp_path: Path) -> None:
+    """Its configuration names files to write, and what it holds is no file."""
+    claims = liar.written({}, tmp_path / "run")
+    path = tmp_path / "run" / "config.toml"
+    text, trace = path.read_text(), tmp_path / "trace.json"
+    path.write_text(text.replace('trace = ""', f'trace = "{trace}"').replace("threads = 0", "threads = 1000"))
+    before = sorted(tmp_path.rglob("*"))
+    assert verify(OneProcess(), claims.path, How(), Attention(), lambda line: None) == ""
+    assert sorted(tmp_path.rglob("*")) == before
+    path.write_text(text.replace("trust_links = false", "trust_links = true"))
+    with pytest.raises(UsageError, match="add --trust-links if you trust the data"):
+        verify(OneProcess(), claims.path, How(), Attention(), lambda line: None)
+    path.write_text(text)
+    for name in ("audit.csv", "metrics.csv", "config.toml"):
+        content = (tmp_path / "run" / name).read_bytes()
+        (tmp_path / "run" / name).unlink()
+        os.mkfifo(tmp_path / "run" / name)
+        with pytest.raises(RunError, match=f"{name}: expected a file of at most 1024 MiB"):
+            verify(OneProcess(), claims.path, How(), Attention(), lambda line: None)
+        (tmp_path / "run" / name).unlink()
+        (tmp_path / "run" / name).write_bytes(content)
+    audit_file = tmp_path / "run" / "audit.csv"
+    audit_file.write_text(HEADER + audit_file.read_text().split("\n")[1] + "\n" + "7\x1b[31m,,numpy\n")
+    found = verify(OneProcess(), claims.path, How(), Attention(), lambda line: None)
+    assert found == "audit.csv: line 3 is not a line of audit.csv"
 
 
 @pytest.mark.mpi

@@ -6,17 +6,17 @@ believed: `distbp.verification.verify` finds out what is true.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from distbp.data.data_file import stamp
 from distbp.data.split import IN_MEMORY, data_files
 from distbp.errors import CheckpointError, DataError, RunError, UsageError
 from distbp.files.patience import UnreadError, patiently
 from distbp.settings.config import Config
-from distbp.settings.files import PATHS, read_toml
+from distbp.settings.files import read_toml
 from distbp.settings.merged import merge
 from distbp.settings.option import AUTO
 from distbp.settings.values import check_each
@@ -26,6 +26,9 @@ from distbp.training.chain import Line, break_of
 from distbp.training.comparison import digest
 from distbp.training.run_directory import RunDirectory, is_directory
 from distbp.training.state import Checkpoint
+
+OF_ONE_START = ("out", "stage_to", "trace", "trace_steps", "time_limit", "checkpoint_minutes", "allow_changed_data")
+MOST_BYTES = 2**30  # of a text file
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,14 @@ class Kept:
 
 @dataclass(frozen=True)
 class Claims:
-    """What a run directory says.  `config` has the data that are to be read; `flaw` is why audit.csv is no chain.
+    """What a run directory says.  `told` is its config.toml, and `config` is what is to be repeated.
 
-    `damaged`: what is wrong with checkpoints that are not whole; `metrics`: the cells of metrics.csv.
+    `flaw`: why audit.csv is no chain; `damaged`: what is wrong with checkpoints that are not whole; `metrics`: the cells
+    of metrics.csv.
     """
 
     path: str
+    told: Config
     config: Config
     lines: list[Line]
     flaw: str
@@ -72,22 +77,24 @@ def read_claims(
     directory = RunDirectory(path)
     if not is_directory(directory.path):
         raise RunError(f"{path}: expected the directory of a run; there is none")
-    config = _config(directory, data, trust_links=trust_links)
-    lines, wrong = directory.read_audit()
-    if not lines and not (directory.path / "audit.csv").exists():
+    told = _told(directory)
+    config = _to_repeat(directory, told, data, trust_links=trust_links)
+    if not _is_file(directory.path / "audit.csv"):
         raise RunError(
             f"{path}: cannot be verified: there is no audit.csv; an older version began this run, or the file was "
             "removed"
         )
+    lines, wrong = directory.read_audit()
     kept, damaged = _kept(directory, beat)
     flaw = wrong or break_of(lines)
-    return Claims(path, replace(config, memory=memory), lines, flaw, kept, damaged, directory.read_metrics())
+    metrics = directory.read_metrics() if _is_file(directory.path / "metrics.csv") else []
+    return Claims(path, told, replace(config, memory=memory), lines, flaw, kept, damaged, metrics)
 
 
-def _config(directory: RunDirectory, data: Sequence[str], *, trust_links: bool) -> Config:
-    """The configuration in config.toml, without what a repeat must not do: no file of the run is written."""
+def _told(directory: RunDirectory) -> Config:
+    """The configuration in config.toml."""
     path = directory.path / "config.toml"
-    if not path.exists():
+    if not _is_file(path):
         raise RunError(f"{directory.path}: cannot be verified: there is no config.toml")
     found = check_each(read_toml(path), str(path))
     if not found.get("reproducible"):
@@ -95,19 +102,34 @@ def _config(directory: RunDirectory, data: Sequence[str], *, trust_links: bool) 
             f"{directory.path}: cannot be verified: it was trained without --reproducible, so its bits depend on the "
             "number of ranks and cannot be repeated; train with --reproducible"
         )
-    if found.get("trust_links") and not trust_links:
-        raise UsageError(f"{path}: the run follows links in its data; add --trust-links if you trust the data")
-    own = [name for name in PATHS if name != "data"]
-    kept = {name: value for name, value in found.items() if name not in own}
-    if data:
-        kept["data"] = list(data)
-        if found.get("data") == [IN_MEMORY]:
-            kept |= dict.fromkeys(("split", "validation_split", "x", "y"), AUTO)
-    of_this_start: dict[str, Any] = {"checkpoint_minutes": 0.0, "time_limit": 0.0, "trust_links": trust_links}
-    config = merge({**kept, **of_this_start, "allow_changed_data": False}, str(path))
-    if config.data == [IN_MEMORY]:
+    return merge(found, str(path))
+
+
+def _to_repeat(directory: RunDirectory, told: Config, data: Sequence[str], *, trust_links: bool) -> Config:
+    """The configuration of the repeat: no path in it is written to, and the data are these files, if there are some."""
+    if told.trust_links and not trust_links:
+        raise UsageError(
+            f"{directory.path}: the run follows links in its data; add --trust-links if you trust the data"
+        )
+    own = {name: getattr(Config(), name) for name in OF_ONE_START}
+    config = replace(told, **own, trust_links=trust_links, data=list(data) or told.data)
+    if told.data == [IN_MEMORY] and data:
+        validation = AUTO if told.validation_split else ""
+        return replace(config, split=AUTO, validation_split=validation, x=AUTO, y=AUTO, data=_files(data))
+    if told.data == [IN_MEMORY]:
         raise RunError(f"{directory.path}: was trained on arrays in memory; name files that hold them with --data FILE")
     return replace(config, data=_files(config.data))
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is there.  Raises RunError for what is no file, or one of absurd size: it comes from a stranger."""
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
+        raise RunError(f"{path}: expected a file of at most {MOST_BYTES >> 20} MiB")
+    return True
 
 
 def _files(names: Sequence[str]) -> list[str]:

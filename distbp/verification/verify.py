@@ -16,7 +16,7 @@ from distbp.counted import counted
 from distbp.data.fingerprint import Fingerprint
 from distbp.errors import DistbpError, RunError, UsageError
 from distbp.ranks.attention import Attention
-from distbp.ranks.communicator import Communicator, from_first, on_first
+from distbp.ranks.communicator import Communicator, from_first, on_first, on_first_patiently
 from distbp.ranks.machine_record import differences as other_facts
 from distbp.settings.config import Config
 from distbp.training import checkpoint
@@ -55,9 +55,13 @@ def verify(comm: Communicator, path: str, how: How, attention: Attention, say: S
 
     Returns what is false, the same on all ranks, or "".  Raises DistbpError, agreed, if the run cannot be verified.
     """
-    beat = partial(attention.beat, "reading the run")
-    read = partial(read_claims, path, how.data, beat, trust_links=how.trust_links, memory=how.memory)
-    claims = from_first(comm, read)
+
+    def read(beat: Callable[[], None]) -> Claims:
+        return read_claims(path, how.data, beat, trust_links=how.trust_links, memory=how.memory)
+
+    pulse = partial(attention.pulse(), "reading the run")
+    claims = comm.broadcast(on_first_patiently(comm, read, pulse))
+    assert claims is not None
     return verify_claims(comm, claims, how, attention, say)
 
 
@@ -97,6 +101,8 @@ class _Audit:
         run, steps = repeat.run, repeat.run.steps_per_epoch
         epochs = f"{lines[-1].step // steps} of {counted(claims.config.epochs, 'epoch')}"
         self._say(f"run       {counted(len(lines), 'line')} in audit.csv, up to step {lines[-1].step}: {epochs}")
+        if lines[-1].step > claims.config.epochs * steps:
+            return f"step {lines[-1].step}: a run of {counted(claims.config.epochs, 'epoch')} has no such step"
         return from_first(self._comm, lambda: self._data(run.state.fingerprints["training"]) or self._start(repeat))
 
     def steps(self, how: How) -> str:
@@ -222,7 +228,8 @@ class _Audit:
         assert self._repeat
         run, by_step = self._repeat.run, {line.step: line for line in self._lines}
         for one in self._claims.kept:
-            why = other_network(one.rest, run.state) or other_option(one.rest, run.state)
+            own = replace(run.state, config=self._claims.told)
+            why = other_network(one.rest, own) or other_option(one.rest, own)
             if why:
                 return f"{one.path}: {why}"
             its = by_step.get(one.step)
@@ -293,13 +300,19 @@ class _Audit:
         """What the checkpoint of a step holds, which is that of its line."""
         one = next(one for one in self._claims.of(step) if one.optimizer)
         state = checkpoint.read(one.path)
+        if (digest(state.parameters), of_optimizer(state.optimizer)) != (one.parameters, one.optimizer):
+            raise RunError(f"{one.path}: has changed while the run was verified; start again when nothing writes there")
         return State(step, state.vector, state.optimizer)
 
 
 def _in_manner(claims: Claims, manner: tuple[str, str]) -> Config:
-    """The configuration of the lines with this horizon and engine."""
-    horizon, engine = manner
-    return replace(claims.config, engine=engine, epochs=int(horizon) if horizon else claims.config.epochs)
+    """The configuration of the lines with this horizon and engine.
+
+    The threads are those of the run only if the bits depend on them.
+    """
+    (horizon, engine), config = manner, claims.config
+    threads = config.threads if engine == "numpy" else 0
+    return replace(config, engine=engine, threads=threads, epochs=int(horizon) if horizon else config.epochs)
 
 
 def _not_here(path: str, error: UsageError) -> DistbpError:
