@@ -49,8 +49,8 @@ class Kept:
 class Claims:
     """What a run directory says.  `told` is its config.toml, and `config` is what is to be repeated.
 
-    `flaw`: why audit.csv is no chain; `damaged`: what is wrong with checkpoints that are not whole; `metrics`: the cells
-    of metrics.csv.
+    `flaw`: why audit.csv is no chain; `damaged`: what is wrong with checkpoints that are not whole; `metrics`: the
+    cells of metrics.csv.
     """
 
     path: str
@@ -158,3 +158,13 @@ def _kept(directory: RunDirectory, beat: Callable[[], object]) -> tuple[list[Kep
         optimizer = "" if path == directory.best else of_optimizer(state.optimizer)
         found.append(Kept(path, state.progress.step, digest(state.parameters), optimizer, rest))
     return found, damaged
+
+
+def in_manner(claims: Claims, manner: tuple[str, str]) -> Config:
+    """The configuration of the lines with this horizon and engine.
+
+    The threads are those of the run only if the bits depend on them.
+    """
+    (horizon, engine), config = manner, claims.config
+    threads = config.threads if engine == "numpy" else 0
+    return replace(config, engine=engine, threads=threads, epochs=int(horizon) if horizon else config.epochs)

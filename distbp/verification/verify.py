@@ -8,31 +8,26 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 
 from distbp.counted import counted
-from distbp.data.fingerprint import Fingerprint
 from distbp.errors import DistbpError, RunError, UsageError
 from distbp.ranks.attention import Attention
 from distbp.ranks.communicator import Communicator, from_first, on_first, on_first_patiently
 from distbp.ranks.machine_record import differences as other_facts
-from distbp.settings.config import Config
 from distbp.training import checkpoint
 from distbp.training.audit import LineMaker
-from distbp.training.audit_digests import of_configuration, of_fingerprint, of_optimizer
-from distbp.training.belonging import other_network, other_option
-from distbp.training.chain import Line
-from distbp.training.comparison import differences, digest
-from distbp.training.run_directory import cells_of
-from distbp.verification.claims import Claims, read_claims
+from distbp.training.audit_digests import of_optimizer
+from distbp.training.comparison import digest
+from distbp.verification import compare
+from distbp.verification.claims import Claims, in_manner, read_claims
 from distbp.verification.plan import Segment, bisected, drawn, segments_of
 from distbp.verification.repeat import Repeat, State
 
 Say = Callable[[str], None]
 OF_COMPILED = ("numpy", "c_library", "function_bits", "distbp")  # on which the bits of the compiled engine may depend
-COMPARED = ("configuration", "data", "parameters", "optimizer")
 
 
 @dataclass(frozen=True)
@@ -103,7 +98,13 @@ class _Audit:
         self._say(f"run       {counted(len(lines), 'line')} in audit.csv, up to step {lines[-1].step}: {epochs}")
         if lines[-1].step > claims.config.epochs * steps:
             return f"step {lines[-1].step}: a run of {counted(claims.config.epochs, 'epoch')} has no such step"
-        return from_first(self._comm, lambda: self._data(run.state.fingerprints["training"]) or self._start(repeat))
+
+        def look() -> str:
+            found = compare.data(claims, run.state.fingerprints["training"]) or compare.configurations(claims, run)
+            found = found or compare.line(lines[0], repeat.maker(None).line())
+            return found or compare.files(claims, run.state)
+
+        return from_first(self._comm, look)
 
     def steps(self, how: How) -> str:
         """What is found false when steps are repeated, or ""."""
@@ -165,7 +166,8 @@ class _Audit:
         steps = {line.step for line in self._lines}
         others = [one.step for one in self._claims.kept if one.step not in steps]
         found = self._part(None, (0, len(self._lines) - 1), segments, others)
-        return found or from_first(self._comm, self._history)
+        repeat = self._made_ready(self._lines[-1].manner)
+        return found or from_first(self._comm, lambda: compare.history(self._claims, repeat.run.state.history))
 
     def _part(self, start: State | None, part: Segment, segments: Sequence[Segment], others: Sequence[int] = ()) -> str:
         """Repeats a part, which is these segments, and looks at the `others` steps in it as well."""
@@ -181,7 +183,7 @@ class _Audit:
             places = {lines[place].step: place for place in group}
             end = max(places, default=before.step)
             further = {step for step in others if before.step < step and (is_last or step < end)}
-            look = partial(self._look, places, repeat.maker(before), segments)
+            look = partial(self._look, places, repeat, repeat.maker(before), segments)
             found = repeat.part(start, sorted({*places, *further}), look, is_validated=is_whole)
             if found:
                 self._say(f"steps     {before.step} to {max({end, *further})}: false from {found}")
@@ -189,107 +191,30 @@ class _Audit:
             start = repeat.state() if self._comm.rank == 0 and not is_last else None
         return ""
 
-    def _look(self, places: dict[int, int], maker: LineMaker, segments: Sequence[Segment], step: int) -> str:
+    def _look(
+        self, places: dict[int, int], repeat: Repeat, maker: LineMaker, segments: Sequence[Segment], step: int
+    ) -> str:
         """On rank 0, after a step: what is false there.  A line is told for a segment that ends there and is true."""
         self._attention.beat(f"comparing step {step}")
+        claims, state = self._claims, repeat.run.state
         if step not in places:
-            return self._of_files(step)
-        found = self._difference(self._lines[places[step]], maker.line())
-        for first, last in segments if not found else ():
+            return compare.files_of(claims, state, step)
+        found = compare.line(self._lines[places[step]], maker.line())
+        if found:
+            return found + compare.layer(claims, state, step)
+        for first, last in segments:
             if last == places[step]:
                 self._say(f"steps     {self._lines[first].step} to {step}: true, {counted(last - first, 'line')}")
-        return found
-
-    # ---- what is compared
-
-    def _data(self, now: Fingerprint) -> str:
-        """Whether the data are those of the run."""
-        if self._lines[0].data == of_fingerprint(now):
-            return ""
-        before = [one.rest.fingerprints["training"] for one in self._claims.kept if one.rest.fingerprints]
-        details = "; ".join(before[0].differences(now)) if before else ""
-        return f"step 0: data: these are not the data of the run{f' ({details})' if details else ''}"
-
-    def _start(self, repeat: Repeat) -> str:
-        """The first line, the configuration of all lines, and the kept files against their lines."""
-        run, known = repeat.run, dict[tuple[str, str], str]()
-        for line in self._lines:
-            if line.manner not in known:
-                config = _in_manner(self._claims, line.manner)
-                resolved = replace(run.config, epochs=config.epochs)
-                known[line.manner] = of_configuration(resolved, run.problem.network, line.engine)
-            if line.configuration != known[line.manner]:
-                return f"step {line.step}: configuration: config.toml has other options than the run had"
-        found = self._difference(self._lines[0], repeat.maker(None).line())
-        return found or self._files()
-
-    def _files(self) -> str:
-        """The kept files against their lines."""
-        assert self._repeat
-        run, by_step = self._repeat.run, {line.step: line for line in self._lines}
-        for one in self._claims.kept:
-            own = replace(run.state, config=self._claims.told)
-            why = other_network(one.rest, own) or other_option(one.rest, own)
-            if why:
-                return f"{one.path}: {why}"
-            its = by_step.get(one.step)
-            if its and one.parameters != its.parameters:
-                return f"{one.path}: step {one.step}: its parameters are not those of audit.csv"
-            if its and one.optimizer and one.optimizer != its.optimizer:
-                return f"{one.path}: step {one.step}: the state of its optimizer is not that of audit.csv"
         return ""
 
-    def _difference(self, claimed: Line, own: Line) -> str:
-        """In what a line differs from the one that belongs there, or ""."""
-        wrong = [name for name in COMPARED if getattr(claimed, name) != getattr(own, name)]
-        if not wrong:
-            return ""
-        return f"step {claimed.step}: {', '.join(wrong)}{self._layer(claimed) if claimed.step else ''}"
-
-    def _layer(self, claimed: Line) -> str:
-        """Where the parameters of a false line differ, if its checkpoint is kept."""
-        assert self._repeat
-        for one in self._claims.of(claimed.step):
-            if one.optimizer:
-                stored, state = checkpoint.read(one.path), self._repeat.run.state
-                where = next((line for line in differences(stored, state) if line.startswith(("layer", "opt"))), "")
-                return f"; {where} (in the run, and repeated)" if where else ""
-        return "; no checkpoint of this step is kept that would show the layer"
-
-    def _of_files(self, step: int) -> str:
-        """Files of a step that has no line."""
-        assert self._repeat
-        state = self._repeat.run.state
-        for one in self._claims.of(step):
-            if one.parameters != digest(state.parameters):
-                return f"step {step}: {one.path}: its parameters are not those of the run"
-            if one.optimizer and one.optimizer != of_optimizer(state.optimizer):
-                return f"step {step}: {one.path}: the state of its optimizer is not that of the run"
-        return ""
-
-    def _history(self) -> str:
-        """Whether the losses and metrics in the files of the run are those of the repeat, after all steps; or ""."""
-        assert self._repeat
-        own = self._repeat.run.state.history
-        if any(line.manner != self._lines[0].manner for line in self._lines):
-            return ""  # the repeat has the rows of the last part only
-        for one in self._claims.kept:
-            if why := _other_cells(cells_of(one.rest.history), cells_of(own)):
-                return f"{one.path}: {why}"
-        metrics = self._claims.metrics
-        why = _other_cells(metrics, cells_of(own))
-        if not why and len(metrics) - 1 > own.count:
-            why = f"epoch {own.count + 1} is behind the last line and the last checkpoint, so it cannot be verified"
-        return f"metrics.csv: {why}" if why else ""
-
-    # ---- the rest
+    # ---- with what it is repeated
 
     def _made_ready(self, manner: tuple[str, str]) -> Repeat:
         """A repeat with this horizon and engine."""
         if self._repeat is None or manner != self._manner:
             self._stack.close()
             try:
-                self._repeat = Repeat(self._comm, _in_manner(self._claims, manner), self._attention)
+                self._repeat = Repeat(self._comm, in_manner(self._claims, manner), self._attention)
             except UsageError as error:
                 raise _not_here(self._claims.path, error) from None
             self._stack.callback(self._repeat.close)
@@ -305,16 +230,6 @@ class _Audit:
         return State(step, state.vector, state.optimizer)
 
 
-def _in_manner(claims: Claims, manner: tuple[str, str]) -> Config:
-    """The configuration of the lines with this horizon and engine.
-
-    The threads are those of the run only if the bits depend on them.
-    """
-    (horizon, engine), config = manner, claims.config
-    threads = config.threads if engine == "numpy" else 0
-    return replace(config, engine=engine, threads=threads, epochs=int(horizon) if horizon else config.epochs)
-
-
 def _not_here(path: str, error: UsageError) -> DistbpError:
     """The error of an engine that this machine does not have, in words that help here; another error as it is."""
     what = "--engine compiled: "
@@ -324,17 +239,3 @@ def _not_here(path: str, error: UsageError) -> DistbpError:
     wrong = RunError(f"{path}: cannot be verified here: the compiled engine computed this run: {why}")
     wrong.agreed = True
     return wrong
-
-
-def _other_cells(claimed: list[list[str]], own: list[list[str]]) -> str:
-    """The first cell of metrics.csv that is another one, in rows that both have; "" if there is none."""
-    if not claimed:
-        return ""
-    if claimed[0] != own[0]:
-        return "has other columns than this version of distbp writes"
-    columns = [place for place, name in enumerate(own[0]) if "second" not in name]
-    for row, (one, other) in enumerate(zip(claimed[1:], own[1:], strict=False), 1):
-        for place in columns:
-            if one[place : place + 1] != [other[place]]:
-                return f"epoch {row}: {own[0][place]} is {''.join(one[place : place + 1])}, repeated {other[place]}"
-    return ""
