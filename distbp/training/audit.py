@@ -73,10 +73,12 @@ class Audit(Listener):
     def stepped(self, steps: Sequence[Stepped]) -> None:
         if self._is_on and self._run.comm.rank == 0 and self._steps.has(self._run.state.progress.step):
             self._waiting.append(self._maker.line())
+            self._run.phases.lap("checkpoint")
 
     def trained(self) -> None:
         if self._is_on and self._run.comm.rank == 0:
             self._maker.seen.up_to(self._run.state.progress.step)  # while the order of the epoch is at hand
+            self._run.phases.lap("checkpoint")
 
     def ended(self, seconds: float) -> None:
         def end() -> None:
