@@ -404,7 +404,28 @@ def test_a_directory_of_a_stranger_writes_and_hangs_nothing(liar: Liar, tmp_path
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_on_real_ranks(liar: Liar, honest: Path, runner: Runner, tmp_path: Path, ranks: int) -> None:
     forged_at(liar, [5], tmp_path / "forged")
-    good, bad = in_one_job(runner, ranks, ("verify", honest, "--segments", "2"), ("verify", "forged"))
+    options = [
+        "--reproducible",
+        "--grain",
+        "4",
+        "--hidden",
+        "5",
+        "--batch-size",
+        "8",
+        "--audit-epochs",
+        "1",
+        "--checkpoint-every",
+        "1",
+    ]
+    many, good, bad = in_one_job(
+        runner,
+        ranks,
+        ("train", honest.parent / "data.h5", *options, "--epochs", EPOCHS, "--out", "many"),
+        ("verify", honest, "--segments", "2"),
+        ("verify", "forged"),
+    )
+    assert many.returncode == 0, many.stderr
+    assert (tmp_path / "many" / "audit.csv").read_bytes() == (honest / "audit.csv").read_bytes()
     assert good.returncode == 0, good.stderr
     assert good.stdout.count("verified  ") == 1
     assert bad.returncode == 1
