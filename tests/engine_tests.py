@@ -173,7 +173,7 @@ class EngineTests:
 
         def one_by_one(engine: Engine, comm: Communicator) -> Any:
             pairs = zip(batches, rates, strict=True)
-            steps = [engine.step([batch], [rate], t, nothing)[0] for t, (batch, rate) in enumerate(pairs)]
+            steps = [engine.step([batch], [rate], t, nothing).last for t, (batch, rate) in enumerate(pairs)]
             return state(engine), [sums_of(comm, stepped) for stepped in steps]
 
         both = [self.on_ranks(one, config, ranks, nodes, sizes=(7, 2)) for one in (at_once, one_by_one)]

@@ -29,7 +29,7 @@ from distbp.data.layout import Column, Layout, Part
 from distbp.data.split import Split
 from distbp.engine.epoch_sums import EpochSums
 from distbp.engine.step_memory import StepMemory
-from distbp.engine.sums import Stepped, Sums
+from distbp.engine.sums import Stepped, Steps, Sums
 from distbp.files import patience
 from distbp.ranks.attention import Attention
 from distbp.ranks.communicator import Communicator, OneProcess, run_threads
@@ -402,5 +402,5 @@ def whole_gradient(memory: StepMemory) -> np.ndarray:
 def sums_of(comm: Communicator, stepped: Stepped) -> Sums:
     """The sums of a step, over all ranks."""
     sums = EpochSums(comm, [0.0] * len(stepped.part.values))
-    sums.add(stepped)
+    sums.add(Steps.of([stepped]))
     return sums.total()

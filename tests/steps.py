@@ -93,10 +93,10 @@ def _on_rank(comm: Communicator, config: Config, splits: dict[str, Split], befor
             sums = EpochSums(comm, [0.0] * len(problem.sums))
             for i, batch in enumerate(loader.batches(epoch, 0)):
                 done = epoch * steps + i
-                (step,) = engine.step([batch], [rate(done)], done, lambda step: Requests())
-                assert not step.wrong
+                step = engine.step([batch], [rate(done)], done, lambda step: Requests())
+                assert not step.last.wrong
                 sums.add(step)
-                count += step.samples
+                count += step.last.samples
             total, scores = sums.total(), evaluation(engine.parameters)
             row = {f"train_{name}": value for name, value in problem.scores(total.values, total.samples).items()}
             row |= {"validation_loss": scores.loss, **{f"validation_{name}": a for name, a in scores.metrics.items()}}

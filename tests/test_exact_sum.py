@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distbp.engine.epoch_sums import EpochSums
-from distbp.engine.sums import NOTHING, Stepped, Sums
+from distbp.engine.sums import NOTHING, Stepped, Steps, Sums
 from distbp.mathematics.exact_sum import EXACT_BITS, ExactSum, exponent, exponents, total, whole_bits
 from distbp.ranks.communicator import OneProcess
 
@@ -115,6 +115,6 @@ def test_what_is_not_finite_is_in_the_value() -> None:
 
 def test_the_sums_of_an_epoch_may_be_infinite() -> None:
     sums = EpochSums(OneProcess(), [0.0, 0.0])
-    sums.add(Stepped(Sums([1.0, np.inf], 3), 3, 0.0, NOTHING))
-    sums.add(Stepped(Sums([2.0, 1.0], 3), 3, 0.0, NOTHING))
+    sums.add(Steps.of([Stepped(Sums([1.0, np.inf], 3), 3, 0.0, NOTHING)]))
+    sums.add(Steps.of([Stepped(Sums([2.0, 1.0], 3), 3, 0.0, NOTHING)]))
     assert sums.total() == Sums([3.0, np.inf], 6)

@@ -13,7 +13,7 @@ from runs import StopAt, configuration, train_as, train_on, write_data
 from distbp.engine.choice import make_engine
 from distbp.engine.laps import Lap
 from distbp.engine.numpy_engine import NumpyEngine
-from distbp.engine.sums import Requests, Stepped
+from distbp.engine.sums import Requests, Steps
 from distbp.engine.work import Work
 from distbp.errors import DivergedError, Stopped
 from distbp.ranks.communicator import OneProcess
@@ -33,7 +33,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
         engine = make_engine(work, lap)
         step = engine.step
 
-        def recorded(batches: Sequence[Any], rates: Any, done: int, ask: Any) -> list[Stepped]:
+        def recorded(batches: Sequence[Any], rates: Any, done: int, ask: Any) -> Steps:
             steps = step(batches, rates, done, ask)
             found.append((done + 1, done + len(steps), done + len(batches)))
             return steps
@@ -115,7 +115,7 @@ class Log(Listener):
     def before(self, step: int) -> None:
         self.told.append(f"before {step}")
 
-    def stepped(self, steps: Sequence[Stepped]) -> None:
+    def stepped(self, steps: Steps) -> None:
         assert self._run.state.progress.samples == 7 * self._run.state.progress.step
         self.told.append(f"stepped {len(steps)}")
 

@@ -14,7 +14,7 @@ from runs import StopAt, configuration, resumed, train_on
 from distbp.engine.epoch_sums import EpochSums
 from distbp.engine.reduction import Reduction
 from distbp.engine.step_memory import Contents, StepMemory
-from distbp.engine.sums import Requests, Stepped, Sums
+from distbp.engine.sums import Requests, Stepped, Steps, Sums
 from distbp.errors import Stopped
 from distbp.mathematics.losses import mse
 from distbp.mathematics.network import Network
@@ -161,7 +161,7 @@ def test_sums_of_steps_do_not_depend_on_when_they_are_asked_for(ranks: int) -> N
     def on_rank(comm: Communicator, often: bool) -> tuple[float, ...]:
         sums = EpochSums(comm, [0.0] * 3)
         for step, values in enumerate(parts[comm.rank].tolist()):
-            sums.add(Stepped(Sums(values, 1), comm.size, 0.0, Requests()))
+            sums.add(Steps.of([Stepped(Sums(values, 1), comm.size, 0.0, Requests())]))
             if often and step % 7 == 0:
                 so_far = sums.total()
                 sums = EpochSums(comm, so_far.values, so_far.samples)  # as a stop and a resume do

@@ -145,8 +145,8 @@ class Steps:
         """A step of a batch of n samples, as `train` takes it; n is one of the sizes."""
         start = self._done % (len(self._order) // n) * n
         batch = Batch(self._order[start : start + n], 0, start)
-        (stepped,) = self.engine.step([batch], [LEARNING_RATE], self._done, lambda step: Requests())
-        self._sums.add(stepped)
+        steps = self.engine.step([batch], [LEARNING_RATE], self._done, lambda step: Requests())
+        self._sums.add(steps)
         self._done += 1
 
     def close(self) -> None:

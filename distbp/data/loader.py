@@ -54,13 +54,14 @@ class Loader:
 
         What is there of this rank's share of a batch is valid until `ahead` more are asked for.
         """
-        starts, index = self._starts(epoch), 0
-        for start in range(first * self._n, starts[-1], self._n):
-            end = min(start + self._n, starts[-1])
-            while starts[index + 1] <= start:
-                index += 1
-            rows = self._window(epoch, index)[start - starts[index] : end - starts[index]]
-            if end > starts[index + 1]:  # no window is shorter than a batch, but the last one
+        starts, n = self._starts(epoch), self._n
+        window, begin, behind = np.empty(0, np.int64), 0, 0  # places of the window
+        for start in range(first * n, starts[-1], n):
+            if start >= behind:
+                index = bisect_right(starts, start) - 1
+                window, begin, behind = self._window(epoch, index), starts[index], starts[index + 1]
+            rows, end = window[start - begin : start - begin + n], start + n
+            if end > behind:  # no window is shorter than a batch, but the last one
                 following = range(index + 1, len(starts) - 1)
                 rest = [self._window(epoch, i)[: end - starts[i]] for i in following if starts[i] < end]
                 rows = np.concatenate([rows, *rest])

@@ -41,7 +41,7 @@ from distbp.engine.reduction import DIGIT
 from distbp.engine.reproducible import ReproducibleGradient
 from distbp.engine.shard_gradient import room_of
 from distbp.engine.step_memory import TAIL, StepMemory
-from distbp.engine.sums import NOTHING, Requests, Stepped, Sums
+from distbp.engine.sums import Requests, Stepped, Steps, Sums
 from distbp.engine.work import Work
 from distbp.mathematics.activations import Array
 from distbp.mathematics.exact_sum import total
@@ -85,7 +85,7 @@ class CompiledEngine(NumpyEngine):
         for one in self._slices:
             self._net.update(one, numbers)
 
-    def step(self, batches: Sequence[Batch], rates: Sequence[float], done: int, ask: Ask) -> list[Stepped]:
+    def step(self, batches: Sequence[Batch], rates: Sequence[float], done: int, ask: Ask) -> Steps:
         """See `Engine`."""
         if not self._own_steps:
             return super().step(batches, rates, done, ask)
@@ -96,8 +96,7 @@ class CompiledEngine(NumpyEngine):
         """See `Engine`."""
         if not self._own_steps:
             return super().gradient(batch, requests)
-        (stepped,) = self._steps([batch], [0.0], 0, requests, has_update=False)
-        return stepped
+        return self._steps([batch], [0.0], 0, requests, has_update=False).last
 
     def evaluation(self, data: Split) -> Evaluation:
         """See `Engine`."""
@@ -122,7 +121,7 @@ class CompiledEngine(NumpyEngine):
         requests: Requests,
         *,
         has_update: bool = True,
-    ) -> list[Stepped]:
+    ) -> Steps:
         """Goes on until C comes back with steps that are done; between, it may want to have something looked at."""
         assert self._own_steps
         run, net, tree, count = self._run, self._net, self._own_steps.tree, len(batches)
@@ -148,18 +147,21 @@ class CompiledEngine(NumpyEngine):
                 run.is_update = bool(update) and not looked.wrong
                 run.length = 0.0  # the gradient has been shortened where it had to be
         run.tell_laps(self._lap)
-        steps = _stepped(parts[: run.step], agreed[: run.step])
+        parts, agreed, samples = parts[: run.step], agreed[: run.step], lengths[: run.step]
+        assert (agreed[:, 1] * DIGIT + agreed[:, 2] == samples).all(), "samples were lost or repeated"
         if tree and kept is not None:
-            for one, of_grains in zip(steps, kept, strict=False):
-                one.part = self._of_all(of_grains[: grain_count(one.samples, tree.grain)])
-        steps[-1].wrong, steps[-1].by_a_sample = looked.wrong, looked.by_a_sample
-        return steps
+            for part, n, of_grains in zip(parts, samples.tolist(), kept, strict=False):
+                part[:] = self._of_all(of_grains[: grain_count(n, tree.grain)])
+        told = agreed[:, 3:].astype(np.int64)
+        looked.part, looked.samples = Sums(parts[-1].tolist()), int(samples[-1])
+        looked.requests = Requests(*told[-1].tolist())
+        return Steps(parts, samples, looked, int(told[:, Requests._fields.index("ahead")].max()))
 
-    def _of_all(self, of_grains: NDArray[np.float64]) -> Sums:
+    def _of_all(self, of_grains: NDArray[np.float64]) -> list[float]:
         """The sums of all ranks, which know those of all grains: they are the part of the first."""
         if self._comm.rank:
-            return Sums([0.0] * SUMS)
-        return Sums([total(values) for values in of_grains.T.tolist()])
+            return [0.0] * SUMS
+        return [total(values) for values in of_grains.T.tolist()]
 
     def _numbers(self, rates: Sequence[float], done: int) -> NDArray[np.float64]:
         """Of the steps behind `done`: η, 1 - β₁^t, 1 - β₂^t."""
@@ -251,12 +253,3 @@ class _OwnGradient:
 
     def close(self) -> None:
         self.net.close()
-
-
-def _stepped(parts: NDArray[np.float64], agreed: NDArray[np.float64]) -> list[Stepped]:
-    """Of each step, what C has left of it."""
-    steps = []
-    for part, (flaw, high, low, *told) in zip(parts.tolist(), agreed.tolist(), strict=True):
-        requests = Requests(*map(int, told)) if any(told) else NOTHING
-        steps.append(Stepped(Sums(part), int(high) * DIGIT + int(low), flaw, requests))
-    return steps

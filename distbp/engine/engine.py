@@ -12,7 +12,7 @@ from typing import Protocol
 from distbp.data.loader import Batch
 from distbp.data.split import Split
 from distbp.engine.evaluate import Evaluation
-from distbp.engine.sums import Requests, Stepped
+from distbp.engine.sums import Requests, Stepped, Steps
 from distbp.mathematics.activations import Array
 from distbp.mathematics.network import Parameters
 
@@ -38,12 +38,13 @@ class Engine(Protocol):
     def fill(self, write: Callable[[], None]) -> None:
         """Calls `write`, which may fill w and the vectors, once on each node; then all ranks see what it wrote."""
 
-    def step(self, batches: Sequence[Batch], rates: Sequence[float], done: int, ask: Ask) -> list[Stepped]:
+    def step(self, batches: Sequence[Batch], rates: Sequence[float], done: int, ask: Ask) -> Steps:
         """Takes the steps done + 1, done + 2, … with these batches and learning rates, which are the same on all ranks.
 
         A step whose loss, gradient or update is not finite leaves w and the vectors as they were, and says so in
-        `wrong`.  The call ends after such a step, and after one with which any rank asks for something; `ask` is called
-        at least once in a call, with the number of a step that follows.  Raises what loading samples may raise, agreed.
+        `last.wrong`.  The call ends after such a step, and after one with which any rank asks for something; `ask` is
+        called at least once in a call, with the number of a step that follows.  Raises what loading samples may raise,
+        agreed.
         """
 
     def gradient(self, batch: Batch, requests: Requests) -> Stepped:

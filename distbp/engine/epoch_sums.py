@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from math import inf
 
 import numpy as np
+from numpy.typing import NDArray
 
-from distbp.engine.sums import Stepped, Sums
+from distbp.engine.sums import Steps, Sums
 from distbp.mathematics.exact_sum import ExactSum, exponents
 from distbp.ranks.communicator import Communicator
 
-MOST = 1024  # steps that are kept
+MOST = 1024  # steps, after which their sums are no longer kept one by one
 
 
 class EpochSums:
@@ -25,33 +26,35 @@ class EpochSums:
     def __init__(self, comm: Communicator, so_far: Sequence[float], samples: int = 0) -> None:
         """`so_far`: the sums of all ranks over `samples` samples, in the order of `Problem.sums`."""
         self._comm, self._sums = comm, Sums(list(so_far), samples)
-        self._parts: list[list[float]] = []
+        self._parts, self._kept = list[NDArray[np.float64]](), 0
 
     @property
     def samples(self) -> int:
         """Of all ranks."""
         return self._sums.samples
 
-    def add(self, step: Stepped) -> None:
-        """One more step."""
-        self._parts.append(step.part.values)
-        self._sums.samples += step.samples
-        if len(self._parts) == MOST:
+    def add(self, steps: Steps) -> None:
+        """Some more steps: those that are sound."""
+        self._parts.append(steps.parts[: steps.sound])
+        self._kept += steps.sound
+        self._sums.samples += int(steps.samples[: steps.sound].sum())
+        if self._kept >= MOST:
             self._add_up()
 
     def total(self) -> Sums:
         """The sums of all steps and ranks."""
-        if self._parts:
+        if self._kept:
             self._add_up()
         return Sums([*self._sums.values], self._sums.samples)
 
     def _add_up(self) -> None:
-        parts, self._parts = np.array(self._parts), []
+        parts = np.concatenate(self._parts)
+        self._parts, self._kept = [], 0
         largest = np.abs(parts)
         largest[np.isnan(largest)] = inf  # MAX and NaN do not go together
         self._comm.allreduce(largest, "max")
         sums = ExactSum(exponents(largest), self._comm.size)
         sums.add(parts)
         self._comm.allreduce(sums.sums)
-        for values in sums.value().tolist():
-            self._sums.add(values, 0)
+        steps = np.concatenate([[self._sums.values], sums.value()])
+        self._sums.values = np.add.accumulate(steps, axis=0)[-1].tolist()  # one after another

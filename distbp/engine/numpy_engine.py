@@ -17,7 +17,7 @@ from distbp.engine.laps import Lap, no_lap
 from distbp.engine.own_slices import slices_of_rank, without_decay
 from distbp.engine.shared_memory import step_memory
 from distbp.engine.step_memory import StepMemory
-from distbp.engine.sums import Requests, Stepped
+from distbp.engine.sums import Requests, Stepped, Steps
 from distbp.engine.work import Work, optimizer_of
 from distbp.mathematics.arena import Arena
 from distbp.mathematics.clipping import Length, shorten
@@ -56,7 +56,7 @@ class NumpyEngine:
         self.memory.fence()
         self._update = None  # it knows how large the numbers are
 
-    def step(self, batches: Sequence[Batch], rates: Sequence[float], done: int, ask: Ask) -> list[Stepped]:
+    def step(self, batches: Sequence[Batch], rates: Sequence[float], done: int, ask: Ask) -> Steps:
         """See `Engine`."""
         steps: list[Stepped] = []
         self._update = self._update or self._finite_update()
@@ -66,7 +66,7 @@ class NumpyEngine:
                 steps.append(stepped)
                 if stepped.wrong or stepped.requests.ends_call:
                     break
-        return steps
+        return Steps.of(steps)
 
     def _step(self, batch: Batch, rate: float, t: int, requests: Requests) -> Stepped:
         stepped = self._gradient(batch.rows, requests)  # ∂L_B/∂w over the whole batch

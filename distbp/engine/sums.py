@@ -7,10 +7,13 @@ the same step and act alike.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import isfinite
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 class Requests(NamedTuple):
@@ -36,7 +39,7 @@ class Sums:
     values: list[float]
     samples: int = 0
 
-    def add(self, values: Sequence[float], samples: int) -> None:
+    def add(self, values: Iterable[float], samples: int) -> None:
         """Adds what some more samples come to."""
         for i, value in enumerate(values):
             self.values[i] += value
@@ -66,3 +69,38 @@ class Stepped:
     requests: Requests
     wrong: str = ""
     by_a_sample: bool = False
+
+
+@dataclass(slots=True)
+class Steps:
+    """The steps of one call of an engine, one after another: all of them are sound, except perhaps the last.
+
+    `parts`, float64 (steps, sums), is this rank's part of each step; `samples`, int64 (steps,), are those of all ranks.
+    All else is known of the last step alone, because a call ends with a step that anybody has to look at.  `ahead` is
+    what rank 0 asked for with any of them.  (A step of a small network takes less time than a few objects of Python.)
+    """
+
+    parts: NDArray[np.float64]
+    samples: NDArray[np.int64]
+    last: Stepped
+    ahead: int
+
+    @classmethod
+    def of(cls, steps: list[Stepped]) -> Steps:
+        """Of steps that are known one by one."""
+        parts = np.array([one.part.values for one in steps], np.float64)
+        samples = np.array([one.samples for one in steps], np.int64)
+        return cls(parts, samples, steps[-1], max(one.requests.ahead for one in steps))
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[Stepped]:
+        for part, samples in zip(self.parts[:-1].tolist(), self.samples[:-1].tolist(), strict=True):
+            yield Stepped(Sums(part), samples, 0.0, NOTHING)
+        yield self.last
+
+    @property
+    def sound(self) -> int:
+        """How many of them made their update."""
+        return len(self) - bool(self.last.wrong)

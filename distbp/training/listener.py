@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distbp.engine.sums import NOTHING, Requests, Stepped
+from distbp.engine.sums import NOTHING, Requests, Steps
 from distbp.training.run import Run
 
 MOST_STEPS = 2**20  # that a listener sleeps
@@ -38,7 +38,7 @@ class Listener:
     def before(self, step: int) -> None:
         """A call of the engine begins with this step."""
 
-    def stepped(self, steps: Sequence[Stepped]) -> None:
+    def stepped(self, steps: Steps) -> None:
         """The engine has taken these steps; the progress of the run knows of them."""
 
     def interrupted(self) -> None:
@@ -91,7 +91,7 @@ class Listeners(Listener):
         for one in self._before:
             one.before(step)
 
-    def stepped(self, steps: Sequence[Stepped]) -> None:
+    def stepped(self, steps: Steps) -> None:
         for one in self._stepped:
             one.stepped(steps)
 

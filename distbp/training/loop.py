@@ -105,19 +105,17 @@ class Loop:
         rates = [self._rate(done + i) for i in range(len(batches))]
         listeners.before(done + 1)
         steps = run.engine.step(batches, rates, done, self._ask)
-        for batch, stepped in zip(batches, steps, strict=False):
-            progress.step += 1
-            progress.samples += stepped.samples
-            if stepped.wrong:
-                self._skip(batch, stepped)
-            else:
-                sums.add(stepped)
+        progress.step += len(steps)
+        progress.samples += int(steps.samples.sum())
+        sums.add(steps)
+        if steps.last.wrong:
+            self._skip(batches[len(steps) - 1], steps.last)
         listeners.stepped(steps)
         seconds = (time.perf_counter() - begun) / len(steps)
         if run.comm.rank == 0:
             self._proposed = int(min(MOST_AHEAD, max(1.0, CALL_SECONDS / seconds)))
-        self._ahead = max(1, *(stepped.requests.ahead for stepped in steps))
-        return steps[-1].requests
+        self._ahead = max(1, steps.ahead)
+        return steps.last.requests
 
     def _ask(self, step: int) -> Requests:
         """What this rank asks for with a step."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from distbp import __version__
 from distbp.counted import counted
-from distbp.engine.sums import Requests, Stepped
+from distbp.engine.sums import Requests, Steps
 from distbp.mathematics.grains import grain_count
 from distbp.ranks.launch import printable
 from distbp.training.comparison import digest
@@ -103,9 +102,9 @@ class Console(Listener):
             self.note(line)
         self.note("dry run   nothing was trained or written")
 
-    def stepped(self, steps: Sequence[Stepped]) -> None:
+    def stepped(self, steps: Steps) -> None:
         """Moves the bar; without one, a line every minute in which no epoch ended."""
-        samples = sum(step.samples for step in steps)
+        samples = int(steps.samples.sum())
         self._print(TOGETHER_SECONDS)
         self._done += samples
         if self._bar is not None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
-from distbp.engine.sums import Stepped
+from distbp.engine.sums import Steps
 from distbp.ranks.drift import DriftGuard
 from distbp.training.listener import MOST_STEPS, Listener
 from distbp.training.run import Run
@@ -27,7 +26,7 @@ class Soundness(Listener):
     def sleeps(self, step: int) -> int:
         return self._every - step % self._every if self._every else MOST_STEPS
 
-    def stepped(self, steps: Sequence[Stepped]) -> None:
+    def stepped(self, steps: Steps) -> None:
         self._guard.after_step(self._run.state.progress.step, self._run.saved)
 
     def interrupted(self) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import perf_counter
 
-from distbp.engine.sums import Stepped
+from distbp.engine.sums import Steps
 from distbp.errors import Stopped
 from distbp.ranks.communicator import on_first
 from distbp.settings.rules import trace_steps
@@ -45,7 +45,7 @@ class Trace(Listener):
             self._zero = comm.allgather(perf_counter())[min(comm.node_ranks())]
             self._run.phases.record()
 
-    def stepped(self, steps: Sequence[Stepped]) -> None:
+    def stepped(self, steps: Steps) -> None:
         if self._run.state.progress.step == self._last:
             self._end()
 

@@ -30,6 +30,15 @@ static inline void pause_briefly(void) {
 #endif
 }
 
+/* Asks for memory that is going to be written, and that other ranks have read: their copies of it must go first. */
+static inline void ask_to_write(void *at) {
+#if defined(__x86_64__)
+    __asm__ volatile("prefetchw %0" ::"m"(*(char *)at));
+#else
+    __builtin_prefetch(at, 1);
+#endif
+}
+
 /* Comes to the fence; the turn that ends when all have come. */
 static inline int64_t arrive(const struct slice *slice) {
     struct fence *fence = slice->fence;
