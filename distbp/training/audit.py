@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from distbp.engine.sums import Stepped
+from distbp.engine.sums import Steps
 from distbp.ranks.communicator import on_first
 from distbp.settings.config import Config
 from distbp.training import chain
@@ -70,7 +70,7 @@ class Audit(Listener):
     def sleeps(self, step: int) -> int:
         return self._steps.next(step) - step if self._is_on else MOST_STEPS
 
-    def stepped(self, steps: Sequence[Stepped]) -> None:
+    def stepped(self, steps: Steps) -> None:
         if self._is_on and self._run.comm.rank == 0 and self._steps.has(self._run.state.progress.step):
             self._waiting.append(self._maker.line())
             self._run.phases.lap("checkpoint")

@@ -14,7 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from distbp.engine.sums import Requests, Stepped
+from distbp.engine.sums import Requests, Steps
 from distbp.errors import DistbpError, DivergedError, Stopped
 from distbp.ranks.attention import Attention
 from distbp.ranks.communicator import Communicator, from_first
@@ -127,7 +127,7 @@ class _Watch(Listener):
         i = bisect_right(self._steps, step)
         return self._steps[i] - step if i < len(self._steps) else MOST_STEPS
 
-    def stepped(self, steps: Sequence[Stepped]) -> None:
+    def stepped(self, steps: Steps) -> None:
         run, step = self._run, self._run.state.progress.step
         if not self.left or step != self.left[0]:
             return
