@@ -108,6 +108,10 @@ def test_a_second_implementation_of_its_description(config: Config, more: dict[s
 def test_the_lines_of_a_run(config: Config) -> None:
     train_on(2, config)
     assert steps_of(config) == [0, 4, 8, 12, 16]
+    for ranks, nodes in ((1, 1), (3, 2), (5, 1)):
+        one = replace(config, out=f"{config.out}-{ranks}-{nodes}")
+        train_on(ranks, one, nodes)
+        assert audit_of(one) == audit_of(config)
     other = replace(config, out=f"{config.out}-2", audit_epochs=3, audit_steps=5)
     train_on(1, other)
     assert steps_of(other) == [0, 5, 10, 12, 15, 16]

@@ -64,16 +64,16 @@ class SampleOrder:
         """The blocks of each window, in the order of the files."""
         if self.count == 1:
             return [self._blocks]
-        if epoch not in self._dealt:
+        windows = self._dealt.get(epoch)  # another thread may replace them at any time
+        if windows is None:
             rng, K = np.random.default_rng([self._seed, SHUFFLE_STREAM, epoch]), self.count
-            windows: list[list[tuple[int, int]]] = [[] for _ in range(K)]
+            windows = [[] for _ in range(K)]
             for first in range(0, len(self._blocks), K):
                 neighbours = self._blocks[first : first + K]
                 for block, index in zip(neighbours, rng.permutation(K).tolist(), strict=False):
                     windows[index].append(block)
             self._dealt = {**{e: dealt for e, dealt in self._dealt.items() if e == epoch - 1}, epoch: windows}
-            return windows  # another thread may forget them at any time
-        return self._dealt[epoch]
+        return windows
 
 
 def _sizes(lengths: NDArray[np.int64], K: int) -> tuple[int, int]:
