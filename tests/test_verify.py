@@ -334,7 +334,7 @@ def test_the_command_and_what_it_refuses(honest: Path, runner: Runner) -> None:
         runner,
         0,
         ("verify", honest),
-        ("verify", honest, "--data", "elsewhere.h5", "--segments", "2", "--seed", "7"),
+        ("verify", honest, "elsewhere.h5", "--segments", "2", "--seed", "7"),
         ("verify", honest, "--data", "other.h5"),
         ("verify", honest, "--data", "absent.h5"),
         ("verify", honest, "--seed", "7"),

@@ -10,8 +10,9 @@ from distbp.ranks.launch import Launch, printable
 
 @click.command()
 @click.argument("run", metavar="RUN")
+@click.argument("data", nargs=-1)
 @click.option(
-    "--data", multiple=True, help="Data file of the run, or a pattern, if it is elsewhere now. May be repeated."
+    "--data", "data_files", multiple=True, help="Data file of the run, or a pattern, if it is elsewhere now: as DATA."
 )
 @click.option(
     "--segments",
@@ -33,6 +34,7 @@ def verify(
     launch: Launch,
     run: str,
     data: tuple[str, ...],
+    data_files: tuple[str, ...],
     segments: int | None,
     seed: int | None,
     bisect: bool,
@@ -44,7 +46,8 @@ def verify(
 
     RUN is the directory of a run that was trained with --reproducible, on any number of ranks. Its steps are repeated
     on the ranks at hand, and each line of its audit.csv is compared. Checkpoints, best.h5 and metrics.csv are compared,
-    too. Nothing is written. A run is true if its configuration and its data give these very bits.
+    too. Nothing is written. A run is true if its configuration and its data give these very bits. DATA are its data
+    files, if they are elsewhere now.
 
     \b
     distbp verify run
@@ -68,7 +71,7 @@ def verify(
         from distbp.verification.verify import How
         from distbp.verification.verify import verify as verify_run
 
-        how = How(data, segments or 0, seed, bisect, trust_links, memory)
+        how = How((*data_files, *data), segments or 0, seed, bisect, trust_links, memory)
         attention = Attention(watch.beat, watch.stop_requested)
         found = verify_run(watch.comm, run, how, attention, lambda line: click.echo(printable(line)))
         if found:

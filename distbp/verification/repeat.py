@@ -48,6 +48,7 @@ class Repeat:
         voice = Voice(self._comm, lambda text: None, attention.pulse())
         self.run = prepare(voice, config, NoDirectory())
         self._first = self.state() if comm.rank == 0 else None
+        self._is_fresh = True  # no step was taken
         self._columns = list(self.run.state.history)
 
     def close(self) -> None:
@@ -75,12 +76,16 @@ class Repeat:
     ) -> str:
         """Repeats from a state that rank 0 has to the last of `steps`, and returns what was found false, or "".
 
-        `look` is called on rank 0 after each of `steps`.  It returns what is false there; that ends the part.
+        Without a state on rank 0 it begins with the first step.  `look` is called on rank 0 after each of `steps`.  It
+        returns what is false there; that ends the part.
         `is_validated`: epochs are validated and come to the history, the last one included.
         """
         if not steps:
             return ""
-        self._restore(start)
+        is_first = self._comm.broadcast(start is None)
+        if not (is_first and self._is_fresh):
+            self._restore(self._first if is_first else start)
+        self._is_fresh = False
         watch = _Watch(steps, look, is_validated=is_validated)
         run = self.run if is_validated else replace(self.run, validation=None)
         try:

@@ -6,6 +6,7 @@ With the same bits on every number of ranks there is no tolerance: one other bit
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from distbp.verification.plan import Segment, bisected, drawn, segments_of
 from distbp.verification.repeat import Repeat, State
 
 Say = Callable[[str], None]
+SILENT_SECONDS = 60.0  # after which a line says how far the repeat is
 OF_COMPILED = ("numpy", "c_library", "function_bits", "distbp")  # on which the bits of the compiled engine may depend
 
 
@@ -75,7 +77,7 @@ class _Audit:
     def __init__(self, comm: Communicator, claims: Claims, attention: Attention, say: Say) -> None:
         self._comm, self._claims, self._attention, self._say = comm, claims, attention, say
         self._lines = claims.lines
-        self._stack = ExitStack()
+        self._stack, self._told = ExitStack(), time.monotonic()
         self._repeat: Repeat | None = None
         self._manner = ("", "")
 
@@ -178,8 +180,6 @@ class _Audit:
             before = lines[group[0] - 1 if group else first]
             is_last = not group or group[-1] == last
             repeat = self._made_ready(lines[group[0] if group else first].manner)
-            if self._comm.rank == 0 and start is None:
-                start = repeat.first()
             places = {lines[place].step: place for place in group}
             end = max(places, default=before.step)
             further = {step for step in others if before.step < step and (is_last or step < end)}
@@ -204,8 +204,14 @@ class _Audit:
             return found + compare.layer(claims, state, step)
         for first, last in segments:
             if last == places[step]:
-                self._say(f"steps     {self._lines[first].step} to {step}: true, {counted(last - first, 'line')}")
+                self._tell(f"steps     {self._lines[first].step} to {step}: true, {counted(last - first, 'line')}")
+        if time.monotonic() - self._told > SILENT_SECONDS:
+            self._tell(f"note      true so far: step {step}")
         return ""
+
+    def _tell(self, text: str) -> None:
+        self._told = time.monotonic()
+        self._say(text)
 
     # ---- with what it is repeated
 
