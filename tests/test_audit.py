@@ -16,7 +16,6 @@ import distbp
 from distbp.data.block_loader import BlockLoader
 from distbp.data.row_loader import RowLoader
 from distbp.errors import Stopped
-from distbp.mathematics.batches import epoch_order
 from distbp.mathematics.network import Network
 from distbp.ranks.attention import Attention
 from distbp.ranks.communicator import OneProcess
@@ -70,7 +69,8 @@ def test_a_second_implementation_of_its_description(config: Config, more: dict[s
         name: {k: getattr(a, k) for k in ("width", "type", "hash")} for name in "xy" if (a := getattr(print_, name))
     }
     fingerprint = canonical({"rows": ROWS, **array}) + b"\n"
-    order = np.concatenate([epoch_order(ROWS, 11, epoch) for epoch in range(EPOCHS)])
+    order = np.concatenate([batch.rows for epoch in range(EPOCHS) for batch in run.loader.batches(epoch, 0)])
+    assert sorted(order[:ROWS].tolist()) == list(range(ROWS))
     samples = [min(ROWS, i * n) + epoch * ROWS for epoch in range(EPOCHS) for i in range(4)] + [EPOCHS * ROWS]
     values: dict[str, Any] = {"batch_size": n, "dtype": "float64", "grain": 3, "hidden": config.hidden, "seed": 11}
     values |= {"loss": "cross_entropy", "output_activation": "softmax", "reproducible": True, "shuffle_window": ROWS}
