@@ -97,7 +97,7 @@ def history(claims: Claims, own: History) -> str:
             return f"{one.path}: {why}"
     why = _other_cells(claims.metrics, repeated)
     if not why and len(claims.metrics) > len(repeated):
-        why = f"epoch {len(repeated)} is behind the last line and the last checkpoint, so it cannot be verified"
+        why = f"epoch {len(repeated)} is behind the end of the run"
     return f"metrics.csv: {why}" if why else ""
 
 

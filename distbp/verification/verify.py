@@ -164,9 +164,11 @@ class _Audit:
         return self._part(start, segment, [segment])
 
     def _whole(self, segments: list[Segment]) -> str:
-        """All steps, and the files of the run that are not of a line."""
-        steps = {line.step for line in self._lines}
-        others = [one.step for one in self._claims.kept if one.step not in steps]
+        """All steps up to the last line, the last file and the last row of metrics.csv."""
+        claims, steps = self._claims, {line.step for line in self._lines}
+        rows = min(len(claims.metrics) - 1, claims.config.epochs)
+        end_of_rows = rows * self._made_ready(self._lines[-1].manner).run.steps_per_epoch
+        others = [step for step in (*(one.step for one in claims.kept), end_of_rows) if step not in steps]
         found = self._part(None, (0, len(self._lines) - 1), segments, others)
         repeat = self._made_ready(self._lines[-1].manner)
         return found or from_first(self._comm, lambda: compare.history(self._claims, repeat.run.state.history))
