@@ -19,8 +19,9 @@ from distbp.errors import Stopped
 from distbp.mathematics.network import Network
 from distbp.ranks.attention import Attention
 from distbp.ranks.communicator import OneProcess
-from distbp.settings.config import Config
+from distbp.settings.config import FIELDS, Config
 from distbp.training import checkpoint
+from distbp.training.audit_digests import OF_THE_CHAIN, OF_THE_DATA, of_configuration
 from distbp.training.audit_steps import AuditSteps, default_epochs
 from distbp.training.chain import HEADER, break_of, parse
 from distbp.verification.verify import How, verify
@@ -261,6 +262,31 @@ def test_the_chain_covers_each_byte(config: Config) -> None:
         lines, wrong = parse(changed.decode(errors="replace"))
         found = wrong or break_of(lines) or len(lines) < 5
         assert found or last < place < good.rindex(b","), place
+
+
+def other(value: Any) -> Any:
+    """A value of the same type."""
+    if isinstance(value, bool):
+        return not value
+    return value + 1 if isinstance(value, int | float) else [*value, 7] if isinstance(value, list) else "another"
+
+
+def test_each_option_that_enters_the_numbers_enters_the_digest() -> None:
+    """A new option is one of these: it is not in the lists of `audit_digests`, and cannot change in a run."""
+    network = Network.of([4, 6, 3], "relu", "softmax", "cross_entropy")
+    plain = Config()
+    digest = of_configuration(plain, network, "numpy")
+    left_out = {*OF_THE_DATA, *OF_THE_CHAIN}
+    assert left_out <= {name for name, field in FIELDS.items() if not field.metadata["may_change"]}
+    for name, field in FIELDS.items():
+        value = "cosine" if name == "schedule" else other(getattr(plain, name))
+        changed = of_configuration(replace(plain, **{name: value}), network, "numpy")
+        assert (changed == digest) == (bool(field.metadata["may_change"]) or name in left_out), name
+    ending = replace(plain, schedule="cosine")
+    longer = replace(ending, epochs=21)
+    assert of_configuration(ending, network, "numpy") != of_configuration(longer, network, "numpy")
+    assert of_configuration(plain, network, "compiled") != digest
+    assert of_configuration(plain, Network.of([4, 6, 2], "relu", "softmax", "cross_entropy"), "numpy") != digest
 
 
 def test_which_steps_have_lines() -> None:

@@ -167,7 +167,10 @@ def test_the_honest_run_is_true(liar: Liar) -> None:
     assert all("true, 1 line" in line for line in told(said))
 
 
-@pytest.mark.parametrize("numbers", [range(18), pytest.param(range(18, 300), marks=pytest.mark.slow)], ids=str)
+MANY = [pytest.param(range(first, first + 94), marks=pytest.mark.slow) for first in (18, 112, 206)]
+
+
+@pytest.mark.parametrize("numbers", [range(18), *MANY], ids=str)
 def test_every_forgery_is_found(liar: Liar, numbers: range) -> None:
     missed = [number for number in numbers if not audit(forgery(liar, number)[0])[0]]
     assert missed == []
