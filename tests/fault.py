@@ -75,10 +75,12 @@ def arrange(place: str, how: str) -> None:
     __import__(module)
     holder: Any = sys.modules[module] if owner is None else getattr(sys.modules[module], owner)
     function: Callable[..., Any] = getattr(holder, name)
-    calls = iter(range(1, 10**9))
+    done = 0  # calls; where one is told of several steps, these
 
     def faulty(*arguments: Any, **words: Any) -> Any:
-        if next(calls) == fatal:
+        nonlocal done
+        before, done = done, done + (len(arguments[1]) if place == "stepped" else 1)
+        if before < fatal <= done:
             (harm_later if place == "MPI_Init" and how != "late" else harm)(how)
         return function(*arguments, **words)
 

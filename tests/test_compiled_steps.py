@@ -188,7 +188,8 @@ def shapes() -> list[tuple[tuple[int, ...], int]]:
     ]
     some += [(tuple(rng.choice(EDGES) for _ in range(rng.choice((2, 3, 4)))), m) for m in SAMPLES]
     long = [(385, 3, 2), (1537, 5, 2), (3, 1600, 2), (2, 9, 1600), (500, 500, 10), (2, 770, 390, 3)]
-    return some + [(sizes, m) for sizes in long for m in (1, 40, 130)]
+    many = [((500, 140, 3), 270), ((512, 40, 2), 270)]  # panels, for which W is taken as it is, and is not
+    return some + [(sizes, m) for sizes in long for m in (1, 40, 130)] + many
 
 
 @dtypes

@@ -11,6 +11,8 @@
 #define BLOCK_ROWS 96
 #define BLOCK_BYTES 24576 /* of a panel that is in the cache while it is multiplied */
 #define BLOCK_SAMPLES 512
+#define ROWS_BYTES 262144 /* of W as it is, which are in the cache while they are multiplied */
+#define MOST_AS_IT_IS 1024 /* numbers of such a row */
 /* Numbers of a part of A that `times` arranges at a time. */
 #define ARRANGED(size, P) (BLOCK_ROWS * (BLOCK_BYTES / (int64_t)(size) / (P)))
 #define MOST_P 32

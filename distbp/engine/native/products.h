@@ -125,6 +125,32 @@ static void FN(arrange)(int64_t n, int64_t K, const REAL *A, int64_t row, int64_
     }
 }
 
+/* Whether the beginnings of TILE rows, so many numbers apart, find room beside each other in a cache that puts what is
+   4096 bytes apart into the same place, of which there are few. */
+INLINE int FN(lie_apart)(int64_t row) {
+    int lines[64] = {0}, most = 0;
+    for (int r = 0; r < TILE; r++) {
+        const int here = ++lines[(uint64_t)(r * row) * sizeof(REAL) / 64 % 64];
+        most = here > most ? here : most;
+    }
+    return most <= 2;
+}
+
+/* `times` with A as it is, block after block of its rows. */
+static void FN(times_as_it_is)(int64_t n, int64_t K, const REAL *A, int64_t row, int64_t step, const REAL *start,
+                               const REAL *a, REAL *z, int64_t p0, int64_t p1, int64_t j0, int64_t j1) {
+    const int64_t most = ROWS_BYTES / (int64_t)sizeof(REAL) / K / TILE * TILE, block = most < TILE ? TILE : most;
+    for (int64_t i0 = j0; i0 < j1; i0 += block) {
+        const int64_t i1 = j1 - i0 < block ? j1 : i0 + block;
+        for (int64_t p = p0; p < p1; p++)
+            for (int64_t j = i0, rows; j < i1; j += rows) {
+                rows = FN(rows)(i1 - j);
+                FN(tile)((int)rows, K, A + j * row, row, step, a + p * K * P, z + (p * n + j) * P,
+                         start ? start + j : start, 0);
+            }
+    }
+}
+
 /* z[p][j][.] = start[j] + Σ_k A[j, k] a[p][k][.] for the panels p0 … p1-1 and the rows j0 … j1-1 of A, which has n x K numbers.
    A is W^l (row = K, step = 1), or (W^{l+1})ᵀ (row = 1, step = n).  `arranged` has room for BLOCK_ROWS rows of a block
    of A.  Without `start` the sums start from 0. */
@@ -133,13 +159,9 @@ static void FN(times)(int64_t n, int64_t K, const void *A_, int64_t row, int64_t
     const REAL *A = A_, *start = start_, *a = a_;
     REAL *z = z_, *packed = arranged;
     const int64_t block = BLOCK_BYTES / (int64_t)sizeof(REAL) / P;
-    if (p1 - p0 < (step == 1 ? 8 : 4) && (step == 1 || K <= 64)) { /* too few to arrange A for them */
-        for (int64_t p = p0; p < p1; p++)
-            for (int64_t j = j0, rows; j < j1; j += rows) {
-                rows = FN(rows)(j1 - j);
-                FN(tile)((int)rows, K, A + j * row, row, step, a + p * K * P, z + (p * n + j) * P,
-                         start ? start + j : start, 0);
-            }
+    const int are_few = p1 - p0 < (step == 1 ? 8 : 4) && (step == 1 || K <= 64); /* panels to arrange A for */
+    if (are_few || (step == 1 && K <= MOST_AS_IT_IS && FN(lie_apart)(row))) {
+        FN(times_as_it_is)(n, K, A, row, step, start, a, z, p0, p1, j0, j1);
         return;
     }
     for (int64_t k0 = 0; k0 < K; k0 += block) {
