@@ -14,6 +14,7 @@ from distbp.commands.import_command import import_command
 from distbp.commands.inspect import inspect
 from distbp.commands.predict import predict
 from distbp.commands.train import train
+from distbp.commands.verify import verify
 from distbp.ranks.launch import Launch
 
 
@@ -44,5 +45,5 @@ def cli(context: click.Context) -> None:
         context.obj.command = context.invoked_subcommand or ""
 
 
-for command in (import_command, inspect, train, evaluate, predict, bench, doctor, gradcheck, help_command):
+for command in (import_command, inspect, train, evaluate, predict, verify, bench, doctor, gradcheck, help_command):
     cli.add_command(command)

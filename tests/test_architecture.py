@@ -65,6 +65,7 @@ ORDER = [
     "data",
     "engine",
     "training",
+    "verification",
     "bench",
     "inspection",
     "prediction",

@@ -62,7 +62,8 @@ from distbp.training.train import train
 
 data, out, every = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 part, parts, saves = int(sys.argv[4]), int(sys.argv[5]), "auto" if sys.argv[6] == "auto" else int(sys.argv[6])
-SMALL = dict(hidden=[], optimizer="sgd", epochs=2, batch_size=12, reproducible=True, keep=1, data=[data])
+SMALL = dict(hidden=[], optimizer="sgd", epochs=2, batch_size=12, reproducible=True, keep=1, data=[data],
+             audit_epochs=1, audit_steps=3)
 SMALL["checkpoint_every"] = saves
 if saves == 1:
     write_arrays.IN_MEMORY = -1  # as a large checkpoint is written
@@ -74,7 +75,8 @@ def state(name):
     run = out / name
     names = sorted(file.name for file in run.iterdir())
     rows = [line.split(",")[:7] for line in (run / "metrics.csv").read_text().splitlines()]
-    digests = [digest(read(file).parameters) for file in (run / "best.h5", run / names[1])]
+    digests = [digest(read(file).parameters) for file in run.glob("*.h5")]
+    digests.append((run / "audit.csv").read_text())
     settings = [line for line in (run / "config.toml").read_text().splitlines() if not line.startswith("out")]
     return names, rows, digests, settings
 
@@ -244,7 +246,7 @@ def test_an_error_in_mid_run(
     monkeypatch.undo()
     names, _ = seen(run)
     checkpoints = ["checkpoint-0000000000.h5", "checkpoint-0000000004.h5"]
-    assert names == ["best.h5", *checkpoints, "config.toml", "metrics.csv", "starts.csv"]
+    assert names == ["audit.csv", "best.h5", *checkpoints, "config.toml", "metrics.csv", "starts.csv"]
     check_goes_on(whole, run)
 
 

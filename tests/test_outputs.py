@@ -18,9 +18,18 @@ from distbp.ranks.launch import Launch, guard
 # What each option that takes text or a path is.  A new option has to be entered: an output is tried below.
 OUTPUTS = {("train", "trace"), ("predict", "out"), ("import", "out"), ("bench", "out")}
 DIRECTORIES = {("train", "out"), ("train", "stage_to"), ("doctor", "out")}
-INPUTS = {"data", "checkpoint", "file", "source", "config_file", "test", "y_from", "like"}
+INPUTS = {"data", "checkpoint", "file", "source", "config_file", "run", "data_files", "test", "y_from", "like"}
 NAMES = {"split", "validation_split", "x", "y", "drop", "categorical", "test_group", "test_where"}
-OTHERS = {"shuffle_window", "checkpoint_every", "hidden", "batch_size", "grain", "stop_signals", "trace_steps"}
+OTHERS = {
+    "shuffle_window",
+    "checkpoint_every",
+    "hidden",
+    "batch_size",
+    "grain",
+    "stop_signals",
+    "trace_steps",
+    "audit_epochs",
+}
 OTHERS |= {"topic", "missing_words", "delimiter", "decimal", "thousands", "encoding"}
 
 ENDINGS = {"trace": ".json", "predict": ".h5", "import": ".h5", "bench": ".png"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from hypothesis import given
@@ -90,3 +91,24 @@ def test_blocks_of_very_different_size() -> None:
         sizes = np.diff(order.starts(epoch))
         assert sizes.min() >= 300
         assert sizes.max() <= order.longest
+
+
+def test_another_thread_may_ask_for_another_epoch_at_any_time() -> None:
+    """A loader reads ahead in a thread, while the numbers of earlier samples are asked for."""
+    order = SampleOrder(blocks_of([2] * 30), 10, lots(3))
+    starts = order.starts(1)
+
+    class Replaced(dict[int, Any]):
+        """As if the other thread had come right after each look."""
+
+        def __contains__(self, epoch: object) -> bool:
+            order._dealt = {}
+            return super().__contains__(epoch)
+
+        def get(self, epoch: int, otherwise: Any = None) -> Any:
+            order._dealt = {}
+            return super().get(epoch, otherwise)
+
+    order._dealt = Replaced(order._dealt)
+    assert order.starts(1) == starts
+    assert order.starts(1) == starts

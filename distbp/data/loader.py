@@ -72,14 +72,21 @@ class Loader:
 
     def numbers(self, batch: Batch) -> NDArray[np.int64]:
         """The rows of the data set that the samples of a batch are, wherever they lie in memory."""
-        starts, found = self._order.starts(batch.epoch), []
-        place, end = batch.place, batch.place + len(batch.rows)
-        while place < end:
+        return self.rows(batch.epoch, batch.place, batch.place + len(batch.rows))
+
+    def rows(self, epoch: int, first: int, last: int) -> NDArray[np.int64]:
+        """The rows of the data set at the places first … last - 1 of an epoch."""
+        starts, found, place = self._order.starts(epoch), [], first
+        while place < last:
             index = bisect_right(starts, place) - 1
-            some = self._order.window(batch.epoch, index).rows()[place - starts[index] : end - starts[index]]
+            some = self._rows_of(epoch, index)[place - starts[index] : last - starts[index]]
             found.append(some)
             place += len(some)
         return np.concatenate(found)
+
+    def _rows_of(self, epoch: int, index: int) -> NDArray[np.int64]:
+        """The rows of the data set in a window, by their place in it."""
+        return self._order.window(epoch, index).rows()
 
     def _starts(self, epoch: int) -> list[int]:
         """Place in the epoch where each window begins, and N; no window is shorter than a batch, but the last one."""
@@ -101,6 +108,9 @@ class InMemory(Loader):
     """All rows are at hand on every rank."""
 
     ahead = 2**31
+
+    def _rows_of(self, epoch: int, index: int) -> NDArray[np.int64]:
+        return self._window(epoch, index)
 
     def _load(self, epoch: int, index: int) -> NDArray[np.int64]:
         return self._order.window(epoch, index).rows()

@@ -62,15 +62,16 @@ class SampleOrder:
         """The blocks of each window, in the order of the files."""
         if self.count == 1:
             return [self._blocks]
-        if epoch not in self._dealt:
+        windows = self._dealt.get(epoch)  # another thread may replace them at any time
+        if windows is None:
             K = self.count
-            windows: list[list[tuple[int, int]]] = [[] for _ in range(K)]
+            windows = [[] for _ in range(K)]
             for group, lots in enumerate(self._lots.blocks(-(-len(self._blocks) // K), K, epoch).tolist()):
                 neighbours = self._blocks[group * K : (group + 1) * K]
                 for block, index in zip(neighbours, lots, strict=False):
                     windows[index].append(block)
             self._dealt = {**{e: dealt for e, dealt in self._dealt.items() if e == epoch - 1}, epoch: windows}
-        return self._dealt[epoch]
+        return windows
 
 
 def _sizes(lengths: NDArray[np.int64], K: int) -> tuple[int, int]:

@@ -39,12 +39,16 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Shape:
-    """A schedule under the name that a user gives: η after the warm-up, and the options that it alone takes."""
+    """A schedule under the name that a user gives: η after the warm-up, and the options that it alone takes.
+
+    `ends`: True if η depends on the number of epochs of the run.
+    """
 
     name: str
     rate: Callable[[Schedule, int], float]
     options: tuple[str, ...] = ()
     help: str = ""  # what else --help says
+    ends: bool = False
 
 
 def constant(schedule: Schedule, step: int) -> float:
@@ -68,6 +72,6 @@ SCHEDULES = {
     for shape in (
         Shape("constant", constant),
         Shape("step", step, ("step_epochs", "step_factor")),
-        Shape("cosine", cosine, ("minimum_learning_rate",), help="ends at --epochs"),
+        Shape("cosine", cosine, ("minimum_learning_rate",), help="ends at --epochs", ends=True),
     )
 }

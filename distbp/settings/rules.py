@@ -35,6 +35,12 @@ def check(config: Config) -> None:
         raise UsageError(
             f"--grain {config.grain} needs --reproducible; without it a rank's shard is worked on as a whole"
         )
+    if (config.audit_epochs != AUTO or config.audit_steps) and not config.reproducible:
+        name = "audit_steps" if config.audit_steps else "audit_epochs"
+        raise UsageError(
+            f"{flag(name)} {getattr(config, name)} needs --reproducible; other runs cannot be repeated bit for bit, "
+            "and keep no audit.csv"
+        )
     if config.wire != "full" and config.reproducible:
         raise UsageError(
             f"--wire {config.wire} does not go with --reproducible: what is rounded depends on who sends it; "

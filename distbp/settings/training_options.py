@@ -102,6 +102,20 @@ class TrainingOptions:
         word=AUTO,
         group=TRAINING,
     )
+    audit_epochs: int | str = option(
+        AUTO,
+        "With --reproducible: epochs between two lines of audit.csv, by which distbp verify checks the run. auto: 1, "
+        "or so many that the lines take about 1 % of the time.",
+        low=1,
+        word=AUTO,
+        group=TRAINING,
+    )
+    audit_steps: int = option(
+        0,
+        "With --reproducible: steps between two further lines of audit.csv, also inside an epoch. 0: none.",
+        low=0,
+        group=TRAINING,
+    )
     wire: str = option(
         "full",
         "Number format of gradients sent between nodes. The 16-bit formats halve the traffic, and rounding "

@@ -48,6 +48,11 @@ def is_checkable(machines: Sequence[Machine]) -> bool:
     return bool(machines) and not of_machines and len({one["numerics"] for one in machines}) == 1
 
 
+def last_engine(machines: Sequence[Machine]) -> str:
+    """The engine that computed the last steps; early versions had one in NumPy only, and recorded none."""
+    return str(machines[-1].get("engine", "numpy")) if machines else "numpy"
+
+
 def basis_in_words(machines: Sequence[Machine], *, is_reproducible: bool) -> str:
     """What the bits of a run with these records depend on, for a line of `inspect` and of config.toml."""
     if is_checkable(machines):

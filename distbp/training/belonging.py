@@ -19,10 +19,11 @@ def why_not_of(best: Checkpoint, state: Checkpoint) -> str:
 
     Their parameters are not looked at, so that they may be the `marks` of checkpoints.
     """
-    return _other_network(best, state) or _other_option(best, state) or _other_history(best, state)
+    return other_network(best, state) or other_option(best, state) or _other_history(best, state)
 
 
-def _other_network(best: Checkpoint, state: Checkpoint) -> str:
+def other_network(best: Checkpoint, state: Checkpoint) -> str:
+    """What shows that the networks, or how their inputs and outputs are to be read, are others; "" if nothing does."""
     its, own = ((one.problem, one.config.dtype) for one in (best, state))
     if its[0].network.describe() != own[0].network.describe() or its[1] != own[1]:
         return (
@@ -36,7 +37,8 @@ def _other_network(best: Checkpoint, state: Checkpoint) -> str:
     return "" if its[0].labels == own[0].labels else "its classes are not those of the run"
 
 
-def _other_option(best: Checkpoint, state: Checkpoint) -> str:
+def other_option(best: Checkpoint, state: Checkpoint) -> str:
+    """The option that may not change in a run and is another one; "" if there is none."""
     for name, field in FIELDS.items():
         its, own = getattr(best.config, name), getattr(state.config, name)
         if not field.metadata["may_change"] and name not in FITTED and its != own and AUTO not in (its, own):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from distbp.engine.sums import NOTHING, Requests
 from distbp.errors import DistbpError, Stopped
 from distbp.ranks.attention import Attention
@@ -14,8 +16,9 @@ from distbp.training.saving import Saving
 class Checkpointing(Listener):
     """Saves when it is due (see `distbp.training.saving`), before a stop, and at the end.  Raises RunError, agreed."""
 
-    def __init__(self, attention: Attention) -> None:
-        self._attention = attention
+    def __init__(self, attention: Attention, before: Callable[[], None] = lambda: None) -> None:
+        """`before` is called on rank 0 before a checkpoint is written: what has to be on the disk by then."""
+        self._attention, self._before = attention, before
 
     def begin(self, run: Run) -> None:
         self._run, self._saving = run, Saving(run.directory, run.state)
@@ -54,7 +57,11 @@ class Checkpointing(Listener):
     def _save(self) -> None:
         run = self._run
         self._attention.beat("writing a checkpoint")
-        on_first(run.comm, self._saving.save)
+        on_first(run.comm, self._write)
         run.phases.lap("checkpoint")
         self._saved_step = run.state.progress.step
         run.saved = run.directory.saved_as(self._saved_step)
+
+    def _write(self) -> None:
+        self._before()
+        self._saving.save()

@@ -26,7 +26,7 @@ def digest(parameters: Parameters) -> str:
     for l in range(2, len(parameters.W)):
         for name, array in (("W", parameters.W[l]), ("b", parameters.b[l])):
             sha.update(f"{name}^{l} {array.dtype.name} {array.shape}\n".encode())
-            sha.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
+            sha.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
     return sha.hexdigest()
 
 

@@ -26,7 +26,7 @@ from distbp.engine.work import Work
 from distbp.errors import DataError, TooLargeError, UsageError
 from distbp.mathematics.batches import batch_samples, batch_sizes, steps_per_epoch
 from distbp.mathematics.grains import default_grain, grain_count
-from distbp.mathematics.network import initialize
+from distbp.mathematics.network import Network, initialize
 from distbp.mathematics.numerics import NUMERICS
 from distbp.ranks.communicator import Communicator, agree, from_first, on_first, on_first_patiently
 from distbp.ranks.denormals import check_denormals
@@ -38,7 +38,8 @@ from distbp.ranks.threads import set_threads
 from distbp.settings.config import Config
 from distbp.settings.merged import resume
 from distbp.settings.option import AUTO
-from distbp.training.basis import append_record, basis_in_words, facts, is_checkable, record
+from distbp.training.audit_steps import default_epochs
+from distbp.training.basis import append_record, basis_in_words, facts, is_checkable, last_engine, record
 from distbp.training.history import History
 from distbp.training.invariants import history_columns
 from distbp.training.memory_plan import MemoryPlanner, Needs
@@ -153,6 +154,7 @@ def prepare(
         phases=phases,
         job=job,
         to_beat=to_beat,
+        before=(stored.config, last_engine(stored.machines)) if stored else None,
     )
     on_first(comm, lambda: _write_first_files(run, None if job.id else started, is_new=stored is None))
     return run
@@ -228,17 +230,18 @@ def _steps(
     """The batches, and who brings them; checks that the memory is enough for all of the run."""
     comm, training, validation = voice.comm, learnt.training, learnt.validation
     batch_size = batch_samples(learnt.config.batch_size, len(training))
-    config = _with_grain(learnt.config, batch_size)
+    network, count = learnt.problem.network, steps_per_epoch(len(training), batch_size)
+    config = _with_audit(_with_grain(learnt.config, batch_size), network, len(training), batch_size)
     if config.reproducible:
         _note_idle_ranks(comm, config, batch_size, voice.note)
     numerics = stored.numerics if stored else NUMERICS
     choice = choose_loader(comm, config, training, batch_size, learnt.memory - held_bytes(validation), numerics)
-    needs = Needs(choice, learnt.problem.network, training, validation, stored is not None)
+    needs = Needs(choice, network, training, validation, stored is not None)
     plan = planner.plan(needs)
     _check_plan(comm, plan, shown)
     config, loader, training = make_loader(comm, choice, training, voice.note)
     voice.say(*filter(None, [plan.warning]))
-    return Steps(config, batch_size, steps_per_epoch(len(training), batch_size), loader, training, plan)
+    return Steps(config, batch_size, count, loader, training, plan)
 
 
 def _state(
@@ -413,6 +416,14 @@ def _with_grain(config: Config, n: int) -> Config:
     if not config.reproducible:
         return config
     return replace(config, grain=default_grain(n) if config.grain == AUTO else config.grain)
+
+
+def _with_audit(config: Config, network: Network, N: int, n: int) -> Config:
+    """The configuration with the epochs between lines of audit.csv that "auto" means for batches of n of N samples."""
+    if not config.reproducible or config.audit_epochs != AUTO:
+        return config
+    every = default_epochs(config, network, N, steps_per_epoch(N, n), grain_count(n, int(config.grain)))
+    return replace(config, audit_epochs=every)
 
 
 def _note_idle_ranks(comm: Communicator, config: Config, n: int, note: Callable[[str], None]) -> None:

@@ -44,6 +44,7 @@ class Run:
     phases: Phases
     job: Job
     to_beat: float  # the validation loss below which an epoch's parameters become best.h5
+    before: tuple[Config, str] | None = None  # configuration and engine of the checkpoint that it goes on from
     kept: Checkpoint | None = None  # on rank 0, at the end: the best parameters of this start, if there are any
 
     def __post_init__(self) -> None:

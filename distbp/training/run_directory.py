@@ -1,4 +1,4 @@
-"""The directory of a run: config.toml, metrics.csv, starts.csv, checkpoint-SSSSSSSSSS.h5 and best.h5.
+"""The directory of a run: config.toml, metrics.csv, audit.csv, starts.csv, checkpoint-SSSSSSSSSS.h5 and best.h5.
 
 Rank 0 alone writes.  The directory is locked (run.lock) from `create` or `lock` to the end of the `with` block.  Order
 is by step; no clock is asked.
@@ -28,13 +28,22 @@ from numpy.typing import NDArray
 from distbp import __version__
 from distbp.errors import CheckpointError, RunError
 from distbp.files.new_file import FAILURES, sync, write_synced
-from distbp.files.patience import UnreadError, is_passing, is_system_error, patiently, tried_again, why_not_read
+from distbp.files.patience import (
+    UnreadError,
+    is_passing,
+    is_system_error,
+    patiently,
+    read_patiently,
+    tried_again,
+    why_not_read,
+)
 from distbp.files.write_patience import failure, written_patiently
 from distbp.ranks.job import Job
 from distbp.settings.config import Config, as_dict
 from distbp.settings.files import with_absolute_paths
 from distbp.training import checkpoint, starts
 from distbp.training.belonging import why_not_of
+from distbp.training.chain import HEADER, Line, parse
 from distbp.training.history import History
 from distbp.training.run_lock import NAME as LOCK
 from distbp.training.run_lock import RunLock
@@ -42,7 +51,7 @@ from distbp.training.state import Checkpoint
 
 CHECKPOINT_NAME = re.compile(r"checkpoint-(\d{10})\.h5")
 LEFTOVER = re.compile(
-    r"\.(checkpoint-\d{10}\.h5|best\.h5|metrics\.csv|config\.toml)\.\d+\.tmp|\.run\.lock\.[0-9a-f]{16}\.tmp"
+    r"\.(checkpoint-\d{10}\.h5|best\.h5|metrics\.csv|audit\.csv|config\.toml)\.\d+\.tmp|\.run\.lock\.[0-9a-f]{16}\.tmp"
 )
 WHOLE = ("epoch", "step")
 SLOW_DISK = 50e6  # bytes/s, a guess for where no checkpoint was written yet
@@ -62,6 +71,11 @@ class RunDirectory:
         self.best = self.path / "best.h5"
         self._lock = RunLock(self.path)
         self._save_seconds, self._is_measured = 0.0, False
+
+    @property
+    def is_dry(self) -> bool:
+        """Whether nothing is written, though the run has files."""
+        return self._dry
 
     def __enter__(self) -> RunDirectory:
         """To be locked by `create` or `lock`."""
@@ -336,11 +350,45 @@ class RunDirectory:
 
     def write_metrics(self, history: History) -> None:
         """metrics.csv anew, a row for each epoch."""
-        self._write("metrics.csv", "".join(",".join(line) + "\n" for line in [list(history), *_lines(history)]))
+        self._write("metrics.csv", "".join(",".join(line) + "\n" for line in cells_of(history)))
+
+    def read_metrics(self) -> list[list[str]]:
+        """The cells of metrics.csv, the names of the columns first; [] if there is no such file.  Raises RunError."""
+        path = self.path / "metrics.csv"
+        try:
+            return list(csv.reader(read_patiently(path, "utf-8").splitlines()))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise _unread(path, error) from None
+        except (ValueError, csv.Error) as error:
+            raise RunError(f"{path}: cannot be read: {error}") from None
 
     def append_metrics(self, rows: History, *, synced: bool) -> None:
         """Rows at the end of metrics.csv; `synced`: with all rows before, they are on the disk after it."""
         self._append("metrics.csv", _lines(rows), synced=synced)
+
+    def read_audit(self) -> tuple[list[Line], str]:
+        """The lines of audit.csv up to the first that is none, and what is wrong with that one, or "".
+
+        Raises RunError if the file is there and cannot be read.
+        """
+        path = self.path / "audit.csv"
+        try:
+            text = patiently(lambda: path.read_text(encoding="utf-8", errors="replace"))
+        except FileNotFoundError:
+            return [], "there is no such file"
+        except OSError as error:
+            raise _unread(path, error) from None
+        return parse(text)
+
+    def write_audit(self, rows: list[list[str]]) -> None:
+        """audit.csv anew."""
+        self._write("audit.csv", HEADER + "".join(",".join(row) + "\n" for row in rows))
+
+    def append_audit(self, rows: list[list[str]]) -> None:
+        """Lines at the end of audit.csv, which are on the disk after it."""
+        self._append("audit.csv", rows)
 
     def append_start(self, job: Job, step: int, ranks: int, nodes: int) -> None:
         """One more line of starts.csv.  Raises RunError where SLURM starts this job again and again, in vain."""
@@ -489,13 +537,18 @@ def _is_of_a_run(name: str) -> bool:
 
 def _is_kept(name: str) -> bool:
     """Whether a run writes to files of this name."""
-    return _is_of_a_run(name) or name in ("starts.csv", LOCK)
+    return _is_of_a_run(name) or name in ("audit.csv", "starts.csv", LOCK)
 
 
 def _lines(history: History) -> list[list[str]]:
     """The rows of metrics.csv, in text."""
     columns = list(history)
     return [[_cell(name, value) for name, value in zip(columns, row, strict=True)] for row in history.rows.tolist()]
+
+
+def cells_of(history: History) -> list[list[str]]:
+    """The cells of metrics.csv, the names of the columns first."""
+    return [list(history), *_lines(history)]
 
 
 def _cell(column: str, value: Any) -> str:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from distbp.ranks.attention import Attention
 from distbp.ranks.communicator import Communicator
 from distbp.settings.config import Config
+from distbp.training.audit import Audit
 from distbp.training.checkpointing import Checkpointing
 from distbp.training.deadline import Deadline, ends_of, time_of_the_first
 from distbp.training.listener import Listener, Listeners
@@ -68,4 +69,6 @@ def train(
 
 def table_of(attention: Attention, listeners: Sequence[Listener]) -> list[Listener]:
     """All listeners in their order: what is not sound is not saved, and what the user is told has been saved."""
-    return [Soundness(), Trace(Listeners(listeners).note), Checkpointing(attention), *listeners]
+    note = Listeners(listeners).note
+    audit = Audit(note)
+    return [Soundness(), Trace(note), audit, Checkpointing(attention, before=audit.write), *listeners]
