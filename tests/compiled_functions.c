@@ -2,6 +2,8 @@
 
 #include "vectors.h"
 
+__attribute__((visibility("default"))) int64_t is_fused(void) { return HAS_FMA; }
+
 #define FUNCTION(name, real)                                                                                           \
     __attribute__((visibility("default"))) void name##real(int64_t count, const real *x, real *out) {                                                        \
         for (int64_t i = 0; i < count; i++)                                                                            \
