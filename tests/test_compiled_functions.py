@@ -213,9 +213,7 @@ def test_the_logarithm_of_a_negative_number_is_none(functions: dict[str, Functio
 
 @dtypes
 @pytest.mark.parametrize("name", TRUTH)
-def test_the_same_bits_on_all_kinds_that_are_fused(
-    functions: dict[str, Functions], name: str, dtype: type
-) -> None:
+def test_the_same_bits_on_all_kinds_that_are_fused(functions: dict[str, Functions], name: str, dtype: type) -> None:
     """Whatever the width of their vectors, and at any place in them."""
     x = arguments(dtype, name)
     fused = [one for one in functions.values() if one.is_fused]

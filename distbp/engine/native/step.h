@@ -322,6 +322,7 @@ static void FN(bias_gradient)(const struct FN(piece) *piece, int64_t j0, int64_t
     REAL *db = piece->gradient + layer->start + layer->n * layer[-1].n;
     for (int64_t j = j0; j < j1; j++) {
         REAL stack[DEEPEST + 1];
+        stack[0] = 0; /* the sum over no samples */
         int64_t depth = 0, done = 0;
         for (int64_t first = 0; first < piece->m; first += piece->grain) {
             const int64_t left = piece->m - first, count = left < piece->grain ? left : piece->grain;
