@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hard_sums import hard, rounded_once
 from native_build import HERE, NATIVE, builder, compile_c, flags_of_kinds
 
 from distbp.engine.native.library import KINDS
@@ -81,9 +82,9 @@ class Functions:
         return {kind for i, kind in enumerate(KINDS) if self._library.can_run(ctypes.c_int64(i))}
 
     def __call__(self, name: str, x: Array) -> Array:
-        x, out = np.ascontiguousarray(x), np.empty_like(x)
+        x, out = np.ascontiguousarray(x), np.empty(len(x), x.dtype)
         function = self._library[name + {"f": "float", "d": "double"}[x.dtype.char]]
-        function(ctypes.c_int64(x.size), ctypes.c_void_p(x.ctypes.data), ctypes.c_void_p(out.ctypes.data))
+        function(ctypes.c_int64(len(x)), ctypes.c_void_p(x.ctypes.data), ctypes.c_void_p(out.ctypes.data))
         return out
 
 
@@ -221,3 +222,28 @@ def test_the_same_bits_on_all_kinds_that_are_fused(functions: dict[str, Function
     for function in fused:
         assert function(name, x).tobytes() == expected
         assert function(name, x[3:]).tobytes() == expected[3 * x.itemsize :]
+
+
+@dtypes
+@pytest.mark.parametrize("name", ["sums_", "vector_sums_"])
+def test_multiply_adds_that_are_fused_are_rounded_once(functions: dict[str, Functions], name: str, dtype: type) -> None:
+    """Against fractions; infinite numbers and NaN as IEEE 754 has them."""
+    numbers = hard(dtype)
+    true = rounded_once(numbers)
+    inf, nan, most = np.inf, np.nan, np.finfo(dtype).max
+    special = [
+        (inf, 1, 1),
+        (1, -inf, 1),
+        (inf, 1, -inf),
+        (0, inf, 1),
+        (1, 1, inf),
+        (1, 1, -inf),
+        (nan, 0, 0),
+        (1, nan, inf),
+    ]
+    special += [(most, 2, -most), (most, 2, 0), (-most, most, 1), (0, 0, nan)]
+    expected = [inf, -inf, nan, nan, inf, -inf, nan, nan, most, inf, -inf, nan]
+    for function in functions.values():
+        if function.is_fused:
+            np.testing.assert_array_equal(function(name, numbers), true)
+            np.testing.assert_array_equal(function(name, np.array(special, dtype)), np.array(expected, dtype))
