@@ -17,6 +17,15 @@ def hard(dtype: type) -> np.ndarray:
     few = [(a * f, b, c) for a, b, f in product(near, near, factors) for c in (1.0, -1.0, 1 + ulp, -(1 + ulp))]
     least = float(info.smallest_subnormal)
     few += [(a * 2.0**-20, b * least * 2.0**19, k * least) for a, b in product(near, near) for k in (0, 1, 2, 3)]
+    if dtype is np.float64:  # around the numbers that exact_fma.h leaves to the C library
+        few += [
+            (a * 2.0**power, b * 2.0**-power, c)
+            for a, b, power in product(near, near, (-401, -400, -399, 399, 400, 401))
+            for c in (1.0, -1.0, 2.0**-899, 2.0**-901, 0.0)
+        ]
+        few += [
+            (a * 2.0**-399, b * 2.0**-399, c * 2.0**-798) for a, b, c in product(near, near, (1.0, -1.0, 2.0**-106))
+        ]
     some = rng.standard_normal((300, 3)) * 2.0 ** rng.integers(-20, 20, (300, 3))
     return np.concatenate([np.array(few), some]).astype(dtype)
 

@@ -243,7 +243,9 @@ def test_multiply_adds_that_are_fused_are_rounded_once(functions: dict[str, Func
     ]
     special += [(most, 2, -most), (most, 2, 0), (-most, most, 1), (0, 0, nan)]
     expected = [inf, -inf, nan, nan, inf, -inf, nan, nan, most, inf, -inf, nan]
+    zeros = np.array([(-0.0, 1, -0.0), (0.0, 1, -0.0), (-0.0, 3, 0.0), (1, 1, -1), (-2, 0.0, -0.0), (1, -1, 1)], dtype)
     for function in functions.values():
         if function.is_fused:
             np.testing.assert_array_equal(function(name, numbers), true)
             np.testing.assert_array_equal(function(name, np.array(special, dtype)), np.array(expected, dtype))
+            assert np.signbit(function(name, zeros)).tolist() == [True, False, False, False, True, False]

@@ -2,8 +2,8 @@
 
    float_64 is a vector of floats in 64 bytes, and so on; fma_float_64(a, b, c) = a b + c, rounded once: HAS_FMA; and
    fused_float is the same for one number.  Where the CPU may have no such instruction, one of two is compiled.  With
-   EXACT_FMA it is computed in other ways, which are slow and have the same bits.  Else a b + c is rounded twice, which
-   is fast, and the bits are others. */
+   EXACT_FMA it is computed as in exact_fma.h, which is slow and has the same bits.  Else a b + c is rounded twice,
+   which is fast, and the bits are others. */
 
 #include <stdint.h>
 
@@ -24,6 +24,7 @@ typedef double double_64 __attribute__((vector_size(64), aligned(8)));
 typedef double double_32 __attribute__((vector_size(32), aligned(8)));
 typedef double double_16 __attribute__((vector_size(16), aligned(8)));
 typedef int64_t whole_32 __attribute__((vector_size(32), aligned(8)));
+typedef int64_t whole_16 __attribute__((vector_size(16), aligned(8)));
 
 #define FUSED(vector, instruction, native)                                                                            \
     INLINE vector PASTE(fma_, vector)(vector a, vector b, vector c) {                                                  \
@@ -34,23 +35,6 @@ typedef int64_t whole_32 __attribute__((vector_size(32), aligned(8)));
         for (unsigned i = 0; i < sizeof a / sizeof a[0]; i++)                                                          \
             c[i] = function(a[i], b[i], c[i]);                                                                         \
         return c;                                                                                                      \
-    }
-/* Of floats, in doubles, where p = a b is exact.  e is what s, the rounded p + c, differs from the exact sum by (Knuth's
-   two-sum; no double overflows, and none is too small).  Where e is not 0 and the last bit of s is 0, s is replaced by
-   its neighbour on the other side of the exact sum, whose last bit is 1: by the sum "rounded to odd".  A number with at
-   least two more bits that was rounded to odd has the nearest float of the exact sum, as it lies on the middle between
-   two floats only if the sum does (Boldo and Melquiond, 2008).  NaN and infinite sums have no e, and stay as they are. */
-#define TO_ODD(whole, s, e)                                                                                            \
-    ((1 | ((e > 0) ^ (s > 0))) & ((e > 0) | (e < 0)) & (((whole)s & 1) - 1))
-#define IN_DOUBLES                                                                                                     \
-    INLINE float_16 fma_float_16(float_16 a, float_16 b, float_16 c) {                                                 \
-        const double_32 p = __builtin_convertvector(a, double_32) * __builtin_convertvector(b, double_32);             \
-        const double_32 c_ = __builtin_convertvector(c, double_32), s = p + c_, t = s - p, e = (p - (s - t)) + (c_ - t); \
-        return __builtin_convertvector((double_32)((whole_32)s + TO_ODD(whole_32, s, e)), float_16);                   \
-    }                                                                                                                  \
-    INLINE float fused_float(float a, float b, float c) {                                                              \
-        const float_16 sum = fma_float_16((float_16){a}, (float_16){b}, (float_16){c});                                \
-        return sum[0];                                                                                                 \
     }
 #define TWICE(vector)                                                                                                  \
     INLINE vector PASTE(fma_, vector)(vector a, vector b, vector c) { return a * b + c; }
@@ -74,22 +58,18 @@ ONE_BY_ONE(float_16, __builtin_fmaf)
 ONE_BY_ONE(double_16, __builtin_fma)
 #define HAS_FMA 1
 #elif defined(EXACT_FMA)
-IN_DOUBLES
-ONE_BY_ONE(double_16, __builtin_fma) /* the function of the C library */
-#define fused_float fused_float
+#include "exact_fma.h"
 #define HAS_FMA 1
 #else
 TWICE(float_16)
 TWICE(double_16)
+INLINE float fused_float(float a, float b, float c) { return a * b + c; }
+INLINE double fused_double(double a, double b, double c) { return a * b + c; }
 #define HAS_FMA 0
-#define fused_float(a, b, c) ((a) * (b) + (c))
-#define fused_double fused_float
 #endif
-#if !defined(fused_float)
-#define fused_float __builtin_fmaf
-#endif
-#if !defined(fused_double)
-#define fused_double __builtin_fma
+#if HAS_FMA && !defined(TO_ODD)
+INLINE float fused_float(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+INLINE double fused_double(double a, double b, double c) { return __builtin_fma(a, b, c); }
 #endif
 
 /* Rows become columns: of a square of as many numbers as 16 bytes hold. */
