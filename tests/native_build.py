@@ -64,5 +64,5 @@ def compile_c(target: Path, *arguments: str | Path) -> Path:
 
 def flags_of_kinds() -> dict[str, list[str]]:
     """For each kind of CPU that the compiled step has code for: the flags."""
-    kinds = builder().KINDS if platform.machine() in ("x86_64", "AMD64") else {"baseline": []}
+    kinds = builder().kinds_of(platform.machine())
     return {kind: [*builder().FLAGS, *kinds[kind]] for kind in KINDS if kind in kinds}

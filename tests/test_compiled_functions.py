@@ -6,12 +6,12 @@ Errors are in ulp: the distance from the true value, where 1 is the distance bet
 from __future__ import annotations
 
 import ctypes
-import platform
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hard_sums import hard, rounded_once
 from native_build import HERE, NATIVE, builder, compile_c, flags_of_kinds
 
 from distbp.engine.native.library import KINDS
@@ -72,14 +72,19 @@ class Functions:
         self._library = ctypes.CDLL(str(path))
 
     @property
+    def is_fused(self) -> bool:
+        """Whether it was compiled with multiply-adds that are rounded once."""
+        return bool(self._library.is_fused())
+
+    @property
     def kinds(self) -> set[str]:
         """The kinds of CPU that this one is."""
         return {kind for i, kind in enumerate(KINDS) if self._library.can_run(ctypes.c_int64(i))}
 
     def __call__(self, name: str, x: Array) -> Array:
-        x, out = np.ascontiguousarray(x), np.empty_like(x)
+        x, out = np.ascontiguousarray(x), np.empty(len(x), x.dtype)
         function = self._library[name + {"f": "float", "d": "double"}[x.dtype.char]]
-        function(ctypes.c_int64(x.size), ctypes.c_void_p(x.ctypes.data), ctypes.c_void_p(out.ctypes.data))
+        function(ctypes.c_int64(len(x)), ctypes.c_void_p(x.ctypes.data), ctypes.c_void_p(out.ctypes.data))
         return out
 
 
@@ -89,7 +94,7 @@ def functions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Functions]:
     directory = tmp_path_factory.mktemp("functions")
     sources = (HERE / "compiled_functions.c", NATIVE / "kinds.c")
     made = {
-        kind: Functions(compile_c(directory / f"{kind}.so", *flags, *builder().SHARED, "-shared", *sources))
+        kind: Functions(compile_c(directory / f"{kind}.so", *flags, *builder().SHARED, "-shared", *sources, "-lm"))
         for kind, flags in flags_of_kinds().items()
     }
     return {kind: one for kind, one in made.items() if kind in one.kinds}
@@ -209,15 +214,38 @@ def test_the_logarithm_of_a_negative_number_is_none(functions: dict[str, Functio
 
 @dtypes
 @pytest.mark.parametrize("name", TRUTH)
-def test_the_same_bits_on_all_cpus_with_fused_multiply_add(
-    functions: dict[str, Functions], name: str, dtype: type
-) -> None:
+def test_the_same_bits_on_all_kinds_that_are_fused(functions: dict[str, Functions], name: str, dtype: type) -> None:
     """Whatever the width of their vectors, and at any place in them."""
     x = arguments(dtype, name)
-    fused = [one for kind, one in functions.items() if kind != "baseline" or platform.machine() == "aarch64"]
-    if not fused:
-        pytest.skip("this CPU has none")
+    fused = [one for one in functions.values() if one.is_fused]
     expected = fused[0](name, x).tobytes()
     for function in fused:
         assert function(name, x).tobytes() == expected
         assert function(name, x[3:]).tobytes() == expected[3 * x.itemsize :]
+
+
+@dtypes
+@pytest.mark.parametrize("name", ["sums_", "vector_sums_"])
+def test_multiply_adds_that_are_fused_are_rounded_once(functions: dict[str, Functions], name: str, dtype: type) -> None:
+    """Against fractions; infinite numbers and NaN as IEEE 754 has them."""
+    numbers = hard(dtype)
+    true = rounded_once(numbers)
+    inf, nan, most = np.inf, np.nan, np.finfo(dtype).max
+    special = [
+        (inf, 1, 1),
+        (1, -inf, 1),
+        (inf, 1, -inf),
+        (0, inf, 1),
+        (1, 1, inf),
+        (1, 1, -inf),
+        (nan, 0, 0),
+        (1, nan, inf),
+    ]
+    special += [(most, 2, -most), (most, 2, 0), (-most, most, 1), (0, 0, nan)]
+    expected = [inf, -inf, nan, nan, inf, -inf, nan, nan, most, inf, -inf, nan]
+    zeros = np.array([(-0.0, 1, -0.0), (0.0, 1, -0.0), (-0.0, 3, 0.0), (1, 1, -1), (-2, 0.0, -0.0), (1, -1, 1)], dtype)
+    for function in functions.values():
+        if function.is_fused:
+            np.testing.assert_array_equal(function(name, numbers), true)
+            np.testing.assert_array_equal(function(name, np.array(special, dtype)), np.array(expected, dtype))
+            assert np.signbit(function(name, zeros)).tolist() == [True, False, False, False, True, False]

@@ -211,19 +211,32 @@ def test_the_same_bits_at_every_edge_for_any_threads_and_cpu(part: int, dtype: s
             assert abs(one.gradient - truth.gradient).max() <= 300 * np.finfo(dtype).eps * abs(truth.gradient).max()
             np.testing.assert_allclose(one.sums[0], truth.sums[0], rtol=100 * np.finfo(dtype).eps)
         assert all(bits[name, 2 + m % 2] == bits[name, 1] for name in kinds()), (sizes, m)
-        fused = [bits[name, 1] for name in kinds() if name != "baseline"]
+        fused = [bits[name, 1] for name, lib in kinds().items() if lib.is_fused]
         assert all(one == fused[0] for one in fused), (sizes, m)
 
 
 @dtypes
 @pytest.mark.parametrize("activation", HIDDEN)
-def test_the_same_bits_for_every_function_on_cpus_with_fused_multiply_add(activation: str, dtype: str) -> None:
+def test_the_same_bits_for_every_function_on_all_kinds_that_are_fused(activation: str, dtype: str) -> None:
     batches = [rows(*range(23)), rows(*range(20, 40))]
     for loss, output, labels in HEADS:
         n_F = 1 if loss == "binary_cross_entropy" and labels else 3
         case = Case((13, 33, n_F), loss, output, activation, dtype, labels=labels and (2 if n_F == 1 else 3))
-        bits = [found(case, lib, batches).bits for name, lib in kinds().items() if name != "baseline"]
+        bits = [found(case, lib, batches).bits for lib in kinds().values() if lib.is_fused]
         assert all(one == bits[0] for one in bits), (loss, output)
+
+
+@dtypes
+@pytest.mark.parametrize("is_reproducible", [True, False])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_same_bits_for_every_optimizer_on_all_kinds_that_are_fused(
+    optimizer: str, is_reproducible: bool, dtype: str
+) -> None:
+    options = {**OPTIMIZERS[optimizer], "clip_norm": 0.05, "reproducible": is_reproducible}
+    case = Case((70, 61, 20, 3), dtype=dtype, options={**options, "grain": 4} if is_reproducible else options)
+    batches = [rows(*range(9)), rows(*range(9, 16)), rows(39), rows(*range(20, 29))]
+    bits = [found(case, lib, batches).bits for lib in kinds().values() if lib.is_fused]
+    assert all(one == bits[0] for one in bits)
 
 
 @dtypes

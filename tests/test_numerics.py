@@ -22,7 +22,7 @@ from distbp.mathematics.numerics import NUMERICS
 from distbp.ranks.denormals import check_denormals, keeps_denormals
 from distbp.ranks.machine_record import machine
 from distbp.settings.config import Config
-from distbp.training.basis import basis_in_words, is_checkable, is_fused
+from distbp.training.basis import basis_in_words, is_checkable
 from distbp.training.checkpoint import read, write
 from distbp.training.comparison import digest
 from distbp.training.run_directory import RunDirectory
@@ -30,9 +30,9 @@ from distbp.training.state import Checkpoint
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-LIB = library()
-FUSED = isinstance(LIB, Library) and is_fused(LIB.kind)
-needs_fused = pytest.mark.skipif(not FUSED, reason="no compiled step with fused multiply-add")
+needs_fused = pytest.mark.skipif(
+    not isinstance(library(reproducible=True), Library), reason="no compiled step with fused multiply-add"
+)
 CHECKABLE = {"reproducible": True, "engine": "compiled"}
 
 
@@ -172,13 +172,6 @@ def test_other_runs_say_on_what_they_depend(
     assert lines(tmp_path / "run", "bits") == [f"bits       {words}"]
     text = (tmp_path / "run" / "config.toml").read_text()
     assert f"the bits {words.removesuffix(' what is named here')}\n# cpu: " in text
-
-
-def test_a_kind_without_fused_multiply_add_is_not_checkable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    assert [is_fused(kind) for kind in ("avx512", "avx2", "fused", "baseline")] == [True, True, True, False]
-    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-    assert is_fused("baseline")
 
 
 def test_records_in_words() -> None:

@@ -251,7 +251,8 @@ def check_cores(comm: Communicator) -> list[Finding]:
         mend = "install distbp again where there is a C compiler; until then steps take longer"
         found.append(Finding(WARN, "engine", f"numpy: {lib}", mend))
     else:
-        found.append(Finding(OK, "engine", f"the compiled step, for {lib.kind}"))
+        slow = "" if lib.is_fused else "; --reproducible is slow without fused multiply-add"
+        found.append(Finding(OK, "engine", f"the compiled step, for {lib.kind}{slow}"))
     found += [Finding(WARN, "thread setting", note.partition(" ")[2].strip()) for note in chosen.notes]
     if chosen.idle:
         words, _, mend = chosen.idle.rpartition(": ")

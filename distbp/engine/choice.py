@@ -11,7 +11,7 @@ from distbp.engine.compiled_engine import CompiledEngine
 from distbp.engine.compiled_net import why_not_compiled
 from distbp.engine.evaluate import Evaluation
 from distbp.engine.laps import Lap, no_lap
-from distbp.engine.native.library import library, loaded
+from distbp.engine.native.library import FUSED, library, loaded
 from distbp.engine.numpy_engine import NumpyEngine
 from distbp.engine.step_memory import StepMemory
 from distbp.engine.work import Work
@@ -22,10 +22,12 @@ from distbp.ranks.communicator import Communicator, agree
 from distbp.settings.config import Config
 from distbp.settings.option import AUTO
 
+SLOW = "slow, as fused multiply-add, of which the bits are made, is computed without such an instruction"
+
 
 @dataclass(frozen=True)
 class Choice:
-    """`kind` of CPU whose compiled step is taken, or "" for NumPy; `why` it is NumPy, if nobody asked for that."""
+    """`kind` of CPU whose compiled step is taken, or "" for NumPy; `why`, where it is not the one that is hoped for."""
 
     kind: str
     why: str = ""
@@ -40,7 +42,7 @@ class Choice:
         return f"compiled ({self.kind})" if self.kind else "numpy"
 
     def describe(self) -> str:
-        """For a summary: the name, and why it is NumPy."""
+        """For a summary: the name, and why."""
         return f"{self.name}: {self.why}" if self.why else self.name
 
 
@@ -66,7 +68,7 @@ def make_engine(work: Work, lap: Lap = no_lap, memory: StepMemory | None = None)
     """The engine for this work; `lap` and `memory`: see `NumpyEngine`."""
     if not work.is_compiled:
         return NumpyEngine(work, lap, memory)
-    return CompiledEngine(work, loaded(), lap, memory)
+    return CompiledEngine(work, loaded(work.config.reproducible), lap, memory)
 
 
 def evaluation_work(comm: Communicator, config: Config, problem: Problem, data: Split, threads: int = 1) -> Work:
@@ -83,15 +85,16 @@ def make_evaluation(work: Work, parameters: Parameters, arena: Arena = ALIGNED) 
     """An evaluation of work.training, for these parameters."""
     if not work.is_compiled:
         return Evaluation(work.comm, work.problem, work.training, work.config.dtype, arena)
-    return compiled_evaluation(work, loaded(), parameters, arena)
+    return compiled_evaluation(work, loaded(work.config.reproducible), parameters, arena)
 
 
 def _choice(config: Config, problem: Problem, data: Split) -> Choice:
     """What this rank could do."""
     if config.engine == "numpy":
         return Choice("")
-    lib = library()
+    lib = library(config.reproducible)
     if isinstance(lib, str):
         return Choice("", lib)
-    why = why_not_compiled(problem, config, data)
-    return Choice("", why) if why else Choice(lib.kind)
+    if why := why_not_compiled(problem, config, data):
+        return Choice("", why)
+    return Choice(lib.kind, SLOW if lib.kind == FUSED else "")

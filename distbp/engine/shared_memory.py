@@ -33,5 +33,5 @@ def step_memory(work: Work) -> StepMemory:
         exact=config.clip_norm > 0 or is_compiled,
         overlap=has_overlap(config, work.comm),
         arena=work.arena,
-        squares=loaded().squares if is_compiled else exact_squares,
+        squares=loaded(config.reproducible).squares if is_compiled else exact_squares,
     )

@@ -73,7 +73,7 @@ def output_dtype(target: Scaling, dtype: str) -> np.dtype[Any]:
 
 def make_outputs(problem: Problem, parameters: Parameters, config: Config, arena: Arena = ALIGNED) -> Outputs:
     """The compiled ones, if they can be had and the network was not trained with --engine numpy."""
-    lib = library() if config.engine != "numpy" else "--engine numpy"
+    lib = library(config.reproducible) if config.engine != "numpy" else "--engine numpy"
     if isinstance(lib, Library) and not why_no_compiled_outputs(problem.network):
         return CompiledOutputs(lib, problem, parameters, arena)
     return NumpyOutputs(problem, parameters, config.dtype, arena)

@@ -1,7 +1,7 @@
 """On what the bits of a run depend: a record for each part of a run, and what users are told of it.
 
-A reproducible run of the compiled engine, on CPUs with fused multiply-add, depends on data, configuration, seed and the
-version of the numerics (`distbp.mathematics.numerics`) alone.  Anyone can check it, on any machine.  Its record names
+A reproducible run of the compiled engine depends on data, configuration, seed and the version of the numerics
+(`distbp.mathematics.numerics`) alone.  Anyone can check it, on any machine.  Its record names
 the engine and that version, and nothing of the machine.  All other runs have a record of the machine as well.
 
 A run keeps the order of samples of the version with which it was begun, which its first record names.
@@ -9,7 +9,6 @@ A run keeps the order of samples of the version with which it was begun, which i
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Sequence
 
 from distbp.data.problem import Problem
@@ -31,15 +30,9 @@ def record(
     Validation is a part of it, for its losses choose best.h5.
     """
     is_compiled = choice.is_compiled and not (validation and why_not_compiled(problem, config, validation))
-    mine = config.reproducible and is_compiled and is_fused(choice.kind)
-    if all(comm.allgather(mine)):
+    if all(comm.allgather(config.reproducible and is_compiled)):
         return {"engine": "compiled", "numerics": NUMERICS}
     return {**machine(threads), "engine": choice.name, "numerics": NUMERICS}
-
-
-def is_fused(kind: str) -> bool:
-    """Whether the products of this kind of the compiled engine have the bits of fused multiply-adds."""
-    return kind != "baseline" or platform.machine() not in ("x86_64", "AMD64")
 
 
 def is_checkable(machines: Sequence[Machine]) -> bool:

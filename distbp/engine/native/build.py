@@ -34,6 +34,7 @@ KINDS = {
     "avx512": [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mprefer-vector-width=512"],
     "avx2": AVX2,
     "baseline": [],
+    "fused": ["-DEXACT_FMA"],  # as the baseline, but a multiply-add is rounded once: see vectors.h
 }
 
 
@@ -80,12 +81,26 @@ def build_again() -> str:
         return why
 
 
-def build(target: Path, compiler: list[str], more: Sequence[str] = (), linker: Sequence[str] = ()) -> str:
+def kinds_of(machine: str) -> dict[str, list[str]]:
+    """The kinds of CPU of an architecture, each with its flags."""
+    if machine in ("x86_64", "AMD64"):
+        return KINDS
+    names = ("baseline",) if machine in ("aarch64", "arm64") else ("baseline", "fused")
+    return {name: KINDS[name] for name in names}  # aarch64 always has fused multiply-add
+
+
+def build(
+    target: Path,
+    compiler: list[str],
+    more: Sequence[str] = (),
+    linker: Sequence[str] = (),
+    machine: str = platform.machine(),
+) -> str:
     """Compiles the sources beside this file into `target`, with `more` flags, and some for the linker alone.
 
-    Returns why that failed, or "".
+    `machine`: the architecture for which the compiler compiles.  Returns why that failed, or "".
     """
-    kinds = KINDS if platform.machine() in ("x86_64", "AMD64") else {"baseline": []}
+    kinds = kinds_of(machine)
     with tempfile.TemporaryDirectory() as directory:
         objects = {f"{kind}.o": ["engine.c", f"-DISA={kind}", *flags] for kind, flags in kinds.items()}
         running = {
@@ -110,7 +125,7 @@ def build(target: Path, compiler: list[str], more: Sequence[str] = (), linker: S
         for name in failed:
             print(f"distbp: the code for {name[:-2]} is left out: {said[name][:200].strip()}", file=sys.stderr)
         parts = [f"{directory}/{name}" for name in running if name not in failed]
-        command = [*compiler, *more, *linker, "-shared", "-pthread", "-o", f"{directory}/step.so", *parts]
+        command = [*compiler, *more, *linker, "-shared", "-pthread", "-o", f"{directory}/step.so", *parts, "-lm"]
         linked = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
         if linked.returncode:
             return f"the linker failed: {linked.stderr[:500]}"

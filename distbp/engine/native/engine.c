@@ -86,6 +86,9 @@ EXPORT int64_t NAMED(panel)(int64_t is_double, int64_t m) {
     return found;
 }
 
+/* Whether multiply-adds are rounded once: then the bits are those of all other kinds of which that is true. */
+EXPORT int64_t NAMED(is_fused)(void) { return HAS_FMA; }
+
 /* Numbers of `net.arranged` for each thread. */
 EXPORT int64_t NAMED(arranged)(int64_t is_double, int64_t panel) {
     return ARRANGED(is_double ? sizeof(double) : sizeof(float), panel);

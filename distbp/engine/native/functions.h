@@ -20,7 +20,7 @@
 #define EXP_MOST 710.0
 #define LEAST_NORMAL 0x1p-1022
 #define MOST 0x1.fffffffffffffp1023
-#define FMA1(a, b, c) __builtin_fma(a, b, c)
+#define FMA1(a, b, c) fused_double(a, b, c)
 #else
 #define BITS int32_t
 #define UNSIGNED uint32_t
@@ -34,11 +34,7 @@
 #define EXP_MOST 89.0f
 #define LEAST_NORMAL 0x1p-126f
 #define MOST 0x1.fffffep127f
-#define FMA1(a, b, c) __builtin_fmaf(a, b, c)
-#endif
-#if !HAS_FMA
-#undef FMA1
-#define FMA1(a, b, c) ((a) * (b) + (c))
+#define FMA1(a, b, c) fused_float(a, b, c)
 #endif
 
 union FN(bits) {

@@ -21,14 +21,19 @@ from distbp.errors import UsageError
 
 HERE = Path(__file__).parent
 LIBRARY, WHY_NOT = HERE / "step.so", HERE / "not_built.txt"
-KINDS = ("avx512", "avx2", "baseline")  # of CPUs: the best first
+KINDS = ("avx512", "avx2", "baseline", "fused")  # of CPUs: the best first, in the order of kinds.c
+FUSED = "fused"  # the slow one, which has the bits of CPUs with fused multiply-add on any other
 LEAST_WORK = 2**22  # multiplications of a pass for which threads are worth while: some 0.1 ms
 CHOICE = "DISTBP_ISA"  # names another kind than the best one
+NOT_EXACT = (
+    "the reproducible mode needs fused multiply-add, which this CPU has not, and fma of the C library is not exact here"
+)
 
 _WHOLE, _POINTER = ctypes.c_int64, ctypes.c_void_p
 _NET, _RUN, _SLICE = (ctypes.POINTER(one) for one in (NetPlan, RunPlan, SlicePlan))
 _TREE = ctypes.POINTER(TreePlan)
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
+    "is_fused": (_WHOLE, []),
     "panel": (_WHOLE, [_WHOLE, _WHOLE]),
     "arranged": (_WHOLE, [_WHOLE, _WHOLE]),
     "start": (_POINTER, [_WHOLE]),
@@ -44,7 +49,10 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
 
 
 class Library:
-    """The functions of the compiled step for one kind of CPU; `kind` is its name."""
+    """The functions of the compiled step for one kind of CPU; `kind` is its name.
+
+    `is_fused`: each multiply-add is rounded once.  All kinds of which that is true have the same bits.
+    """
 
     def __init__(self, functions: ctypes.CDLL, kind: str) -> None:
         self.kind = kind
@@ -53,6 +61,7 @@ class Library:
             function = getattr(functions, f"{name}_{kind}")
             function.restype, function.argtypes = result, arguments
             self._functions[name] = function
+        self.is_fused = bool(self._functions["is_fused"]())
         self.advance, self.forward, self.backward = (self._functions[n] for n in ("advance", "forward", "backward"))
         self.node, self.update, self.predict = (self._functions[n] for n in ("node", "update", "predict"))
 
@@ -85,8 +94,8 @@ class Library:
 
 
 @cache
-def library() -> Library | str:
-    """The compiled step for this CPU, or why there is none.
+def library(reproducible: bool = False) -> Library | str:
+    """The compiled step for this CPU, or why there is none; for the reproducible mode, one that `is_fused`.
 
     Raises UsageError if DISTBP_ISA names a kind that there is not, or that this CPU cannot run.
     """
@@ -101,11 +110,14 @@ def library() -> Library | str:
     asked = os.environ.get(CHOICE, "")
     if asked and asked not in kinds:
         raise UsageError(f"{CHOICE}={asked}: expected one of {', '.join(kinds)}, which this CPU can run")
-    return Library(functions, asked or kinds[0])
+    found = Library(functions, asked or kinds[0])
+    if found.is_fused or not reproducible:
+        return found
+    return Library(functions, FUSED) if FUSED in kinds else NOT_EXACT
 
 
-def loaded() -> Library:
+def loaded(reproducible: bool) -> Library:
     """The compiled step, for those who know that it is there."""
-    lib = library()
+    lib = library(reproducible)
     assert isinstance(lib, Library), lib
     return lib

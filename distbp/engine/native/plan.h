@@ -38,7 +38,7 @@ struct columns {
     const void *factor;
 };
 
-static inline int64_t size_of(int64_t type) {
+static inline int64_t bytes_of(int64_t type) {
     return type <= I8 ? 1 : type <= F16 ? 2 : type == F32 || type == I32 ? 4 : 8;
 }
 #define AHEAD 4 /* samples: that early a row is asked for */

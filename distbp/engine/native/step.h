@@ -69,7 +69,7 @@ static void FN(convert)(const struct columns *from, int64_t row, REAL *restrict 
 /* Asks for the beginning of a row in time: the rows of a batch lie anywhere in memory; behind its beginning the CPU sees
    by itself what comes.  (It is inlined because gcc leaves out a call that only asks.) */
 INLINE void FN(ask_for)(const struct columns *from, int64_t row) {
-    const int64_t bytes = from->width * size_of(from->type);
+    const int64_t bytes = from->width * bytes_of(from->type);
     const char *start = AT(const char, from->rows) + row * bytes;
     for (int64_t at = 0; at < bytes && at < 4096; at += 64)
         __builtin_prefetch(start + at);
@@ -333,6 +333,7 @@ static void FN(bias_gradient)(const struct FN(piece) *piece, int64_t j0, int64_t
     REAL *db = piece->gradient + layer->start + layer->n * layer[-1].n;
     for (int64_t j = j0; j < j1; j++) {
         REAL stack[DEEPEST + 1];
+        stack[0] = 0; /* the sum over no samples */
         int64_t depth = 0, done = 0;
         for (int64_t first = 0; first < piece->m; first += piece->grain) {
             const int64_t left = piece->m - first, count = left < piece->grain ? left : piece->grain;

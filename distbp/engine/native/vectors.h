@@ -1,7 +1,9 @@
 /* Vectors of REAL numbers, and the fused multiply-add, for the CPU that this file is compiled for.
 
-   float_64 is a vector of floats in 64 bytes, and so on; fma_float_64(a, b, c) = a b + c, rounded once.  Without such an instruction
-   (the baseline of x86-64) it is rounded twice. */
+   float_64 is a vector of floats in 64 bytes, and so on; fma_float_64(a, b, c) = a b + c, rounded once: HAS_FMA; and
+   fused_float is the same for one number.  Where the CPU may have no such instruction, one of two is compiled.  With
+   EXACT_FMA it is computed as in exact_fma.h, which is slow and has the same bits.  Else a b + c is rounded twice,
+   which is fast, and the bits are others. */
 
 #include <stdint.h>
 
@@ -21,10 +23,18 @@ typedef float float_16 __attribute__((vector_size(16), aligned(4)));
 typedef double double_64 __attribute__((vector_size(64), aligned(8)));
 typedef double double_32 __attribute__((vector_size(32), aligned(8)));
 typedef double double_16 __attribute__((vector_size(16), aligned(8)));
+typedef int64_t whole_32 __attribute__((vector_size(32), aligned(8)));
+typedef int64_t whole_16 __attribute__((vector_size(16), aligned(8)));
 
 #define FUSED(vector, instruction, native)                                                                            \
     INLINE vector PASTE(fma_, vector)(vector a, vector b, vector c) {                                                  \
         return (vector)instruction((native)a, (native)b, (native)c);                                                   \
+    }
+#define ONE_BY_ONE(vector, function)                                                                                   \
+    INLINE vector PASTE(fma_, vector)(vector a, vector b, vector c) {                                                  \
+        for (unsigned i = 0; i < sizeof a / sizeof a[0]; i++)                                                          \
+            c[i] = function(a[i], b[i], c[i]);                                                                         \
+        return c;                                                                                                      \
     }
 #define TWICE(vector)                                                                                                  \
     INLINE vector PASTE(fma_, vector)(vector a, vector b, vector c) { return a * b + c; }
@@ -43,10 +53,23 @@ FUSED(double_16, _mm_fmadd_pd, __m128d)
 INLINE float_16 fma_float_16(float_16 a, float_16 b, float_16 c) { return (float_16)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
 INLINE double_16 fma_double_16(double_16 a, double_16 b, double_16 c) { return (double_16)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
 #define HAS_FMA 1
+#elif defined(__FP_FAST_FMA) && defined(__FP_FAST_FMAF)
+ONE_BY_ONE(float_16, __builtin_fmaf)
+ONE_BY_ONE(double_16, __builtin_fma)
+#define HAS_FMA 1
+#elif defined(EXACT_FMA)
+#include "exact_fma.h"
+#define HAS_FMA 1
 #else
 TWICE(float_16)
 TWICE(double_16)
+INLINE float fused_float(float a, float b, float c) { return a * b + c; }
+INLINE double fused_double(double a, double b, double c) { return a * b + c; }
 #define HAS_FMA 0
+#endif
+#if HAS_FMA && !defined(TO_ODD)
+INLINE float fused_float(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+INLINE double fused_double(double a, double b, double c) { return __builtin_fma(a, b, c); }
 #endif
 
 /* Rows become columns: of a square of as many numbers as 16 bytes hold. */
