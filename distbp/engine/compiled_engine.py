@@ -183,6 +183,7 @@ class CompiledEngine(NumpyEngine):
     def _look_in_python(self, stepped: Stepped, rate: float, t: int, update: FiniteUpdate | None) -> None:
         """As the NumPy engine looks at every step."""
         if not math.isfinite(self._run.length):
+            self.memory.fence()  # until then others may read the squares, which are written again
             for own, where in zip(self.g, self.slices, strict=True):
                 self.memory.measure(own, where.start)
             self.memory.fence()
