@@ -110,10 +110,12 @@ def test_neither_numpys_generator_nor_its_sums_are_used(
 
 
 @needs_fused
-def test_the_page_has_the_digest_that_any_machine_gives(tmp_path: Path) -> None:
-    """Of `distbp train --reproducible --grain 4 --epochs 1`, the first command of the page."""
-    page = (ROOT / "docs" / "reproducibility.md").read_text(encoding="utf-8")
-    printed = set(re.findall("^digest +([0-9a-f]{64})$", page, re.MULTILINE))
+def test_the_pages_have_the_digest_that_any_machine_gives(tmp_path: Path) -> None:
+    """Of `distbp train --reproducible --grain 4 --epochs 1`."""
+    pages = [(ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/reproducibility.md")]
+    found = [re.findall("^digest +([0-9a-f]{64})$", page, re.MULTILINE) for page in pages]
+    assert all(found)
+    printed = {one for digests in found for one in digests}
     run = train_on(1, Config(reproducible=True, grain=4, epochs=1, out=str(tmp_path / "one")))
     assert {digest(run.state.parameters)} == printed
 
