@@ -350,7 +350,7 @@ def test_a_product_that_leaves_out_zeros(monkeypatch: pytest.MonkeyPatch) -> Non
     model = made([4, 6, 3])
     model._parameters.W[2][:, 2] = 0.0
     model = Model(model._state)
-    monkeypatch.setattr("distbp.prediction.network_outputs.library", lambda: "none is there")
+    monkeypatch.setattr("distbp.prediction.network_outputs.library", lambda *words: "none is there")
     monkeypatch.setattr("distbp.prediction.network_outputs._are_finite", lambda numbers: True)
     with pytest.raises(distbp.DataError, match="x, row 1: nan in column 2"):
         model.predict([[0, 0, 0, 0], [0, 0, np.nan, 0]])

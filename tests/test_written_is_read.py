@@ -168,7 +168,7 @@ def test_a_second_moment_that_would_overflow(
     assert run.state.progress.skipped == 3  # once in each epoch
     assert np.isfinite(run.state.optimizer["v"]).all()
     losses = run.state.history["validation_loss"]
-    assert losses[-1] < losses[0] < 10
+    assert losses[-1] < losses[0] < 100
     check_all_can_be_read(tmp_path / "run")
     resumed(4 - ranks, config, epochs=4)
 

@@ -57,4 +57,5 @@ class EpochSums:
         sums.add(parts)
         self._comm.allreduce(sums.sums)
         steps = np.concatenate([[self._sums.values], sums.value()])
-        self._sums.values = np.add.accumulate(steps, axis=0)[-1].tolist()  # one after another
+        with np.errstate(over="ignore", invalid="ignore"):  # such a sum is infinite, or no number
+            self._sums.values = np.add.accumulate(steps, axis=0)[-1].tolist()  # one after another
