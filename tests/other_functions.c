@@ -7,23 +7,17 @@
 #include <stdint.h>
 #include <string.h>
 
-static double changed(double value) {
-    uint64_t bits;
-    memcpy(&bits, &value, 8);
-    if (isfinite(value) && bits & 0xfffff)
-        bits ^= 1;
-    memcpy(&value, &bits, 8);
-    return value;
-}
-
-static float changed_float(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, 4);
-    if (isfinite(value) && bits & 0xfff)
-        bits ^= 1;
-    memcpy(&value, &bits, 4);
-    return value;
-}
+#define CHANGED(name, type, whole, low)                                                                                \
+    static type name(type value) {                                                                                     \
+        whole bits;                                                                                                    \
+        memcpy(&bits, &value, sizeof bits);                                                                            \
+        if (isfinite(value) && bits & low)                                                                             \
+            bits ^= 1;                                                                                                 \
+        memcpy(&value, &bits, sizeof bits);                                                                            \
+        return value;                                                                                                  \
+    }
+CHANGED(changed, double, uint64_t, 0xfffff)
+CHANGED(changed_float, float, uint32_t, 0xfff)
 
 /* The function of that name in the C library, looked up once. */
 #define FIND(name)                                                                                                     \

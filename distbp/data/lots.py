@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp.data.older_lots import GeneratorLots
 from distbp.mathematics.counter_numbers import BLOCKS, SAMPLES, CounterNumbers
 from distbp.mathematics.numerics import NUMERICS
 
@@ -39,8 +40,4 @@ class CounterLots:
 
 def lots(seed: int, numerics: int = NUMERICS) -> Lots:
     """The lots of a run that was begun with this version of the numerics."""
-    if numerics == 0:
-        from distbp.data.older_lots import GeneratorLots
-
-        return GeneratorLots(seed)
-    return CounterLots(seed)
+    return CounterLots(seed) if numerics else GeneratorLots(seed)

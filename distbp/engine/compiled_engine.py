@@ -166,8 +166,10 @@ class CompiledEngine(NumpyEngine):
 
     def _numbers(self, rates: Sequence[float], done: int) -> NDArray[np.float64]:
         """Of the steps behind `done`: η, 1 - β₁^t, 1 - β₂^t."""
-        one, two = (powers(beta, done + 1, len(rates)) for beta in (self._config.beta1, self._config.beta2))
-        return np.array([(rate, 1.0 - a, 1.0 - b) for rate, a, b in zip(rates, one, two, strict=True)])
+        betas = (self._config.beta1, self._config.beta2)
+        columns = np.array([rates, *(powers(beta, done + 1, len(rates)) for beta in betas)])
+        np.subtract(1.0, columns[1:], out=columns[1:])
+        return np.ascontiguousarray(columns.T)
 
     def _advance(self, update: FiniteUpdate | None) -> Answer:
         """A call of C, which makes updates by itself as long as all numbers surely stay finite."""

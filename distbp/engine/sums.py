@@ -7,7 +7,7 @@ the same step and act alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import NamedTuple
@@ -39,7 +39,7 @@ class Sums:
     values: list[float]
     samples: int = 0
 
-    def add(self, values: Iterable[float], samples: int) -> None:
+    def add(self, values: Sequence[float], samples: int) -> None:
         """Adds what some more samples come to."""
         for i, value in enumerate(values):
             self.values[i] += value

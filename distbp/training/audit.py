@@ -63,9 +63,9 @@ class Audit(Listener):
         self._run, self._waiting = run, list[Line]()
         config = run.config
         kept = config.reproducible and run.directory.writes and not run.directory.is_dry
-        self._is_on = bool(run.comm.broadcast(on_first(run.comm, self._begin) if kept else False))
-        every = int(config.audit_epochs) if self._is_on else 1
+        every = int(config.audit_epochs) if kept else 1
         self._steps = AuditSteps(run.steps_per_epoch, every, config.audit_steps)
+        self._is_on = bool(run.comm.broadcast(on_first(run.comm, self._begin) if kept else False))
 
     def sleeps(self, step: int) -> int:
         return self._steps.next(step) - step if self._is_on else MOST_STEPS
@@ -93,7 +93,7 @@ class Audit(Listener):
     def write(self) -> None:
         """On rank 0: what was added reaches the disk.  Raises RunError."""
         if self._is_on and self._waiting:
-            self._run.directory.append_audit([line.cells for line in self._waiting])
+            self._run.directory.append_audit(self._waiting)
             self._waiting = []
 
     def _begin(self) -> bool:
@@ -102,14 +102,13 @@ class Audit(Listener):
         A line of the last step of all is cut as well: a run that had never stopped there would not have it.  If the
         manner of the run changes here, a line shows the state in which that is so.
         """
-        run, step = self._run, self._run.state.progress.step
+        run, steps, step = self._run, self._steps, self._run.state.progress.step
         lines = [] if step == 0 else [line for line in run.directory.read_audit()[0] if line.step <= step]
-        steps = AuditSteps(run.steps_per_epoch, int(run.config.audit_epochs), run.config.audit_steps)
         manner = manner_of(run.config, run.choice.name)
         changes = run.before is not None and manner_of(*run.before) != manner
         if lines and not changes and not steps.has(lines[-1].step) and lines[-1].manner == manner:
             lines.pop()
-        if step and (not lines or chain.break_of(lines) or lines[-1].step < _last_before(steps, step)):
+        if step and (not lines or chain.break_of(lines) or lines[-1].step < steps.last(step)):
             self._note(
                 "note      audit.csv does not have this run from its beginning, so distbp verify cannot check it"
             )
@@ -117,10 +116,5 @@ class Audit(Listener):
         self._maker = LineMaker(run, lines[-1] if lines else None)
         if not lines or (changes and lines[-1].step < step):
             lines.append(self._maker.line(run.before))
-        run.directory.write_audit([line.cells for line in lines])
+        run.directory.write_audit(lines)
         return True
-
-
-def _last_before(steps: AuditSteps, step: int) -> int:
-    """The step of the last line that a run with so many steps has to have."""
-    return max(step // every * every for every in (steps.epochs * steps.steps_per_epoch, steps.steps) if every)

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from distbp.data.fingerprint import Fingerprint, to_json
 from distbp.data.loader import Loader
+from distbp.mathematics.batches import steps_per_epoch
 from distbp.mathematics.network import Network
 from distbp.mathematics.numerics import NUMERICS
 from distbp.mathematics.schedules import SCHEDULES
@@ -73,7 +74,7 @@ class Seen:
     def __init__(self, loader: Loader, batch_size: int, rows: int, fingerprint: Fingerprint) -> None:
         self._loader, self._n, self._N = loader, batch_size, rows
         self._print, self._dtype = _of_print(fingerprint), np.dtype("<u4" if rows <= 2**32 else "<u8")
-        self._steps_per_epoch = -(-rows // batch_size)
+        self._steps_per_epoch = steps_per_epoch(rows, batch_size)
         self.begin(0)
 
     def begin(self, step: int) -> None:

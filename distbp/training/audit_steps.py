@@ -33,6 +33,10 @@ class AuditSteps:
         """The step of the next line."""
         return min((step // every + 1) * every for every in (self._long, self.steps) if every)
 
+    def last(self, step: int) -> int:
+        """The step of the last line that a run with so many steps has to have."""
+        return max(step // every * every for every in (self._long, self.steps) if every)
+
     @property
     def _long(self) -> int:
         return self.epochs * self.steps_per_epoch

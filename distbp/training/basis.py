@@ -84,10 +84,16 @@ def append_record(comm: Communicator, state: Checkpoint, mine: Machine, note: Ca
             note(f"          {difference}")
 
 
+def comparable(before: Machine, here: Machine) -> tuple[Machine, Machine]:
+    """What is to be compared of two records; where one does not depend on the machine, that is no difference."""
+    names = {*before, *here} if "cpu" in before and "cpu" in here else {"engine", "numerics"}
+    one, other = ({name: fact for name, fact in each.items() if name in names - {"step"}} for each in (before, here))
+    return one, other
+
+
 def _tell_changes(before: Machine, here: Machine, since: str, note: Callable[[str], None]) -> None:
-    """Of a reproducible run; where one of the two does not depend on the machine, that is no difference."""
-    if "cpu" not in before or "cpu" not in here:
-        before, here = ({name: one[name] for name in ("engine", "numerics")} for one in (before, here))
+    """Of a reproducible run."""
+    before, here = comparable(before, here)
     if changed := differences(before, here):
         note(f"warning   from here on the bits may differ from those of the run so far ({since}):")
         for difference in changed:

@@ -44,9 +44,14 @@ class Line(NamedTuple):
         """The columns as text."""
         return [str(self.step), *self[1:]]
 
+    @property
+    def text(self) -> str:
+        """The line as it stands in the file."""
+        return ",".join(self.cells) + "\n"
+
     def sha256(self) -> str:
         """The digest that the next line has in its last column."""
-        return sha256((",".join(self.cells) + "\n").encode())
+        return sha256(self.text.encode())
 
     @property
     def manner(self) -> tuple[str, str]:

@@ -77,7 +77,7 @@ class Learnt:
 
 
 @dataclass(frozen=True)
-class Steps:
+class Supply:
     """How the samples come to the steps, and the memory that all of it takes."""
 
     config: Config
@@ -226,7 +226,7 @@ def _steps(
     learnt: Learnt,
     stored: Checkpoint | None,
     shown: Callable[[str], None] | None,
-) -> Steps:
+) -> Supply:
     """The batches, and who brings them; checks that the memory is enough for all of the run."""
     comm, training, validation = voice.comm, learnt.training, learnt.validation
     batch_size = batch_samples(learnt.config.batch_size, len(training))
@@ -241,7 +241,7 @@ def _steps(
     _check_plan(comm, plan, shown)
     config, loader, training = make_loader(comm, choice, training, voice.note)
     voice.say(*filter(None, [plan.warning]))
-    return Steps(config, batch_size, count, loader, training, plan)
+    return Supply(config, batch_size, count, loader, training, plan)
 
 
 def _state(

@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -382,13 +382,13 @@ class RunDirectory:
             raise _unread(path, error) from None
         return parse(text)
 
-    def write_audit(self, rows: list[list[str]]) -> None:
+    def write_audit(self, lines: Sequence[Line]) -> None:
         """audit.csv anew."""
-        self._write("audit.csv", HEADER + "".join(",".join(row) + "\n" for row in rows))
+        self._write("audit.csv", HEADER + "".join(line.text for line in lines))
 
-    def append_audit(self, rows: list[list[str]]) -> None:
+    def append_audit(self, lines: Sequence[Line]) -> None:
         """Lines at the end of audit.csv, which are on the disk after it."""
-        self._append("audit.csv", rows)
+        self._append("audit.csv", [line.cells for line in lines])
 
     def append_start(self, job: Job, step: int, ranks: int, nodes: int) -> None:
         """One more line of starts.csv.  Raises RunError where SLURM starts this job again and again, in vain."""

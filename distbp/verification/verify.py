@@ -21,6 +21,7 @@ from distbp.ranks.machine_record import differences as other_facts
 from distbp.training import checkpoint
 from distbp.training.audit import LineMaker
 from distbp.training.audit_digests import of_optimizer
+from distbp.training.basis import comparable
 from distbp.training.comparison import digest
 from distbp.verification import compare
 from distbp.verification.claims import Claims, in_manner, read_claims
@@ -29,7 +30,6 @@ from distbp.verification.repeat import Repeat, State
 
 Say = Callable[[str], None]
 SILENT_SECONDS = 60.0  # after which a line says how far the repeat is
-OF_COMPILED = ("numpy", "c_library", "function_bits", "distbp")  # on which the bits of the compiled engine may depend
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,7 @@ class _Audit:
             return
         now = self._repeat.run.state.machines[-1]
         before = next((one.rest.machines[-1] for one in self._claims.kept[:1] if one.rest.machines), now)
-        facts = OF_COMPILED if self._manner[1] == "compiled" else before.keys() - {"step"}
-        found = other_facts({name: before[name] for name in facts if name in before}, now)
+        found = other_facts(*comparable(before, now))
         if found:
             self._say("note      the bits may depend on what is different here (distbp help reproducibility):")
         for line in found:

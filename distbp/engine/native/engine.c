@@ -15,9 +15,14 @@
 #define MOST_AS_IT_IS 1024 /* numbers of such a row */
 /* Numbers of a part of A that `times` arranges at a time. */
 #define ARRANGED(size, P) (BLOCK_ROWS * (BLOCK_BYTES / (int64_t)(size) / (P)))
+#define AHEAD 4 /* samples: that early a row is asked for */
 #define MOST_P 32
 #define DEEPEST 20 /* levels of a tree of grains that are worked on together: see compiled_grains.py */
 #define WHOLE INT64_MAX /* a grain that all samples are in */
+
+static inline int64_t bytes_of(int64_t type) {
+    return type <= I8 ? 1 : type <= F16 ? 2 : type == F32 || type == I32 ? 4 : 8;
+}
 
 struct products {
     int64_t P; /* samples in a panel */

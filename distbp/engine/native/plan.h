@@ -38,11 +38,6 @@ struct columns {
     const void *factor;
 };
 
-static inline int64_t bytes_of(int64_t type) {
-    return type <= I8 ? 1 : type <= F16 ? 2 : type == F32 || type == I32 ? 4 : 8;
-}
-#define AHEAD 4 /* samples: that early a row is asked for */
-
 struct team;
 
 /* A network, and room for the samples of a piece. */
